@@ -1,0 +1,257 @@
+"""The only door between pixels (uint8, uint16) and floats in [-1, 1].
+
+A pixel v of n bits becomes x = v / ((2^n - 1) / 2) - 1, and comes back by rounding and clipping, so that
+reading and writing change no bit. Every other module sees floats and never asks how they were stored.
+
+Pictures in the wild lie: 16-bit files saturate in a plain ``convert("RGB")``, phones rotate by an EXIF
+tag, transparency hides colours, a header promises gigapixels, a download stops half-way. :func:`read`
+therefore checks the header before it decodes, knows few formats, and turns whatever goes wrong into one
+error that names the file. Three limits are Pillow's: colour of 16 bits a channel is read at 8, colour
+profiles are ignored, and pictures above 179 megapixels are refused whatever `max_pixels` says.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional
+
+from snowmelt import files
+
+Pixels: TypeAlias = NDArray[np.uint8]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "": ("PNG", {}),
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
+    ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+}
+_ORIENTATION = 0x0112
+_GREY_MODES = ("1", "L", "LA", "La")
+_LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what Pillow and most papers call grey
+
+
+class UnreadableImage(ValueError):  # noqa: N818 - it says what the file is
+    """A file that is no picture this library can read; the message is ``path: reason``."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+class Picture(NamedTuple):
+    """One decoded picture.
+
+    Attributes:
+        x: (c, h, w), float32 in [-1, 1], c = 1 or 3, upright.
+        alpha: opacity (1, h, w) in [0, 1], or None where the file has none.
+        bits: 8 or 16, the depth x was decoded from.
+    """
+
+    x: Tensor
+    alpha: Tensor | None
+    bits: int
+
+    @property
+    def grey(self) -> bool:
+        """True where the file had one colour channel."""
+        return self.x.shape[0] == 1
+
+    def over(self, background: float = 1.0) -> Tensor:
+        """`x` laid over a uniform background in [-1, 1], white by default: what transparent pixels hide is not data."""
+        return self.x if self.alpha is None else torch.lerp(torch.full_like(self.x, background), self.x, self.alpha)
+
+
+def read(path: str | Path, *, max_pixels: int = 100_000_000) -> Picture:
+    """The picture in a JPEG, PNG, WebP, BMP, TIFF or GIF file (first frame), upright, at its own depth.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableImage: it is empty, truncated, too large, of another format, or its values have no declared range.
+    """
+    with _opened(Path(path), max_pixels) as image:
+        image.load()
+        colour, alpha, bits = _decoded(image)
+        turn = _orientation(image)
+    x = _floats(_upright(colour, turn), 2**bits - 1)
+    return Picture(x, None if alpha is None else (_floats(_upright(alpha, turn), 255) + 1) / 2, bits)
+
+
+def probe(path: str | Path, *, max_pixels: int = 100_000_000) -> tuple[int, int, int]:
+    """The shape (c, h, w) that :func:`read` would give, from the header alone; raises as it does."""
+    with _opened(Path(path), max_pixels) as image:
+        w, h = image.size
+        # Pillow turns a TIFF by itself and reports the turned size.
+        if image.format != "TIFF" and _orientation(image) >= 5:
+            w, h = h, w
+        return 1 if image.mode in _GREY_MODES or image.mode.startswith("I;16") else 3, h, w
+
+
+def write(path: str | Path, x: Tensor, *, alpha: Tensor | None = None, bits: int = 8) -> None:
+    """Save a picture whole or not at all; values outside [-1, 1] are clipped, the rest rounded.
+
+    Args:
+        path: its suffix is the format: .png (also without suffix), .jpg, .webp (lossless), .bmp, .tif.
+        x: (c, h, w), c = 1 or 3, in [-1, 1].
+        alpha: opacity (1, h, w) in [0, 1]; PNG, WebP and TIFF keep it.
+        bits: 8, or 16 for a grey PNG or TIFF.
+
+    Raises:
+        ValueError: the suffix is unknown, the format cannot hold the picture, or `x` holds NaN.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITERS:
+        known = ", ".join(suffix for suffix in _WRITERS if suffix)
+        raise ValueError(f'{path}: pictures cannot be written as "{path.suffix}": use one of {known}')
+    kind, settings = _WRITERS[path.suffix.lower()]
+    if bits not in (8, 16) or (bits == 16 and (x.shape[0] != 1 or alpha is not None or kind not in ("PNG", "TIFF"))):
+        raise ValueError(f"{path}: bits = {bits} needs one channel, no alpha and .png or .tif: write 8 bits")
+    if alpha is not None and kind in ("JPEG", "BMP"):
+        raise ValueError(f"{path}: {kind} keeps no alpha: write .png, or leave alpha out")
+    image = _encoded(x, alpha, bits)
+    with files.replacing(path) as temporary:
+        image.save(temporary, format=kind, **settings)
+
+
+def from_uint8(array: Pixels) -> Tensor:
+    """Pixels (..., h, w, c) as floats (..., c, h, w) in [-1, 1]: v / 127.5 - 1."""
+    return _floats(array, 255)
+
+
+def to_uint8(x: Tensor) -> Pixels:
+    """Floats (..., c, h, w) as pixels (..., h, w, c), rounded and clipped; ValueError where `x` holds NaN."""
+    return _levels(x, 255).astype(np.uint8)
+
+
+def from_uint16(array: NDArray[np.uint16]) -> Tensor:
+    """Pixels (..., h, w, c) of 16 bits as floats (..., c, h, w) in [-1, 1]."""
+    return _floats(array, 65535)
+
+
+def to_uint16(x: Tensor) -> NDArray[np.uint16]:
+    """Floats (..., c, h, w) as 16-bit pixels (..., h, w, c), rounded and clipped; ValueError where `x` holds NaN."""
+    return _levels(x, 65535).astype(np.uint16)
+
+
+def quantise(x: Tensor) -> Tensor:
+    """`x` on the 8-bit grid of [-1, 1], any shape: what it would be had it been saved and read again."""
+    return ((x.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
+
+
+def resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
+    """`x`, (c, h, w) or (b, c, h, w), at the size (h, w) in px: bilinear, widened to an antialias filter where it shrinks."""
+    if x.shape[-2:] == shape:
+        return x
+    shrinks = shape[0] < x.shape[-2] or shape[1] < x.shape[-1]
+    batch = x if x.ndim == 4 else x[None]
+    out = functional.interpolate(batch, size=shape, mode="bilinear", align_corners=False, antialias=shrinks)
+    return out if x.ndim == 4 else out[0]
+
+
+def to_channels(x: Tensor, channels: int) -> Tensor:
+    """`x` (..., c, h, w) with 1 (Rec. 601 luma) or 3 (grey repeated) channels; ValueError for any other pair."""
+    have = x.shape[-3]
+    if have == channels:
+        return x
+    if {have, channels} != {1, 3}:
+        raise ValueError(f"{have} channels cannot become {channels}: pictures have 1 or 3")
+    if channels == 3:
+        return x.expand(*x.shape[:-3], 3, *x.shape[-2:])
+    return (x * x.new_tensor(_LUMA)[:, None, None]).sum(-3, keepdim=True)
+
+
+def _floats(array: NDArray[Any], top: int) -> Tensor:
+    values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)).astype(np.float32))
+    return values.div_(top / 2).sub_(1)
+
+
+def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
+    values = np.moveaxis(x.detach().to("cpu", torch.float64).numpy(), -3, -1)
+    if np.isnan(values).any():
+        raise ValueError("a picture holds NaN, which is no colour: the model or sampler that made it has diverged")
+    return np.rint((values.clip(-1, 1) + 1) * (top / 2))
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """The image behind `path` with its header checked; all that fails inside becomes an UnreadableImage."""
+    try:
+        # Pillow's warnings (bombs, broken tags) are either an error below or no harm to the pixels.
+        with warnings.catch_warnings(), path.open("rb") as stream:
+            warnings.simplefilter("ignore")
+            if not stream.read(1):
+                raise UnreadableImage(path, "the file is empty")
+            stream.seek(0)
+            with Image.open(stream, formats=FORMATS) as image:
+                _check(path, image, max_pixels)
+                yield image
+    except (FileNotFoundError, UnreadableImage):
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage(path, f"not a picture in one of {', '.join(FORMATS)}") from None
+    except Exception as error:  # a damaged or hostile file makes a decoder raise anything
+        raise UnreadableImage(path, str(error) or type(error).__name__) from error
+
+
+def _check(path: Path, image: Image.Image, max_pixels: int) -> None:
+    w, h = image.size
+    if w * h > max_pixels:
+        raise UnreadableImage(path, f"{w} x {h} px are more than max_pixels = {max_pixels}")
+    if image.mode in ("I", "F"):  # 32-bit numbers, without a black and a white
+        raise UnreadableImage(path, f"mode {image.mode} declares no range of values: save it as 8 or 16 bits, or as .npy with data.range")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        turn = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # broken metadata is no reason to refuse sound pixels
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
+
+
+def _upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
+    """EXIF's eight orientations of (h, w, c): a transposition, then mirrors."""
+    if turn >= 5:
+        array = array.swapaxes(0, 1)
+    if turn in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        array = array[::-1]
+    return array
+
+
+def _decoded(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None, int]:
+    """Colour (h, w, c), alpha (h, w, 1) or None, and bits."""
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)[..., None], None, 16
+    grey = image.mode in _GREY_MODES
+    if not image.has_transparency_data:
+        array = np.asarray(image.convert("L" if grey else "RGB"))
+        return array.reshape(*array.shape[:2], -1), None, 8
+    array = np.asarray(image.convert("LA" if grey else "RGBA"))
+    return array[..., :-1], array[..., -1:], 8
+
+
+def _encoded(x: Tensor, alpha: Tensor | None, bits: int) -> Image.Image:
+    if x.ndim != 3 or x.shape[0] not in (1, 3):
+        raise ValueError(f"a picture has shape (1, h, w) or (3, h, w), not {tuple(x.shape)}: write one at a time")
+    if bits == 16:
+        return Image.fromarray(to_uint16(x)[..., 0])
+    array = to_uint8(x)
+    if alpha is not None:
+        array = np.concatenate([array, to_uint8(alpha * 2 - 1)], axis=-1)
+    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)

@@ -1,0 +1,65 @@
+"""Which data, in which form: the one value a recipe, a command line and a report agree on.
+
+It is text and numbers only. The command line reads it to print ``--help``, so nothing here may import
+torch, numpy or Pillow.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Where the pictures are and what becomes of them before they are called clean.
+
+    Attributes:
+        path: a folder of pictures (or of train/ and test/ folders of them), an idx or idx.gz file, a folder of
+            MNIST's idx files, a .npy or .npz array, or bundled:digits, bundled:photos.
+        size: side in px of the square pictures; by default as they are, if all are equal.
+        channels: 1 (grey) or 3 (RGB); by default as they are, if all are equal.
+        fit: resize the whole picture to size x size (bilinear), or crop a square: at random in training, else the centre.
+        flip: mirror half of the training pictures left to right; never for digits or letters.
+        validation: the part of the training pictures kept for validation, chosen by a hash of their content.
+        test: the part kept for testing, chosen likewise; ignored where the source brings its own test split.
+        limit: at most this many pictures in each split, chosen by hash.
+        range: the values that are black and white in an array, such as (0, 1); by default that of uint8 or uint16.
+    """
+
+    path: str = "bundled:digits"
+    size: int | None = None
+    channels: Literal[1, 3] | None = None
+    fit: Literal["resize", "crop"] = "resize"
+    flip: bool = False
+    validation: float = 0.05
+    test: float = 0.1
+    limit: int | None = None
+    range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no source could serve.
+
+        Raises:
+            ValueError: a field lies outside its bounds; the message names it, its value and the bounds.
+        """
+        if not self.path:
+            raise ValueError('data.path is empty: give a folder, a file or a bundled set such as "bundled:digits"')
+        if self.size is not None and not 4 <= self.size <= 8192:
+            raise ValueError(f"data.size = {self.size} lies outside [4, 8192] px")
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"data.channels = {self.channels} is neither 1 (grey) nor 3 (RGB)")
+        if self.fit not in ("resize", "crop"):
+            raise ValueError(f'data.fit = "{self.fit}" is neither "resize" nor "crop"')
+        if self.fit == "crop" and self.size is None:
+            raise ValueError('data.fit = "crop" needs a side: give data.size')
+        for name, part in (("validation", self.validation), ("test", self.test)):
+            if not 0 <= part <= 0.5:
+                raise ValueError(f"data.{name} = {part} lies outside [0, 0.5]")
+        if self.validation + self.test >= 1:
+            raise ValueError(f"data.validation + data.test = {self.validation + self.test} leaves nothing to train on")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"data.limit = {self.limit}: give at least 1, or leave it out for all pictures")
+        if self.range is not None:
+            low, high = self.range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"data.range = ({low}, {high}) is not a range: give two finite numbers, black first")

@@ -1,0 +1,155 @@
+"""Pools: all pictures of a source before they are split, as an array or as files.
+
+A pool gives every picture a name and a digest, both cheap, and makes a :class:`Dataset` of the chosen ones.
+Only those are decoded, converted to one shape and held.
+"""
+
+import abc
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from snowmelt.data import images
+from snowmelt.data.dataset import Dataset, Files, Held, fitted, grown
+from snowmelt.data.options import DataOptions
+from snowmelt.data.splits import Split, digest
+
+HELD_BYTES = 2 * 1024**3
+_CHUNK = 2048
+
+
+class Pool(abc.ABC):
+    """Named pictures, not yet split. `name` is what errors call them."""
+
+    name: str
+
+    @abc.abstractmethod
+    def digests(self) -> list[bytes]:
+        """What each picture holds, in 16 bytes."""
+
+    @abc.abstractmethod
+    def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
+        """The chosen pictures in the form that `options` asks for."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPool(Pool):
+    """Pictures in one array (n, h, w, c), uint8 or float32 in [-1, 1], and their names."""
+
+    name: str
+    pixels: NDArray[Any]
+    ids: list[str]
+
+    def digests(self) -> list[bytes]:
+        """See :meth:`Pool.digests`."""
+        return [digest(np.ascontiguousarray(row).data) for row in self.pixels]
+
+    def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
+        """See :meth:`Pool.dataset`."""
+        pixels = self.pixels if len(chosen) == len(self.pixels) else self.pixels[list(chosen)]
+        channels = options.channels or pixels.shape[3]
+        h, w = pixels.shape[1:3]
+        if (channels, h, w) != (pixels.shape[3], options.size or h, options.size or w):
+            pixels = np.concatenate([_converted(pixels[i : i + _CHUNK], channels, options) for i in range(0, len(pixels), _CHUNK)])
+        shape = (channels, options.size or h, options.size or w)
+        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip)
+
+
+def _converted(pixels: NDArray[Any], channels: int, options: DataOptions) -> NDArray[Any]:
+    """(n, h, w, c) in another size or number of channels; 8 bits stay 8 bits."""
+    x = fitted(images.to_channels(Held(pixels).take(range(len(pixels))), channels), options.size, options.fit)
+    return images.to_uint8(x) if pixels.dtype == np.uint8 else np.moveaxis(x.numpy(), 1, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class FilePool(Pool):
+    """The picture files below a folder; those whose header cannot be read are in `skipped`, not in the pool."""
+
+    name: str
+    folder: Path
+    paths: list[Path]
+    shapes: list[tuple[int, int, int]]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def scan(cls, folder: Path) -> "FilePool":
+        """All pictures below `folder`, sorted by path; hidden files and folders are left out.
+
+        Raises:
+            ValueError: it holds no picture, or none that can be read.
+        """
+        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
+        found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+        if not found:
+            raise ValueError(f"{folder} holds no picture ({', '.join(images.SUFFIXES)})")
+        pool = cls(str(folder), folder, [], [])
+        for path in found:
+            try:
+                pool.shapes.append(images.probe(path))
+                pool.paths.append(path)
+            except (OSError, images.UnreadableImage) as error:
+                pool.skipped.append((pool.id(path), getattr(error, "reason", str(error))))
+        if not pool.paths:
+            raise ValueError(f"none of the {len(found)} pictures in {folder} can be read; {': '.join(pool.skipped[0])}")
+        return pool
+
+    def id(self, path: Path) -> str:
+        """A file's name: its path below the folder, with forward slashes."""
+        return path.relative_to(self.folder).as_posix()
+
+    def digests(self) -> list[bytes]:
+        """See :meth:`Pool.digests`; of the files' bytes."""
+        keys = []
+        for path in self.paths:
+            with path.open("rb") as stream:
+                keys.append(hashlib.file_digest(stream, functools.partial(hashlib.blake2b, digest_size=16)).digest())
+        return keys
+
+    def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
+        """See :meth:`Pool.dataset`: held in memory where equal in size and below 2 GiB, else decoded when asked for.
+
+        Training pictures are 8-bit: a 16-bit file is rounded. Transparent parts turn white.
+        """
+        shape = self._shape(options)
+        paths, ids, skipped = [self.paths[i] for i in chosen], [self.id(self.paths[i]) for i in chosen], list(self.skipped)
+
+        def decode(path: Path) -> Tensor:
+            x = images.to_channels(images.read(path).over(), shape[0])
+            return images.quantise(fitted(x, options.size, options.fit))
+
+        sizes = {shape[1:]} if options.fit == "resize" else {grown(*self.shapes[i][1:], shape[1]) for i in chosen}
+        h, w = next(iter(sizes))
+        if len(sizes) > 1 or len(paths) * shape[0] * h * w > HELD_BYTES:
+            return Dataset(Files(paths, ids, decode, skipped), split, shape, ids, skipped, flip=options.flip)
+        pixels = np.empty((len(paths), h, w, shape[0]), np.uint8)
+        good: list[str] = []
+        for i, path in enumerate(paths):
+            try:
+                pixels[len(good)] = images.to_uint8(decode(path))
+                good.append(ids[i])
+            except (OSError, images.UnreadableImage) as error:
+                skipped.append((ids[i], getattr(error, "reason", str(error))))
+        if not good:
+            raise ValueError(f"no {split} picture in {self.folder} can be read; {': '.join(skipped[-1])}")
+        return Dataset(Held(pixels[: len(good)]), split, shape, good, skipped, flip=options.flip)
+
+    def _shape(self, options: DataOptions) -> tuple[int, int, int]:
+        """(c, h, w) of every sample; ValueError that names two files where they differ and no option decides."""
+        c, h, w = self.shapes[0]
+        for path, other in zip(self.paths, self.shapes, strict=True):
+            if options.channels is None and other[0] != c:
+                raise ValueError(self._differ(path, f"{c} channel(s)", f"{other[0]}", "--data.channels 1 or --data.channels 3"))
+            if options.size is None and other[1:] != (h, w):
+                way_out = f"--data.size {min(h, w, *other[1:])}"
+                raise ValueError(self._differ(path, f"{w} x {h} px", f"{other[2]} x {other[1]}", way_out))
+        return options.channels or c, options.size or h, options.size or w
+
+    def _differ(self, path: Path, first: str, other: str, way_out: str) -> str:
+        return f"{self.folder}: {self.id(self.paths[0])} has {first}, {self.id(path)} has {other}: give {way_out}"

@@ -1,0 +1,107 @@
+"""From a path to clean pictures: which source it is, which of its pictures are in a split.
+
+==================================  =====================================================================
+a folder of pictures                split by content
+a folder with train/ and test/      its own test split; validation out of train by content
+MNIST's idx files in a folder       train-images* and t10k-images*: likewise
+one idx, idx.gz, .npy or .npz file  split by content
+bundled:digits                      split by content
+bundled:photos                      split by photograph
+==================================  =====================================================================
+"""
+
+from pathlib import Path
+
+from snowmelt.data import arrays, bundled, images
+from snowmelt.data.dataset import Dataset
+from snowmelt.data.options import DataOptions
+from snowmelt.data.pools import ArrayPool, FilePool, Pool
+from snowmelt.data.splits import SPLITS, Split, choose, thin
+
+
+def open_data(options: DataOptions, split: Split) -> Dataset:
+    """One split of a source, in the form that `options` asks for.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: the source is empty, damaged or too small to split, its pictures differ and no option
+            decides, or a bundled set is unknown. The message names the source and the way out.
+    """
+    if split not in SPLITS:
+        raise ValueError(f'split "{split}" is unknown: there are {", ".join(SPLITS)}')
+    pool, parts = _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split)
+    keys = pool.digests()
+    chosen = range(len(keys)) if parts is None else choose(keys, split, validation=parts[0], test=parts[1], name=pool.name)
+    return pool.dataset(thin(chosen, keys, options.limit), split, options)
+
+
+def describe_data(options: DataOptions) -> str:
+    """A few lines: shape, pictures per split, and every file that was skipped, with its reason."""
+    lines = [f"{options.path}"]
+    skipped: dict[str, str] = {}
+    for split in SPLITS:
+        try:
+            data = open_data(options, split)
+        except ValueError as error:
+            lines.append(f"  {split:<12}{error}")
+            continue
+        lines.append(f"  {split:<12}{len(data):>8,} x {data.shape}")
+        skipped.update(data.skipped)
+    return "\n".join([*lines, *(f"  skipped     {name}: {reason}" for name, reason in skipped.items())])
+
+
+# Parts: (validation, test) by content, or None where the source itself says that the whole pool is the split.
+_Found = tuple[Pool, tuple[float, float] | None]
+
+
+def _bundled(options: DataOptions, split: Split) -> _Found:
+    name = bundled.known(options.path)
+    if name == "photos":
+        pixels, ids = bundled.photos(split, options.size or bundled.PHOTO_SIZE)
+        return ArrayPool(options.path, pixels, ids), None
+    if options.flip:
+        raise ValueError("data.flip = True mirrors digits into shapes that are none: leave it out for bundled:digits")
+    pixels = bundled.digits()
+    return ArrayPool(options.path, pixels, [f"digit-{i:04d}" for i in range(len(pixels))]), (options.validation, options.test)
+
+
+def _stored(options: DataOptions, split: Split) -> _Found:
+    path = Path(options.path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f'data.path = "{options.path}" does not exist: give a folder, a file, or one of the bundled sets')
+    if path.is_file():
+        return _file(path, options), (options.validation, options.test)
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        return FilePool.scan(path / ("test" if split == "test" else "train")), _official(options, split)
+    train, test = sorted(path.glob("train-images*")), sorted(path.glob("t10k-images*"))
+    if train and test:
+        return _file(test[0] if split == "test" else train[0], options), _official(options, split)
+    if train or test:
+        return _file((train + test)[0], options), (options.validation, options.test)
+    return _folder(path), (options.validation, options.test)
+
+
+def _official(options: DataOptions, split: Split) -> tuple[float, float] | None:
+    return None if split == "test" else (options.validation, 0.0)
+
+
+def _folder(path: Path) -> Pool:
+    try:
+        return FilePool.scan(path)
+    except ValueError as error:
+        loose = next((p.name for p in sorted(path.iterdir()) if p.suffix in (".npy", ".npz") or "idx" in p.name), None)
+        if loose is None or "holds no picture" not in str(error):
+            raise
+        raise ValueError(f"{error}; for the array in it give --data.path {path / loose}") from None
+
+
+def _file(path: Path, options: DataOptions) -> ArrayPool:
+    if path.suffix.lower() in images.SUFFIXES:
+        raise ValueError(f"{path} is one picture, which cannot be split: give a folder of at least 3 as data.path")
+    if path.suffix in (".npy", ".npz"):
+        pixels = arrays.read_array(path, options.range)
+    elif "idx" in path.name:
+        pixels = arrays.read_idx(path)
+    else:
+        raise ValueError(f'{path}: "{path.suffix}" is no source of pictures: give a folder, or an idx, idx.gz, .npy or .npz file')
+    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))])

@@ -1,0 +1,137 @@
+r"""The contract of a degradation: a pure function :math:`x_t = D(x_0, t, z)`.
+
+*x0* is a clean sample, *t* its severity in [0, 1] and *z* one explicit draw of everything random. Severity
+0 is the identity; severity 1 is what a prior describes. A degradation holds no tensors, no device and no
+state: it is a frozen dataclass, so it can be named in a file, compared, and used as a key.
+
+What one writes is :meth:`Degradation.degrade`, with t already shaped to multiply x; what one calls is the
+degradation itself. Everything else is optional and says what the operator knows about itself: in which basis
+it is diagonal (preconditioning), which part of the draw is noise that a sampler may solve for, what of the
+draw a restorer may be told.
+
+Source: the one function behind Bansal et al. 2022 (arXiv 2208.09392), section 3, with the randomness made explicit.
+"""
+
+import abc
+from typing import Literal, TypeAlias, final
+
+import torch
+from torch import Tensor
+
+from snowmelt.registry import Part, label
+from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand
+
+Basis: TypeAlias = Literal["any", "pixel", "channel", "dct", "fft"]
+
+
+class Degradation(Part, kind="degradation"):
+    """A way to degrade a sample, from t = 0 (untouched) to t = 1. Subclass as a frozen dataclass.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Fade(Degradation):
+        ...     def degrade(self, x, t, z):
+        ...         return (1 - t) * x
+    """
+
+    @property
+    def knots(self) -> int | None:
+        """T when the operator is a table over t = i/T, linear in between; None when it is a formula."""
+        return None
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """The entries of the draw that are standard normal and enter additively: :meth:`recover` solves for them."""
+        return ()
+
+    @property
+    def recovers(self) -> bool:
+        """Whether :meth:`recover` can solve for the noise."""
+        return bool(self.noise)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The entries of the draw that come from the data item or the user, not from chance."""
+        return ()
+
+    @property
+    def linear(self) -> bool:
+        """Whether D(., t, z) is affine in x for a fixed draw."""
+        return False
+
+    @property
+    def basis(self) -> Basis | None:
+        """The orthonormal basis in which D is diagonal; "any" for a scalar, None when there is none."""
+        return None
+
+    def draw(self, like: Batch, generator: Generators = None) -> Draw:
+        """One draw of all randomness, every value batch-first. Reads only the shape, dtype and device of `like`."""
+        return EMPTY
+
+    @abc.abstractmethod
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        """What one writes: x (b, *d) degraded by t (b, 1, ..., 1) in [0, 1]; identity at t = 0."""
+
+    @final
+    def __call__(self, x: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """D(x, t, z) for a clean batch x (b, *d) and one severity a sample, t (b,) in [0, 1].
+
+        Raises:
+            ValueError: t is not of shape (b,).
+        """
+        if t.shape != x.shape[:1]:
+            raise ValueError(f"{label(type(self))}: t has shape {tuple(t.shape)} for a batch of {len(x)}; give one severity per sample")
+        return self.degrade(x, expand(t.to(x.dtype), x), z)
+
+    def recover(self, x_t: Batch, x0: Batch, t: Severity, z: Draw) -> Draw:
+        """The draw z with its noise solved from (x_t, x0, t) and all else kept.
+
+        Raises:
+            TypeError: the degradation has no noise to solve for.
+        """
+        name = label(type(self))
+        raise TypeError(f"{name} has no noise that could be recovered from x_t and x0: sample it with TACoS or Naive, or append '+noise'")
+
+    def refresh(self, z: Draw, t: Severity, s: Severity, eta: float, generator: Generators = None) -> Draw:
+        """The draw for severity s < t, its noise renewed by the fraction eta of an ancestral step; by default z."""
+        return z
+
+    def sigma(self, t: Severity) -> Tensor:
+        """The standard deviation of the white noise in x_t, shape (b,)."""
+        return torch.zeros_like(t)
+
+    def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
+        """The diagonal of D in its basis, broadcastable to (b, *shape)."""
+        raise TypeError(f"{label(type(self))} is diagonal in no basis it knows, so it has no gain")
+
+    def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
+        """What a restorer may be told of the draw, as channels (b, k, *spatial); None when there is nothing to tell."""
+        return None
+
+
+class LinearDegradation(Degradation):
+    """A degradation that is linear in x for a fixed draw: D(x, t, z) = A_t(z) x."""
+
+    @property
+    def linear(self) -> bool:
+        """True."""
+        return True
+
+    @final
+    def adjoint(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """A_t(z)^T y, by reverse differentiation: <A x, y> = <x, A^T y>."""
+        with torch.enable_grad():
+            x = torch.zeros_like(y, requires_grad=True)
+            (out,) = torch.autograd.grad(self(x, t, z), x, y)
+        return out
+
+
+def images(x: Tensor, name: str) -> tuple[int, int]:
+    """The height and width of a batch of images.
+
+    Raises:
+        ValueError: x is not (b, c, h, w).
+    """
+    if x.ndim != 4:
+        raise ValueError(f"{name} degrades images of shape (b, c, h, w); got {tuple(x.shape)}")
+    return x.shape[-2], x.shape[-1]

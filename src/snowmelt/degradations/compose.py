@@ -1,0 +1,118 @@
+r"""Composition: one degradation after another, :math:`D = D_n \circ \dots \circ D_1`, at one severity.
+
+Real damage comes together: a blurred photograph is also noisy. A composition is a degradation like any
+other and passes the same contract tests; its draw holds the parts' draws under "0.endpoint", "1.centre", ...
+When the *last* part carries noise, that noise can still be solved for, since everything before it is known
+from x0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from snowmelt.degradations.base import Basis, Degradation
+from snowmelt.registry import SpecError, register
+from snowmelt.types import Batch, Draw, Generators, Severity
+
+
+@register("compose")
+@dataclass(frozen=True)
+class Compose(Degradation):
+    """Apply `parts` in order, the first one first: ``gaussian-blur:sigma_px=2+noise``."""
+
+    parts: tuple[Degradation, ...]
+
+    def __post_init__(self) -> None:
+        """Flatten nested compositions, so that (a + b) + c equals a + b + c."""
+        flat: list[Degradation] = []
+        for part in self.parts:
+            flat.extend(part.parts if isinstance(part, Compose) else (part,))
+        object.__setattr__(self, "parts", tuple(flat))
+        super().__post_init__()
+        if not self.parts:
+            raise SpecError("compose.parts is empty: give at least one degradation")
+
+    @property
+    def knots(self) -> int | None:
+        """The most knots of any part."""
+        return max((p.knots for p in self.parts if p.knots is not None), default=None)
+
+    @property
+    def noise(self) -> tuple[str, ...]:
+        """The noise of the last part."""
+        return tuple(f"{len(self.parts) - 1}.{name}" for name in self.parts[-1].noise)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the parts are given."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
+
+    @property
+    def linear(self) -> bool:
+        """Whether every part is."""
+        return all(part.linear for part in self.parts)
+
+    @property
+    def basis(self) -> Basis | None:
+        """The basis the parts share, as long as noise that enters early is only scaled afterwards."""
+        found: set[Basis | None] = {part.basis for part in self.parts} - {"any"}
+        coloured = any(a.noise and b.basis != "any" for i, a in enumerate(self.parts) for b in self.parts[i + 1 :])
+        if len(found) > 1 or coloured:
+            return None
+        return found.pop() if found else "any"
+
+    def draw(self, like: Batch, generator: Generators = None) -> Draw:
+        """The parts' draws, one after the other from the same generators."""
+        drawn = [part.draw(like, generator) for part in self.parts]
+        return {f"{i}.{name}": value for i, z in enumerate(drawn) for name, value in z.items()}
+
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        """Every part at the same severity, each with its own share of the draw."""
+        for i, part in enumerate(self.parts):
+            x = part.degrade(x, t, _of(z, i))
+        return x
+
+    def recover(self, x_t: Batch, x0: Batch, t: Severity, z: Draw) -> Draw:
+        """Solve the last part's noise, its clean input being what the parts before it make of x0."""
+        for i, part in enumerate(self.parts[:-1]):
+            x0 = part(x0, t, _of(z, i))
+        last = len(self.parts) - 1
+        return {**z, **_put(self.parts[last].recover(x_t, x0, t, _of(z, last)), last)}
+
+    def refresh(self, z: Draw, t: Severity, s: Severity, eta: float, generator: Generators = None) -> Draw:
+        """Renew the last part's noise; what comes before it stays as it was drawn."""
+        last = len(self.parts) - 1
+        return {**z, **_put(self.parts[last].refresh(_of(z, last), t, s, eta, generator), last)}
+
+    def sigma(self, t: Severity) -> Tensor:
+        """The parts' noises, scaled by what comes after each, added as variances."""
+        variance = t.new_zeros(t.shape)
+        for part in self.parts:
+            if part.basis == "any":
+                variance = variance * part.gain((), t, {}) ** 2
+            variance = variance + part.sigma(t) ** 2
+        return variance.sqrt()
+
+    def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
+        """The product of the parts' gains."""
+        gains: Sequence[Tensor] = [part.gain(shape, t, _of(z, i)) for i, part in enumerate(self.parts)]
+        out = gains[0]
+        for gain in gains[1:]:
+            out = out * gain
+        return out
+
+    def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
+        """The parts' contexts, side by side."""
+        found = [c for i, part in enumerate(self.parts) if (c := part.context(shape, t, _of(z, i))) is not None]
+        return torch.cat(found, dim=1) if found else None
+
+
+def _of(z: Draw, i: int) -> Draw:
+    """The share of part i."""
+    return {name.partition(".")[2]: value for name, value in z.items() if name.partition(".")[0] == str(i)}
+
+
+def _put(z: Draw, i: int) -> Draw:
+    return {f"{i}.{name}": value for name, value in z.items()}

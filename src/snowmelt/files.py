@@ -1,0 +1,148 @@
+"""Files that are either whole or not there: every write goes to a temporary neighbour and is renamed.
+
+A process can be killed at any byte. Writing in place then leaves a file that no longer loads; writing
+beside it, flushing to the disk and renaming leaves the old file or the new one, never half of either.
+Tensors are stored as safetensors and everything else as JSON or TOML: nothing is ever unpickled.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+MAX_HEADER_BYTES = 10_000_000
+MAX_JSON_BYTES = 50_000_000
+
+
+class BadFile(ValueError):
+    """A file that is not what its name says; the message names it and the reason."""
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes when not.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; the message names the path and what is free.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error} ({_free(path)})") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` atomically."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` atomically, as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` atomically, indented, keys in the order given."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """The value stored at `path`.
+
+    Raises:
+        BadFile: not JSON, or larger than any file of ours.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise BadFile(f"{path} has {path.stat().st_size} bytes; a JSON file of snowmelt has at most {MAX_JSON_BYTES}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadFile(f"{path} is not a JSON file: {error}") from None
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors atomically, as safetensors."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, temporary)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors stored at `path`, on the CPU.
+
+    Raises:
+        BadFile: not a safetensors file: its header is too large, names a tensor twice or does not fit the file.
+        FileNotFoundError: no such file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    _check_header(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BadFile(f"{path} is damaged: {error}") from None
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_header(path: Path) -> None:
+    """Safetensors accepts duplicate names and headers of any length: look before it does."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise BadFile(f"{path} is damaged: its header names a tensor twice")
+        return found
+
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER_BYTES + 1
+        if length > min(MAX_HEADER_BYTES, path.stat().st_size):
+            raise BadFile(f"{path} is not a safetensors file, or is cut short")
+        try:
+            json.loads(file.read(length), object_pairs_hook=once)
+        except (UnicodeDecodeError, json.JSONDecodeError):
+            raise BadFile(f"{path} is damaged: its header cannot be read") from None
+
+
+def _umask() -> int:
+    """The process's umask; mkstemp makes private files, which others could not read after the rename."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _free(path: Path) -> str:
+    folder = next((p for p in path.absolute().parents if p.is_dir()), Path("/"))
+    return f"{shutil.disk_usage(folder).free / 1e6:.0f} MB free in {folder}"

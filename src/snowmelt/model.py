@@ -1,0 +1,211 @@
+r"""The model: degradation + restorer (+ prior), and the directory it is saved in.
+
+A model degrades as it was trained: on top of the pure D(x0, t, z) it adds its *noise floor* and, when it was trained for
+pictures from 8-bit files, rounds to their grid:
+
+.. math:: x_t = \mathrm{round}_8\left(D(x_0, t, z) + \sigma_{floor}\, z_{floor}\right).
+
+Saved, it is a directory: ``model.json`` says everything in words and numbers, safetensors files hold weights and their
+moving average, each with its SHA-256 in model.json, which is written last. ``load`` rebuilds all of it; nothing
+has to be typed again and nothing is ever unpickled.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from snowmelt import registry
+from snowmelt._version import __version__
+from snowmelt.data.images import quantise
+from snowmelt.degradations import Degradation
+from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
+from snowmelt.priors import Prior
+from snowmelt.randomness import normal
+from snowmelt.restorers import Restorer
+from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A degradation and what undoes it. A plain, frozen holder of parts.
+
+    Attributes:
+        degradation: D.
+        restorer: R, called as restorer(x_t, t) -> x0_hat; a plain function will do.
+        prior: where generation starts; None if the model only restores.
+        noise_floor: standard deviation of the noise added to every x_t.
+        input: "8bit" rounds x_t to the grid of an 8-bit file, as if it had been saved.
+        range: the interval of the data.
+        estimates: what R was trained to return, "mean" or "median".
+        notes: what else is known: recipe, metrics.
+    """
+
+    degradation: Degradation
+    restorer: Callable[..., Tensor]
+    prior: Prior | None = None
+    _: KW_ONLY
+    noise_floor: float = 0.0
+    input: Literal["float", "8bit"] = "float"
+    range: tuple[float, float] = (-1.0, 1.0)
+    estimates: Literal["mean", "median"] = "mean"
+    notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def draw(self, like: Batch, generator: Generators = None) -> Draw:
+        """The degradation's draw and, when there is a noise floor, its noise as "floor"."""
+        z = self.degradation.draw(like, generator)
+        return {**z, "floor": normal(like, generator)} if self.noise_floor > 0 else z
+
+    def degrade(self, x0: Batch, t: Severity, z: Draw) -> Batch:
+        """x_t as R sees it: D(x0, t, z), the noise floor, the rounding."""
+        return self.finish(self.degradation(x0, t, z), z)
+
+    def finish(self, x_t: Batch, z: Draw) -> Batch:
+        """A degraded batch with the noise floor added (if `z` holds its noise) and rounded as the model's input is."""
+        if self.noise_floor > 0 and "floor" in z:
+            x_t = x_t + self.noise_floor * z["floor"]
+        return quantise(x_t) if self.input == "8bit" else x_t
+
+    def corrupt(self, x0: Batch, t: float | Severity = 1.0, generator: Generators = None) -> State:
+        """Clean samples x0 (b, *d) degraded to severity t, with their draw: where restoring starts."""
+        z = self.draw(x0, generator)
+        return State(self.degrade(x0, severity(t, x0), z), t, z)
+
+    def estimate(self, x_t: Batch, t: Severity, z: Draw = EMPTY, cond: Tensor | None = None) -> Batch:
+        """x0_hat = R(x_t, t), R being told what it was trained to be told of the draw."""
+        extra = {} if cond is None else {"cond": cond}
+        if isinstance(self.restorer, Restorer):
+            return self.restorer(x_t, t, z, **extra)  # type: ignore[no-any-return]
+        return self.restorer(x_t, t, **extra)
+
+    def to(self, device: torch.device | str) -> "Model":
+        """This model with its weights on `device`; a plain function stays as it is."""
+        if isinstance(self.restorer, torch.nn.Module):
+            return dataclasses.replace(self, restorer=self.restorer.to(device))
+        return self
+
+
+def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = None) -> None:
+    """Write a model to the directory `path`; a reader sees the old model or the new one, never a mixture.
+
+    Args:
+        model: its restorer must be a :class:`Restorer`.
+        path: the directory.
+        ema: the moving average of the restorer's state, saved beside the weights and preferred by :func:`load`.
+
+    Raises:
+        TypeError: the restorer is a plain function, which no file can hold.
+        OSError: the disk is full or the directory cannot be written.
+    """
+    path, restorer = Path(path), model.restorer
+    if not isinstance(restorer, Restorer):
+        raise TypeError("only a model whose restorer is a snowmelt.Restorer can be saved; this one is a plain callable")
+    groups = {"weights": dict(restorer.state_dict()), "ema": dict(ema or {}), "prior": dict(model.prior.tensors() if model.prior else {})}
+    files = {}
+    for group, tensors in groups.items():
+        if tensors:
+            files[group] = _save_tensors(path, group, tensors)
+    write_json(path / "model.json", {"format": FORMAT, "snowmelt": __version__, **_describe(model, restorer), "files": files})
+    kept = {entry["file"] for entry in files.values()}
+    for old in path.glob("*-????????????.safetensors"):
+        if old.name not in kept:
+            old.unlink(missing_ok=True)
+
+
+def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
+    """The model saved in the directory `path`, ready to use on the CPU.
+
+    Args:
+        path: a run directory, or any directory with a model.json.
+        weights: "ema" prefers the moving average when there is one.
+
+    Raises:
+        FileNotFoundError: there is no model at `path`.
+        BadFile: a file is damaged, or was written by a later format.
+        SpecError: a part of the model is not registered here; load its plug-in first.
+    """
+    path = Path(path)
+    if not (path / "model.json").is_file():
+        raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote")
+    info = read_json(path / "model.json")
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        found = info.get("format") if isinstance(info, dict) else info
+        raise BadFile(f"{path / 'model.json'} has format {found}; this snowmelt ({__version__}) reads format {FORMAT}")
+    try:
+        return _rebuild(info, path, weights)
+    except KeyError as error:
+        raise BadFile(f"{path / 'model.json'} lacks the entry {error}") from None
+
+
+def _save_tensors(path: Path, group: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Store under a name made from the content's hash, so that files of two models never mix."""
+    temporary = path / f"{group}.safetensors"
+    write_tensors(temporary, tensors)
+    digest = sha256(temporary)
+    name = f"{group}-{digest[:12]}.safetensors"
+    temporary.replace(path / name)
+    return {"file": name, "sha256": digest}
+
+
+def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
+    return {
+        "degradation": registry.table(model.degradation),
+        "restorer": {
+            "backbone": registry.table(restorer.backbone),
+            "parameterization": registry.table(restorer.parameterization),
+            "shape": list(restorer.shape),
+            "told": restorer.told,
+        },
+        "prior": registry.table(model.prior) if model.prior else None,
+        "noise_floor": model.noise_floor,
+        "input": model.input,
+        "range": list(model.range),
+        "estimates": model.estimates,
+        "notes": dict(model.notes),
+    }
+
+
+def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
+    part, files = info["restorer"], info["files"]
+    degradation = registry.build(info["degradation"])
+    restorer = Restorer(
+        degradation,
+        registry.build(part["backbone"], "backbone"),
+        tuple(part["shape"]),
+        parameterization=registry.build(part["parameterization"], "parameterization"),
+        told=part["told"],
+        noise_floor=info["noise_floor"],
+    )
+    group = "ema" if weights == "ema" and "ema" in files else "weights"
+    try:
+        restorer.load_state_dict(_tensors(path, files[group]))
+    except RuntimeError as error:
+        raise BadFile(f"the {group} in {path} do not fit the model described there: {error}") from None
+    prior = registry.build(info["prior"], "prior") if info["prior"] else None
+    if prior is not None and "prior" in files:
+        prior = prior.with_tensors(_tensors(path, files["prior"]))
+    return Model(
+        degradation,
+        restorer.eval(),
+        prior,
+        noise_floor=info["noise_floor"],
+        input=info["input"],
+        range=tuple(info["range"]),
+        estimates=info["estimates"],
+        notes=info["notes"],
+    )
+
+
+def _tensors(path: Path, entry: Mapping[str, str]) -> dict[str, Tensor]:
+    file = path / Path(entry["file"]).name
+    if not file.is_file():
+        raise BadFile(f"{path / 'model.json'} names {file.name}, which is missing")
+    if sha256(file) != entry["sha256"]:
+        raise BadFile(f"{file} is damaged: its SHA-256 is not the one in model.json")
+    return read_tensors(file)

@@ -1,0 +1,155 @@
+"""One-file HTML reports: no request to anywhere, readable on a phone, at night and on paper.
+
+A page is a title and a list of sections, each made by a function of this module. Whatever text they are
+given is escaped; pictures lie inside as ``data:`` addresses; and a content security policy forbids the
+browser to fetch or run anything, should one of us forget. The letters are the reader's own::
+
+    page.page("Deblurring", [
+        page.text("Trained on 50,000 pictures."),
+        page.table([{"sampler": "Direct", "rmse": 0.142}, {"sampler": "TACoS", "rmse": 0.131}]),
+        page.figure(grid({"Degraded": x_t, "Clean": x0}), "Eight test pictures."),
+    ])
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+
+from PIL import Image
+
+from snowmelt.pictures.png import data_url
+from snowmelt.pictures.tables import ABSENT, PENDING, Best, Row, best_rows, cell, columns, header, numeric
+
+# A tile of a sheet should stay recognisable on a phone: a picture shrinks to this share of its width, then scrolls.
+SMALLEST_SHARE = 0.55
+
+
+class Html(str):
+    """Markup that is ready to be put into a page; every other string is text, and escaped."""
+
+    __slots__ = ()
+
+
+def page(title: str, sections: Sequence[str], *, subtitle: str = "") -> str:
+    """The whole report as one HTML document.
+
+    Args:
+        title: stands in the browser's tab and on top.
+        sections: what the functions below return, in order; a plain string is a paragraph.
+        subtitle: one line under the title: what was measured, when, with which version.
+    """
+    style = resources.files("snowmelt.pictures").joinpath("page.css").read_text(encoding="utf-8")
+    under = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
+    body = "\n".join(section if isinstance(section, Html) else text(section) for section in sections)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<header><h1>{escape(title)}</h1>{under}</header>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def heading(text: str, level: int = 2) -> Html:
+    """A heading of level 2 (a section) to 4, with an anchor made of its words.
+
+    Raises:
+        ValueError: the level lies outside 2 to 4: level 1 is the page's title.
+    """
+    if not 2 <= level <= 4:
+        raise ValueError(f"level = {level} lies outside 2 to 4: level 1 is the page's title")
+    anchor = re.sub(r"\W+", "-", text.lower()).strip("-")
+    return Html(f'<h{level} id="{escape(anchor)}">{escape(text)}</h{level}>')
+
+
+def text(text: str) -> Html:
+    """Paragraphs, divided by empty lines."""
+    return Html("".join(f"<p>{escape(part.strip())}</p>" for part in re.split(r"\n\s*\n", text.strip())))
+
+
+def note(text: str) -> Html:
+    """A paragraph that must not be overlooked: a caveat, a failed gate."""
+    return Html(f'<p class="note">{escape(text.strip())}</p>')
+
+
+def facts(values: Mapping[str, object]) -> Html:
+    """Names and values in two columns: seeds, versions, sizes."""
+    pairs = "".join(f"<dt>{escape(name)}</dt><dd>{escape(cell(values, name))}</dd>" for name in values)
+    return Html(f"<dl>{pairs}</dl>")
+
+
+def table(rows: Sequence[Row], *, best: Best | None = None, caption: str = "") -> Html:
+    """Rows of results; the best of each known measure is bold, what is still to be computed is grey.
+
+    Args:
+        rows: mappings from column to value; columns stand in the order in which they first appear.
+        best: "low" or "high" for further columns, beside rmse, psnr, ssim, fid and kid.
+        caption: stands above.
+    """
+    names = columns(rows)
+    align = {name: ' class="number"' if numeric(rows, name) else "" for name in names}
+    winners = {name: best_rows(rows, name, best) for name in names}
+    head = "".join(f'<th scope="col"{align[name]}>{escape(header(name, best))}</th>' for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td{align[name]}>{_cell(cell(row, name), i in winners[name])}</td>" for name in names) + "</tr>"
+        for i, row in enumerate(rows)
+    )
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return Html(f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def figure(image: Image.Image | bytes, caption: str = "", *, alt: str = "") -> Html:
+    """A picture inside the page.
+
+    Args:
+        image: a Pillow image, or the bytes of a PNG, GIF, JPEG or WebP file.
+        caption: stands below.
+        alt: what the picture shows, for those who cannot see it; by default the caption.
+
+    Raises:
+        ValueError: the bytes are no such picture.
+    """
+    least = f' style="min-width:{round(image.width * SMALLEST_SHARE)}px"' if isinstance(image, Image.Image) else ""
+    size = f' width="{image.width}" height="{image.height}"' if isinstance(image, Image.Image) else ""
+    picture = f'<img src="{data_url(image)}" alt="{escape(alt or caption)}"{size}{least}>'
+    return Html(f'<figure><div class="scroll paper">{picture}</div>{_caption(caption)}</figure>')
+
+
+def svg(markup: str, caption: str = "") -> Html:
+    """A chart made by :func:`~snowmelt.pictures.curves.curve_svg`.
+
+    Raises:
+        ValueError: the markup is not one ``<svg>`` element.
+    """
+    if not (markup.startswith("<svg") and markup.endswith("</svg>")):
+        raise ValueError(f"markup that begins with {markup[:20]!r} is not one <svg> element")
+    return Html(f'<figure><div class="scroll">{markup}</div>{_caption(caption)}</figure>')
+
+
+def details(summary: str, preformatted: str) -> Html:
+    """Something long under a line that opens it: a recipe, a log, a table of numbers."""
+    return Html(f"<details><summary>{escape(summary)}</summary><pre>{escape(preformatted)}</pre></details>")
+
+
+def _caption(caption: str) -> str:
+    return f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+
+
+def _cell(text: str, best: bool) -> str:
+    if text in (PENDING, ABSENT):
+        return f'<span class="gap">{text}</span>'
+    return f"<strong>{escape(text)}</strong>" if best else escape(text)

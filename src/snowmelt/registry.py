@@ -1,0 +1,471 @@
+"""Text <-> parts: every configurable thing has a name, typed fields and a spec string.
+
+A *part* is a frozen dataclass registered under a kebab-case name. From its fields alone it gets a
+spec string, a TOML table, command-line help, range errors and a form in a user interface::
+
+    gaussian-blur:sigma_px=8                          one part
+    gaussian-blur:sigma_px=2+noise                    a composition, applied left first
+    noise:schedule=betas(steps=200,beta_max=0.02)     a part inside a part
+
+Values that hold one of ``, : + ( ) =`` are double-quoted; lists are written ``(64,96)``. The promise is
+``build(spec(part)) == part`` for every part.
+
+Parts of other packages arrive through the entry-point group ``snowmelt`` (a module to import, whose
+``@register`` lines do the rest), as snowmelt's own do, or from a file with :func:`load_plugin`.
+"""
+
+import abc
+import dataclasses
+import difflib
+import functools
+import importlib
+import importlib.util
+import math
+import re
+import sys
+import types
+import typing
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+_SPECIAL = re.compile(r'[,:+()="\s]')
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_parts: dict[str, dict[str, type["Part"]]] = {}
+_names: dict[type["Part"], str] = {}
+_plugins: dict[Path, types.ModuleType] = {}
+
+
+class SpecError(ValueError):
+    """A spec, a name or a field that cannot be used; the message says what would be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The closed interval a field may lie in, with its unit: ``Annotated[float, Range(0, 100, "px")]``."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = ""
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        bounds = f"[{_number(self.low)}, {_number(self.high)}]"
+        return f"{bounds} {self.unit}".rstrip()
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of a part, as data: what a form, a help page or an error message needs."""
+
+    name: str
+    type: str
+    default: Any
+    required: bool
+    range: Range | None = None
+    choices: tuple[Any, ...] = ()
+    doc: str = ""
+
+
+class Part(abc.ABC):
+    """What can be registered: a frozen dataclass whose fields are checked when it is made.
+
+    An abstract subclass names a kind once, ``class Degradation(Part, kind="degradation")``; its concrete
+    subclasses are registered under that kind.
+    """
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, kind: str | None = None, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if kind is not None:
+            cls.kind = kind
+
+    def __post_init__(self) -> None:
+        for field, annotation in _fields(type(self)):
+            value = _check(f"{label(type(self))}.{field.name}", annotation, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+
+
+P = TypeVar("P", bound=Part)
+
+
+def register(name: str) -> Callable[[type[P]], type[P]]:
+    """Class decorator: the part answers to `name` (kebab-case) within its kind.
+
+    Raises:
+        SpecError: the name is not kebab-case, is taken, or the class has no kind.
+    """
+
+    def add(cls: type[P]) -> type[P]:
+        if not _NAME.fullmatch(name):
+            raise SpecError(f"{name!r} is not a registry name: use lower case words joined by '-'")
+        if not cls.kind:
+            raise SpecError(f"{cls.__name__} has no kind: derive it from Degradation, Schedule, Sampler, Prior, Backbone, ...")
+        known = _parts.setdefault(cls.kind, {})
+        if name in known:
+            raise SpecError(f"the {cls.kind} {name!r} is already registered by {known[name].__module__}: choose another name")
+        known[name] = cls
+        _names[cls] = name
+        return cls
+
+    return add
+
+
+def names(kind: str = "degradation") -> list[str]:
+    """The registered names of a kind, sorted.
+
+    Raises:
+        SpecError: no such kind.
+    """
+    _discover()
+    if kind not in _parts:
+        raise SpecError(f"unknown kind {kind!r}{_nearest(kind, _parts)}; kinds: {', '.join(sorted(_parts))}")
+    return sorted(_parts[kind])
+
+
+def kinds() -> list[str]:
+    """The kinds that have at least one registered part, sorted."""
+    _discover()
+    return sorted(_parts)
+
+
+def lookup(name: str, kind: str = "degradation") -> type[Part]:
+    """The class registered under `name`.
+
+    Raises:
+        SpecError: unknown name, with the nearest known one.
+    """
+    known = names(kind)
+    if name not in known:
+        raise SpecError(
+            f"unknown {kind} {name!r}{_nearest(name, known)}; known: {', '.join(known)}. "
+            "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)"
+        )
+    return _parts[kind][name]
+
+
+def label(cls: type[Part]) -> str:
+    """The registered name of a class, or its Python name when it has none."""
+    return _names.get(cls, cls.__name__)
+
+
+def schema(part: str | type[Part] | Part, kind: str = "degradation") -> tuple[Field, ...]:
+    """The fields of a part, in order: names, types, defaults, ranges, choices."""
+    if isinstance(part, str):
+        part = lookup(part, kind)
+    cls = part if isinstance(part, type) else type(part)
+    out = []
+    for field, annotation in _fields(cls):
+        base, extras = _strip(annotation)
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        out.append(
+            Field(
+                name=field.name,
+                type=_type_name(base),
+                default=None if required else default,
+                required=required,
+                range=next((e for e in extras if isinstance(e, Range)), None),
+                choices=typing.get_args(base) if typing.get_origin(base) is Literal else (),
+                doc=next((e for e in extras if isinstance(e, str)), ""),
+            )
+        )
+    return tuple(out)
+
+
+def build(source: "str | Mapping[str, Any] | Part", kind: str = "degradation") -> Any:
+    """The part that a spec string or a TOML table describes; a part is returned as it is.
+
+    >>> build("gaussian-blur:sigma_px=8").sigma_px
+    8.0
+
+    Raises:
+        SpecError: unknown name or field (with the nearest valid one), a value of the wrong type, or one
+            outside its range.
+    """
+    if isinstance(source, Part):
+        if source.kind != kind:
+            raise SpecError(f"{spec(source)!r} is a {source.kind}, but a {kind} is needed here")
+        return source
+    if isinstance(source, Mapping):
+        table = dict(source)
+        if "name" not in table:
+            raise SpecError(f"a {kind} table needs a 'name'; got the keys {sorted(table)}")
+        return _make(lookup(str(table.pop("name")), kind), table)
+    terms = _split(source, "+")
+    parts = [_build_term(term, kind) for term in terms]
+    return parts[0] if len(parts) == 1 else _make(lookup("compose", kind), {"parts": tuple(parts)})
+
+
+def spec(part: Part) -> str:
+    """The shortest spec string of a part: fields at their default are left out."""
+    return _spec(part, nested=False)
+
+
+def table(part: Part) -> dict[str, Any]:
+    """A part as a plain table (JSON, TOML) with *every* field, so that files outlive changed defaults."""
+    out: dict[str, Any] = {"name": label(type(part))}
+    for field, _ in _fields(type(part)):
+        value = getattr(part, field.name)
+        if value is not None:
+            out[field.name] = _plain(value)
+    return out
+
+
+def load_plugin(source: str | Path) -> types.ModuleType:
+    """Import a plug-in, a ``.py`` file or a module name, so that its ``@register`` lines run once.
+
+    Raises:
+        SpecError: there is no such file or module.
+    """
+    path = Path(source)
+    if path.suffix != ".py":
+        try:
+            return importlib.import_module(str(source))
+        except ModuleNotFoundError as error:
+            raise SpecError(f"plug-in {str(source)!r} is neither a .py file nor a module: {error}") from None
+    path = path.resolve()
+    if path in _plugins:
+        return _plugins[path]
+    if not path.is_file():
+        raise SpecError(f"plug-in file {path} does not exist")
+    name = f"snowmelt_plugin_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None and found.loader is not None  # noqa: S101 - a .py file always has a loader
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module  # dataclasses and get_type_hints look the module up by name
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    _plugins[path] = module
+    return module
+
+
+# --- from here on: how text becomes values and back ------------------------------------------------
+
+
+@functools.cache
+def _discover() -> None:
+    """Import every module of the entry-point group ``snowmelt``: snowmelt's own parts and other packages'."""
+    for entry in metadata.entry_points(group="snowmelt"):
+        try:
+            entry.load()
+        except Exception as error:  # noqa: BLE001 - somebody else's broken package must not take ours down
+            if entry.value.startswith("snowmelt."):
+                raise
+            warnings.warn(f"the snowmelt plug-in {entry.name} ({entry.value}) failed to load: {error}", stacklevel=2)
+
+
+@functools.cache
+def _fields(cls: type[Part]) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
+    if not dataclasses.is_dataclass(cls):
+        return ()
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return tuple((field, hints[field.name]) for field in dataclasses.fields(cls) if field.init)
+
+
+def _strip(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Annotated[T, ...] -> (T, extras)."""
+    if typing.get_origin(annotation) is Annotated:
+        base, *extras = typing.get_args(annotation)
+        return base, tuple(extras)
+    return annotation, ()
+
+
+def _nearest(word: str, known: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at `separator` outside quotes and parentheses; the + of an exponent (1e+5) does not count."""
+    out, depth, quoted, start = [], 0, False, 0
+    for i, char in enumerate(text):
+        if char == '"':
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif char == "(":
+            depth += 1
+        elif char == ")":
+            depth -= 1
+            if depth < 0:
+                break
+        elif char == separator and depth == 0 and not (char == "+" and re.search(r"[=(,][-+]?[\d.]+[eE]$", text[:i])):
+            out.append(text[start:i])
+            start = i + 1
+    if quoted or depth != 0:
+        raise SpecError(f"unbalanced {'quotes' if quoted else 'parentheses'} in {text!r}")
+    return [*out, text[start:]]
+
+
+def _build_term(term: str, kind: str) -> Part:
+    term = term.strip()
+    match = _NAME.match(term)
+    name, rest = (term[: match.end()], term[match.end() :]) if match else (term, "")
+    if rest.startswith("(") and rest.endswith(")"):
+        rest = ":" + rest[1:-1]
+    if not match or (rest and not rest.startswith(":")):
+        raise SpecError(f"cannot read {term!r} as a {kind}: expected name:field=value,field=value")
+    values: dict[str, Any] = {}
+    for item in _split(rest[1:], ",") if rest[1:] else []:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise SpecError(f"cannot read {item!r} in {term!r}: expected field=value")
+        if key.strip() in values:
+            raise SpecError(f"{name}.{key.strip()} is given twice in {term!r}")
+        values[key.strip()] = _Text(value.strip())
+    return _make(lookup(name, kind), values)
+
+
+class _Text(str):
+    """A value as it stands in a spec string, still to be read by its field's type."""
+
+    __slots__ = ()
+
+
+def _make(cls: type[P], values: Mapping[str, Any]) -> P:
+    annotations = {field.name: annotation for field, annotation in _fields(cls)}
+    for key in values:
+        if key not in annotations:
+            allowed = ", ".join(_describe(f) for f in schema(cls)) or "it has none"
+            raise SpecError(f"{label(cls)} has no field {key!r}{_nearest(key, annotations)}; fields: {allowed}")
+    read = {k: _read(f"{label(cls)}.{k}", annotations[k], v) for k, v in values.items()}
+    missing = [f.name for f in schema(cls) if f.required and f.name not in read]
+    if missing:
+        raise SpecError(f"{label(cls)} needs {', '.join(missing)}")
+    return cls(**read)
+
+
+def _describe(field: Field) -> str:
+    if field.choices:
+        return f"{field.name} ({' | '.join(map(str, field.choices))})"
+    return f"{field.name} in {field.range}" if field.range else field.name
+
+
+def _read(where: str, annotation: Any, value: Any) -> Any:
+    """A raw value, text of a spec or an entry of a table, as the field's type; ranges come later."""
+    base, _ = _strip(annotation)
+    options = _options(base)
+    if type(None) in options and (value is None or (isinstance(value, _Text) and value == "none")):
+        return None
+    kind = next((o for o in options if o is not type(None)), base)
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        if isinstance(value, _Text):
+            inner = value[1:-1] if value.startswith("(") and value.endswith(")") else value
+            value = [_Text(v.strip()) for v in _split(inner, ",") if v.strip()]
+        if not isinstance(value, list | tuple):
+            raise SpecError(f"{where} = {value!r} is not a list, such as (64,96)")
+        return tuple(_read(where, item, v) for v in value)
+    if isinstance(kind, type) and issubclass(kind, Part):
+        if isinstance(value, _Text) and value.startswith("(") and value.endswith(")"):
+            value = value[1:-1]
+        return build(str(value) if isinstance(value, str) else value, kind.kind)
+    if not isinstance(value, _Text):
+        return value
+    return _read_scalar(where, kind, value)
+
+
+def _read_scalar(where: str, kind: Any, value: str) -> Any:
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        return value[1:-1]
+    if typing.get_origin(kind) is Literal:
+        return next((c for c in typing.get_args(kind) if str(c) == value), str(value))
+    if kind is bool and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            raise SpecError(f"{where} = {value} is not {'a whole number' if kind is int else 'a number'}") from None
+    return str(value)
+
+
+def _check(where: str, annotation: Any, value: Any) -> Any:
+    """`value` if it fits the annotation (an int becomes a float where one is due), else a SpecError."""
+    base, extras = _strip(annotation)
+    options = _options(base)
+    if value is None and type(None) in options:
+        return None
+    kind = next((o for o in options if o is not type(None)), base)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise SpecError(f"{where} = {value} is unknown{_nearest(str(value), map(str, choices))}; choose one of {', '.join(map(str, choices))}")
+        return value
+    if typing.get_origin(kind) is tuple:
+        item = Annotated[(typing.get_args(kind)[0], *extras)] if extras else typing.get_args(kind)[0]
+        if not isinstance(value, list | tuple):
+            raise SpecError(f"{where} = {value!r} is not a list")
+        return tuple(_check(where, item, v) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(kind, type) and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
+        raise SpecError(f"{where} = {value!r} is not {_type_name(kind)}")
+    if isinstance(value, float) and math.isnan(value):
+        raise SpecError(f"{where} is not a number (NaN)")
+    for bounds in extras:
+        if isinstance(bounds, Range) and value not in bounds:
+            raise SpecError(f"{where} = {_number(value)} lies outside {bounds}")
+    return value
+
+
+def _options(base: Any) -> tuple[Any, ...]:
+    union = typing.get_origin(base) in (typing.Union, types.UnionType)
+    return typing.get_args(base) if union else (base,)
+
+
+def _type_name(kind: Any) -> str:
+    if typing.get_origin(kind) is Literal:
+        return "choice"
+    if typing.get_origin(kind) is tuple:
+        return f"list of {_type_name(_strip(typing.get_args(kind)[0])[0])}"
+    names = [o.kind or o.__name__ if isinstance(o, type) and issubclass(o, Part) else o.__name__ for o in _options(kind)]
+    return " or ".join("none" if n == "NoneType" else n for n in names)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value).replace("e+", "e")
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return table(value)
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _spec(part: Part, *, nested: bool) -> str:
+    name = _names.get(type(part))
+    if name is None:
+        raise SpecError(f"{type(part).__name__} is not registered, so it has no spec: decorate it with @register('name')")
+    if name == "compose":
+        text = "+".join(_spec(p, nested=False) for p in getattr(part, "parts"))  # noqa: B009 - typed above this room
+        return f"({text})" if nested else text
+    fields = [f"{f.name}={_text(getattr(part, f.name))}" for f in schema(part) if f.required or getattr(part, f.name) != f.default]
+    if not fields:
+        return name
+    return f"{name}({','.join(fields)})" if nested else f"{name}:{','.join(fields)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Part):
+        return _spec(value, nested=True)
+    if isinstance(value, tuple):
+        return f"({','.join(map(_text, value))})"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return f'"{value}"' if not value or value == "none" or _SPECIAL.search(value) else value
+    return _number(value)

@@ -1,0 +1,173 @@
+r"""Backbones: the networks F(x, t) inside a restorer.
+
+A backbone is registered like a degradation: a frozen dataclass of its sizes that *builds* a module, called as
+``net(x, t)`` with x (b, in_channels, h, w) and t (b,), returning (b, out_channels, h, w) for any h and w. A net of
+three convolutions in a user's file is a backbone too.
+
+``unet`` is made for small budgets and for CPUs, where layers of few channels at full resolution are bound by memory:
+a pixel-unshuffle stem trades resolution for channels at once, convolutions are dense 3x3, attention runs at the coarsest level
+only, and severity enters every block as a scale and shift (FiLM). Its last layer starts at zero, so that a fresh
+restorer *is* its linear skip connection.
+
+Source: Ronneberger et al. 2015 (arXiv 1505.04597); Perez et al. 2017 (arXiv 1709.07871) for FiLM; Shi et al. 2016
+(arXiv 1609.05158) for pixel shuffling.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from snowmelt.registry import Part, Range, SpecError, register
+
+
+class Backbone(Part, kind="backbone"):
+    """Sizes of a network, which it can build."""
+
+    @abc.abstractmethod
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """A module: net(x, t) -> (b, out_channels, h, w) for x (b, in_channels, h, w) and t (b,) in [0, 1]."""
+
+
+@register("unet")
+@dataclass(frozen=True)
+class UNet(Backbone):
+    """The lean U-Net: pixel-unshuffle stem of `patch`, one level per width, `blocks` residual blocks each way."""
+
+    widths: Annotated[tuple[int, ...], Range(1, 4096), "channels per level"] = (64, 96)
+    patch: Annotated[int, Range(1, 16, "px"), "side of the stem's patches"] = 2
+    blocks: Annotated[int, Range(1, 16)] = 2
+    attention: bool = True
+    groups: Annotated[int, Range(1, 64)] = 8
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that groups divide the widths."""
+        super().__post_init__()
+        odd = [w for w in self.widths if w % self.groups]
+        if not self.widths or odd:
+            raise SpecError(f"unet.widths = {self.widths} must each be a multiple of unet.groups = {self.groups}")
+
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """The network, with its last layer at zero."""
+        return _UNet(self, in_channels, out_channels)
+
+
+class _UNet(nn.Module):
+    def __init__(self, size: UNet, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.patch, self.multiple = size.patch, size.patch * 2 ** (len(size.widths) - 1)
+        first = size.widths[0]
+        embedding = 4 * first
+        self.time = nn.Sequential(_Fourier(first), nn.Linear(2 * (first // 2), embedding), nn.SiLU())
+        self.stem = nn.Conv2d(in_channels * size.patch**2, first, 3, padding=1)
+        self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
+        width = first
+        for i, out in enumerate(size.widths):
+            last = i == len(size.widths) - 1
+            shrink = nn.Identity() if last else nn.Conv2d(out, out, 3, stride=2, padding=1)
+            self.down.append(_Blocks(width, out, embedding, size))
+            self.shrink.append(shrink)
+            width = out
+        self.middle = _Block(width, width, embedding, size.groups)
+        self.attention = _Attention(width, size.groups) if size.attention else nn.Identity()
+        for i, out in reversed(list(enumerate(size.widths))):
+            grow = nn.Sequential(nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(out, out, 3, padding=1)) if i else nn.Identity()
+            self.up.append(_Blocks(width + out, out, embedding, size))
+            self.grow.append(grow)
+            width = out
+        self.norm = nn.GroupNorm(size.groups, first)
+        self.out = nn.Conv2d(first, out_channels * size.patch**2, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # a Conv2d made with bias has one
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        x = _pad(x, self.multiple)
+        e = self.time(t.to(x.dtype))
+        x = self.stem(functional.pixel_unshuffle(x, self.patch))
+        skips = []
+        for blocks, shrink in zip(self.down, self.shrink, strict=True):
+            x = blocks(x, e)
+            skips.append(x)
+            x = shrink(x)
+        x = self.attention(self.middle(x, e))
+        for blocks, grow in zip(self.up, self.grow, strict=True):
+            x = grow(blocks(torch.cat([x, skips.pop()], dim=1), e))
+        x = self.out(functional.silu(self.norm(x)))
+        return functional.pixel_shuffle(x, self.patch)[..., :h, :w]
+
+
+class _Blocks(nn.ModuleList):
+    """The residual blocks of one level, the first of which changes the width."""
+
+    def __init__(self, width: int, out: int, embedding: int, size: UNet) -> None:
+        super().__init__(_Block(width if j == 0 else out, out, embedding, size.groups) for j in range(size.blocks))
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, e)
+        return x
+
+
+class _Block(nn.Module):
+    """Residual block whose second half is scaled and shifted by the severity's embedding; it starts as the identity."""
+
+    def __init__(self, width: int, out: int, embedding: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(math.gcd(groups, width), width)
+        self.conv1 = nn.Conv2d(width, out, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * out)
+        self.norm2 = nn.GroupNorm(groups, out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        self.skip = nn.Conv2d(width, out, 1) if width != out else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        h = self.conv1(functional.silu(self.norm1(x)))
+        scale, shift = self.film(e)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv2(functional.silu(self.norm2(h) * (1 + scale) + shift))
+        out: Tensor = self.skip(x) + h
+        return out
+
+
+class _Attention(nn.Module):
+    """Self-attention over all positions, heads of 32 channels; it starts as the identity."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.heads = max(width // 32, 1) if width % max(width // 32, 1) == 0 else 1
+        self.norm = nn.GroupNorm(groups, width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        y = functional.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, h, w)
+        out: Tensor = x + self.out(y)
+        return out
+
+
+class _Fourier(nn.Module):
+    """sin and cos of t at octaves from half a turn to 64 turns over [0, 1]."""
+
+    frequency: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("frequency", 2 * math.pi * torch.logspace(-1, 6, width // 2, base=2), persistent=False)
+
+    def forward(self, t: Tensor) -> Tensor:
+        angle = t[:, None] * self.frequency
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def _pad(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until both sides are multiples."""
+    right, below = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return functional.pad(x, (0, right, 0, below), mode="replicate") if right or below else x

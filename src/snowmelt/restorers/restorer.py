@@ -1,0 +1,107 @@
+"""The restorer R(x_t, t): a backbone inside a parameterization, always returning an estimate of the clean sample.
+
+It is the only module with weights. What it may know besides x_t and t is what the degradation tells of its draw, a
+mask for instance: :meth:`Degradation.context` as extra channels, the same at training and at sampling. A restorer trained
+without (``told=False``) never sees it and can be used where the draw is unknown.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from snowmelt.degradations import Degradation
+from snowmelt.registry import label
+from snowmelt.restorers.backbones import Backbone
+from snowmelt.restorers.parameterization import Parameterization, Residual, Wiener, linear_estimate, scale_output
+from snowmelt.restorers.statistics import Statistics
+from snowmelt.types import EMPTY, Batch, Draw, Severity
+
+
+class Restorer(nn.Module):
+    """x0_hat = m + c_skip (x_t - A m) + c_out F(c_in (x_t - A m), t), for a degradation and samples of a shape.
+
+    Args:
+        degradation: what is undone.
+        backbone: builds F.
+        shape: (c, h, w) of the training samples; other h and w are accepted afterwards.
+        parameterization: None chooses wiener where the operator is diagonal in a basis, else residual.
+        told: whether R is told what `degradation.context` knows of the draw.
+        noise_floor: standard deviation of the noise that the model adds to every x_t.
+    """
+
+    def __init__(
+        self,
+        degradation: Degradation,
+        backbone: Backbone,
+        shape: tuple[int, ...],
+        *,
+        parameterization: Parameterization | None = None,
+        told: bool = True,
+        noise_floor: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.degradation, self.backbone, self.shape, self.told, self.noise_floor = degradation, backbone, tuple(shape), told, noise_floor
+        self.parameterization = parameterization or preferred(degradation, told=told)
+        self.parameterization.check(degradation)
+        self.precision: Literal["fp32", "bf16"] = "fp32"
+        like = torch.zeros(1, *shape)
+        z = degradation.draw(like)
+        context = degradation.context(self.shape, like.new_ones(1), z) if told else None
+        self.context: tuple[str, ...] = () if context is None else tuple(sorted(z.keys() - set(degradation.noise)))
+        basis = self.parameterization.basis(degradation)
+        self.statistics = None if basis is None else Statistics(self.shape, basis)
+        self.net = backbone.build(shape[0] + (0 if context is None else context.shape[1]), shape[0])
+
+    def fit(self, batches: Iterable[Batch]) -> "Restorer":
+        """Take the data's mean and variance from clean batches, if the parameterization uses them; once, before training."""
+        if self.statistics is not None:
+            self.statistics.fit(batches)
+        return self
+
+    def forward(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """The estimate of the clean sample: (b, c, h, w), float32.
+
+        Args:
+            x_t: degraded samples (b, c, h, w).
+            t: their severities (b,) in [0, 1].
+            z: the draw, of which the entries in `context` are read.
+
+        Raises:
+            ValueError: an entry in `context` is missing, or the channels are not those of the training samples.
+        """
+        self._check(x_t, z)
+        x_t, t = x_t.float(), t.float()
+        with torch.autocast(x_t.device.type, enabled=False):
+            c = self.parameterization.coefficients(self.degradation, self.statistics, x_t, t, z, self.noise_floor)
+            linear, inner = linear_estimate(c, x_t)
+            context = self.degradation.context(tuple(x_t.shape[1:]), t, z) if self.context else None
+            if context is not None:
+                inner = torch.cat([inner, context], dim=1)
+        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+            f = self.net(inner, t)
+        with torch.autocast(x_t.device.type, enabled=False):
+            return linear + scale_output(c, f.float())
+
+    def linear(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """The estimate with F = 0: with `wiener`, the linear-Gaussian restorer of the operator."""
+        c = self.parameterization.coefficients(self.degradation, self.statistics, x_t, t, z, self.noise_floor)
+        return linear_estimate(c, x_t)[0]
+
+    def _check(self, x_t: Tensor, z: Draw) -> None:
+        missing = [name for name in self.context if name not in z]
+        if missing:
+            raise ValueError(
+                f"this restorer was trained knowing {', '.join(missing)} of {label(type(self.degradation))}, which is missing here: "
+                "give it in the draw z, or train one that is not told (model.told = false)"
+            )
+        if x_t.ndim != 4 or x_t.shape[1] != self.shape[0]:
+            raise ValueError(f"this restorer was trained on samples (c, h, w) with c = {self.shape[0]}; got a batch of shape {tuple(x_t.shape)}")
+
+
+def preferred(degradation: Degradation, *, told: bool = True) -> Parameterization:
+    """Wiener where the operator is diagonal in a basis and, for masks, known; else residual."""
+    if degradation.basis is None or (degradation.basis == "pixel" and not told):
+        return Residual()
+    return Wiener()

@@ -1,0 +1,50 @@
+"""Checkpoints: everything a run needs to go on, in one file that is either whole or not there.
+
+Randomness is counter-based, so the state of a run is its step number and tensors: weights, their average, the
+optimiser's moments. They go into a single safetensors file, written beside the old one and renamed.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from snowmelt.files import BadFile, read_tensors, write_tensors
+from snowmelt.restorers import Restorer
+from snowmelt.training.ema import Average
+
+NAME = "checkpoint.safetensors"
+
+
+def save(path: Path, restorer: Restorer, average: Average, optimizer: torch.optim.Optimizer, step: int, wall_s: float) -> None:
+    """Write the state after `step` optimiser steps and `wall_s` seconds of training to the run directory `path`."""
+    tensors: dict[str, Tensor] = {"step": torch.tensor(step), "wall_s": torch.tensor(wall_s, dtype=torch.float64)}
+    tensors |= {f"weights.{name}": value for name, value in restorer.state_dict().items()}
+    tensors |= {f"ema.{name}": value for name, value in average.restorer.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    write_tensors(path / NAME, tensors)
+
+
+def load(path: Path, restorer: Restorer, average: Average, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Put the saved state back into all three; returns the step and the seconds trained so far.
+
+    Raises:
+        BadFile: the checkpoint is damaged or belongs to another network.
+    """
+    tensors = read_tensors(path / NAME)
+    try:
+        restorer.load_state_dict(_under(tensors, "weights."))
+        average.restorer.load_state_dict(_under(tensors, "ema."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimizer.").items():
+            index, _, key = name.partition(".")
+            moments.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        return int(tensors["step"]), float(tensors["wall_s"])
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise BadFile(f"{path / NAME} does not fit this recipe: {error}; start over with --fresh, or choose another --out") from None
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

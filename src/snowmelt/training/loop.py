@@ -1,0 +1,275 @@
+"""The training loop: one for hot and cold, for every degradation, parameterization and loss.
+
+A step takes numbered samples, gives each the severity and the draw that belong to its number, and moves the weights down
+the gradient of the restoration loss. All randomness is a function of (seed, stream, sample number), so the state of a run
+is the step number and tensors: the same command on the same directory goes on where it stopped, to the same weights.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from snowmelt import pictures
+from snowmelt.data.dataset import Dataset
+from snowmelt.files import write_text
+from snowmelt.losses import estimates, restoration_loss
+from snowmelt.model import Model
+from snowmelt.model import save as save_model
+from snowmelt.priors import Normal
+from snowmelt.randomness import fractions, generators, permutation
+from snowmelt.restorers import Restorer
+from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.training import checkpoint
+from snowmelt.training.ema import Average
+from snowmelt.training.options import TrainingOptions
+from snowmelt.training.progress import Bar
+from snowmelt.training.validation import samples, validate
+
+_LOG_EVERY = 20
+_FIT_IMAGES = 20_000
+_GRID_ROWS = 8
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Training was interrupted after a whole step, and saved."""
+
+
+class Trainer:
+    """One run: model, data, options, directory. ``Trainer(...).run()`` trains, or goes on.
+
+    Args:
+        model: its restorer must be a :class:`Restorer`.
+        train: clean training samples.
+        validation: clean samples for validation; may be empty, then there is none.
+        options: the numbers.
+        out: the run directory: model, checkpoint, metrics.jsonl, samples/.
+        device: where to train.
+        sampler: for the sample grids; by default what restore would use.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        train: Dataset,
+        validation: Dataset,
+        options: TrainingOptions,
+        out: Path,
+        *,
+        device: torch.device | str = "cpu",
+        sampler: Sampler | None = None,
+    ) -> None:
+        if not isinstance(model.restorer, Restorer):
+            raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
+        self.train, self.validation, self.options, self.out = train, validation, options, Path(out)
+        self.device = torch.device(device)
+        self.restorer = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.restorer.precision = precision(options.precision, self.device)
+        self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss))
+        self.average = Average(self.restorer, options.ema * options.images)
+        self.optimizer = torch.optim.AdamW(self.restorer.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+        self.sampler = sampler or default_sampler(model.degradation)
+        self.step, self.wall_s = 0, 0.0
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    @property
+    def averaged(self) -> Model:
+        """The model with the moving average of its weights: what validation sees and load returns."""
+        return dataclasses.replace(self.model, restorer=self.average.restorer)
+
+    def resume(self) -> bool:
+        """Take up the checkpoint in the run directory; False if there is none."""
+        if not (self.out / checkpoint.NAME).is_file():
+            return False
+        self.step, self.wall_s = checkpoint.load(self.out, self.restorer, self.average, self.optimizer)
+        self._forget_after(self.step)
+        return True
+
+    def run(self) -> Model:
+        """Train from where the run stands to its end; the averaged model.
+
+        Raises:
+            Stopped: Ctrl-C or SIGTERM came; everything is saved and the same command goes on.
+            Diverged: the loss is not finite; the last checkpoint stays.
+        """
+        o = self.options
+        if self.step == 0:
+            self._prepare()
+        every = max(o.validate_every // o.step_images, 1)
+        with _until_asked() as asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar:
+            while self.step < o.steps:
+                loss = self._advance(bar)
+                done = self.step == o.steps
+                if self.step % every == 0 or done or asked.is_set():
+                    self._require_finite(loss)
+                    self.save(validate=self.step % every == 0 or done)
+                if asked.is_set() and not done:
+                    raise Stopped(f"stopped after {self.step * o.step_images:,} of {o.images:,} images; the same command goes on from there")
+        return self.averaged
+
+    def save(self, *, validate: bool) -> None:
+        """Checkpoint and model; with `validate`, also a line in metrics.jsonl and a sample grid."""
+        checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
+        save_model(self.model, self.out, ema=self.average.restorer.state_dict())
+        if validate and len(self.validation):
+            self._validate()
+
+    def _prepare(self) -> None:
+        """Statistics of the data before step 1, and the prior of a degradation that ends in pure noise."""
+        indices = range(min(len(self.train), _FIT_IMAGES))
+        batches = (self.train.batch(indices[i : i + 256])["x0"] for i in range(0, len(indices), 256))
+        self.restorer.fit(batches)
+        self.average = Average(self.restorer, self.average.half_life_images)
+        if self.model.prior is not None:
+            fitted = self.model.prior.fit([torch.empty(1, *self.train.shape)])
+            self.model = dataclasses.replace(self.model, prior=fitted)
+
+    def _advance(self, bar: Bar) -> Tensor:
+        """One optimiser step."""
+        o, start = self.options, time.monotonic()
+        rate = learning_rate(self.step, o)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        total = torch.zeros((), device=self.device)
+        self.restorer.train()
+        for part in range(o.accumulate):
+            first = (self.step * o.accumulate + part) * o.batch
+            loss = self._loss(range(first, first + o.batch)) / o.accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self.restorer.parameters(), o.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.average.update(self.restorer, o.step_images, self.step * o.step_images)
+        self.wall_s += time.monotonic() - start
+        if self.step % _LOG_EVERY == 0 or self.step == o.steps:
+            self._require_finite(total)
+            self._write({"loss": float(total), "lr": rate, "gradient_norm": float(norm), "images_per_s": self.step * o.step_images / self.wall_s})
+            bar.advance(_LOG_EVERY * o.step_images if self.step % _LOG_EVERY == 0 else self.step % _LOG_EVERY * o.step_images, loss=float(total))
+        return total
+
+    def _loss(self, numbers: range) -> Tensor:
+        """The mean loss of the samples with these numbers."""
+        seed = self.options.seed
+        x0 = self.train.batch(self._indices(numbers), generators(seed, "augmentation", numbers) if self.train.random else None)["x0"]
+        t = self._severities(numbers).to(x0)
+        z = self.model.draw(x0, generators(seed, "draw", numbers) if self.model.draw(x0[:1]) else None)
+        x0, t = x0.to(self.device), t.to(self.device)
+        z = {name: value.to(self.device) for name, value in z.items()}
+        return restoration_loss(self.model, x0, t, z, loss=self.options.loss).mean()
+
+    def _indices(self, numbers: range) -> Sequence[int]:
+        """Which picture each sample number shows: every epoch is a permutation of all of them."""
+        n, out = len(self.train), []
+        for number in numbers:
+            epoch, place = divmod(number, n)
+            if self._order[0] != epoch:
+                self._order = (epoch, permutation(self.options.seed, "order", epoch, n).tolist())
+            out.append(self._order[1][place])
+        return out
+
+    def _severities(self, numbers: range) -> Tensor:
+        """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1."""
+        t, knots = 1 - fractions(self.options.seed, "severity", numbers), self.model.degradation.knots
+        if knots is None or self.options.severities == "uniform":
+            return t
+        return (t * knots).ceil() / knots
+
+    def _validate(self) -> None:
+        o = self.options
+        result = validate(
+            self.averaged, self.validation, o.validation_images, loss=o.loss, seed=o.seed, batch=max(o.batch, 64), device=self.device
+        )
+        self._write({f"validation_{name}": value for name, value in dataclasses.asdict(result).items()})
+        columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, seed=o.seed, device=self.device)
+        pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(columns))
+
+    def _require_finite(self, loss: Tensor) -> None:
+        if not math.isfinite(float(loss)):
+            raise Diverged(
+                f"the loss became {float(loss)} at step {self.step}; the last checkpoint is kept. Try a smaller --training.lr "
+                f"(now {self.options.lr:g}) or --training.precision fp32"
+            )
+
+    def _write(self, values: dict[str, Any]) -> None:
+        """One line in metrics.jsonl."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        line = {"step": self.step, "images": self.step * self.options.step_images, "wall_s": round(self.wall_s, 3), **values}
+        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the lines of metrics.jsonl that were written after the checkpoint was."""
+        path = self.out / "metrics.jsonl"
+        if path.is_file():
+            write_text(path, "".join(f"{json.dumps(line)}\n" for line in history(self.out) if line["step"] <= step))
+
+
+def history(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; a last line that was cut off is left out."""
+    path, out = run / "metrics.jsonl", []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            out.append(json.loads(line))
+    return out
+
+
+def learning_rate(step: int, options: TrainingOptions) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    warmup = max(round(options.warmup * options.steps), 1)
+    if step < warmup:
+        return options.lr * (step + 1) / warmup
+    return options.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(options.steps - warmup, 1)))
+
+
+def precision(choice: Literal["auto", "bf16", "fp32"], device: torch.device) -> Literal["bf16", "fp32"]:
+    """What "auto" means on this device: bf16 where the processor computes in it."""
+    if choice != "auto":
+        return choice
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+        return "bf16" if any(ask is not None and ask() for ask in asks) else "fp32"
+    return "fp32"
+
+
+def prior_for(model: Model) -> Model:
+    """The model with the prior its degradation ends in, where that is known: pure noise for a blend with noise."""
+    return dataclasses.replace(model, prior=Normal()) if model.degradation.noise == ("endpoint",) else model
+
+
+@contextlib.contextmanager
+def _until_asked() -> Iterator[threading.Event]:
+    """An event set by the first Ctrl-C or SIGTERM; the second one interrupts at once."""
+    asked = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,70 @@
+"""How a restorer is trained: the numbers of a recipe, all in images seen, never in minutes.
+
+Text and numbers only: the command line reads this to print ``--help``, so nothing here imports torch.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """The optimiser's side of a recipe.
+
+    Attributes:
+        images: images seen in all.
+        batch: images in a batch; what fits in memory at once.
+        accumulate: batches per optimiser step.
+        lr: peak learning rate of AdamW, after warm-up, before the cosine to 0.
+        warmup: part of the training spent in warm-up.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        ema: half-life of the moving average of the weights, as a part of the images seen.
+        loss: l2 (posterior mean), l1 (median, the paper's), charbonnier or pseudo-huber.
+        severities: uniform in t, or the knots i/T of an operator that has them; auto takes the knots if there are any.
+        precision: bf16 or fp32; auto takes bf16 where the processor has it.
+        seed: of everything random.
+        validate_every: images between validations, sample grids and checkpoints.
+        validation_images: how many validation pictures, always the same ones.
+    """
+
+    images: int = 200_000
+    batch: int = 64
+    accumulate: int = 1
+    lr: float = 1e-3
+    warmup: float = 0.03
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.03
+    loss: Literal["l2", "l1", "charbonnier", "pseudo-huber"] = "l2"
+    severities: Literal["auto", "uniform", "knots"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    seed: int = 0
+    validate_every: int = 50_000
+    validation_images: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse numbers no training could use.
+
+        Raises:
+            ValueError: naming the field, its value and the bound.
+        """
+        for name in ("images", "batch", "accumulate", "validate_every", "validation_images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [1, ∞)")
+        for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
+            if not 0 < getattr(self, name) <= high:
+                raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
+        for name in ("warmup", "weight_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [0, 1]")
+
+    @property
+    def step_images(self) -> int:
+        """Images per optimiser step."""
+        return self.batch * self.accumulate
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return max(self.images // self.step_images, 1)
