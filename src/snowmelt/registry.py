@@ -87,7 +87,7 @@ class Part(abc.ABC):
 
     def __post_init__(self) -> None:
         for field, annotation in _fields(type(self)):
-            value = _check(f"{label(type(self))}.{field.name}", annotation, getattr(self, field.name))
+            value = checked(f"{label(type(self))}.{field.name}", annotation, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
 
 
@@ -124,7 +124,7 @@ def names(kind: str = "degradation") -> list[str]:
     """
     _discover()
     if kind not in _parts:
-        raise SpecError(f"unknown kind {kind!r}{_nearest(kind, _parts)}; kinds: {', '.join(sorted(_parts))}")
+        raise SpecError(f"unknown kind {kind!r}{nearest(kind, _parts)}; kinds: {', '.join(sorted(_parts))}")
     return sorted(_parts[kind])
 
 
@@ -143,7 +143,7 @@ def lookup(name: str, kind: str = "degradation") -> type[Part]:
     known = names(kind)
     if name not in known:
         raise SpecError(
-            f"unknown {kind} {name!r}{_nearest(name, known)}; known: {', '.join(known)}. "
+            f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}. "
             "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)"
         )
     return _parts[kind][name]
@@ -279,7 +279,8 @@ def _strip(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     return annotation, ()
 
 
-def _nearest(word: str, known: typing.Iterable[str]) -> str:
+def nearest(word: str, known: typing.Iterable[str]) -> str:
+    """" (did you mean 'x'?)" for the known word closest to `word`, or nothing."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -336,7 +337,7 @@ def _make(cls: type[P], values: Mapping[str, Any]) -> P:
     for key in values:
         if key not in annotations:
             allowed = ", ".join(_describe(f) for f in schema(cls)) or "it has none"
-            raise SpecError(f"{label(cls)} has no field {key!r}{_nearest(key, annotations)}; fields: {allowed}")
+            raise SpecError(f"{label(cls)} has no field {key!r}{nearest(key, annotations)}; fields: {allowed}")
     read = {k: _read(f"{label(cls)}.{k}", annotations[k], v) for k, v in values.items()}
     missing = [f.name for f in schema(cls) if f.required and f.name not in read]
     if missing:
@@ -389,8 +390,12 @@ def _read_scalar(where: str, kind: Any, value: str) -> Any:
     return str(value)
 
 
-def _check(where: str, annotation: Any, value: Any) -> Any:
-    """`value` if it fits the annotation (an int becomes a float where one is due), else a SpecError."""
+def checked(where: str, annotation: Any, value: Any) -> Any:
+    """`value` if it fits the annotation (an int becomes a float where one is due, a list a tuple).
+
+    Raises:
+        SpecError: it does not; the message begins with `where`, the dotted name of the field.
+    """
     base, extras = _strip(annotation)
     options = _options(base)
     if value is None and type(None) in options:
@@ -399,13 +404,13 @@ def _check(where: str, annotation: Any, value: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
-            raise SpecError(f"{where} = {value} is unknown{_nearest(str(value), map(str, choices))}; choose one of {', '.join(map(str, choices))}")
+            raise SpecError(f"{where} = {value} is unknown{nearest(str(value), map(str, choices))}; choose one of {', '.join(map(str, choices))}")
         return value
     if typing.get_origin(kind) is tuple:
         item = Annotated[(typing.get_args(kind)[0], *extras)] if extras else typing.get_args(kind)[0]
         if not isinstance(value, list | tuple):
             raise SpecError(f"{where} = {value!r} is not a list")
-        return tuple(_check(where, item, v) for v in value)
+        return tuple(checked(where, item, v) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):

@@ -1,9 +1,8 @@
 """Curves: a line chart as a few kilobytes of SVG, readable on white and on black.
 
 Text and axes take the colour of the text around them; lines have six colours that colour-blind readers tell
-apart (Okabe and Ito 2008, lightened for dark pages) and, beyond six, dashes. Ticks stand at 1, 2 and 5
-times powers of ten; of a logarithmic axis over many
-decades only the powers of ten are kept.
+apart (after Okabe and Ito 2008, lighter on dark pages) and, beyond six, dashes. Ticks stand at 1, 2 and 5
+times powers of ten; on a logarithmic axis over many decades, at powers of ten.
 """
 
 import math

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 from PIL import Image
 from torch import Tensor
 
-from snowmelt.pictures.tiles import FONT_PX, GAP_PX, LINE, WHITE, board, fit, font, lay, plain, tiles, write
+from snowmelt.pictures.tiles import FONT_PX, GAP_PX, LINE, TILE_PX, WHITE, board, fit, font, lay, plain, tiles, write
 from snowmelt.types import State
 
 T = TypeVar("T")
@@ -22,6 +22,8 @@ MARGIN_PX = 16
 # Beyond this many columns tiles shrink towards 96 px, so that a sheet stays as wide as a page.
 WIDE = 8
 NARROW_TILE_PX = 96
+# A column of tiny tiles is still as wide as a short label.
+LABEL_PX = 64
 
 
 def grid(columns: Mapping[str, Tensor], *, scale: int | None = None, rows: Sequence[str] | None = None) -> Image.Image:
@@ -45,9 +47,9 @@ def strip(frames: Sequence[Tensor], labels: Sequence[str], *, scale: int | None 
         ValueError: no frame, no sample, or numbers of samples or labels that differ.
     """
     b = _samples(frames, labels, rows)
-    size_px = NARROW_TILE_PX if len(frames) > WIDE else 128
+    size_px = NARROW_TILE_PX if len(frames) > WIDE else TILE_PX
     table = [tiles(frame, scale=scale, size_px=size_px) for frame in frames]
-    widths = [column[0].width for column in table]
+    widths = [max(column[0].width, LABEL_PX if label else 0) for column, label in zip(table, labels, strict=True)]
     heights = [max(column[row].height for column in table) for row in range(b)]
 
     fitted = [fit(label, width) for label, width in zip(labels, widths, strict=True)]
@@ -64,7 +66,7 @@ def strip(frames: Sequence[Tensor], labels: Sequence[str], *, scale: int | None 
     for x, column, (lines, size), column_width in zip(xs, table, fitted, widths, strict=True):
         write(sheet, lines, size, x + column_width / 2, top - 9)
         for y, tile, row_height in zip(ys, column, heights, strict=True):
-            lay(sheet, tile, x, y + (row_height - tile.height) // 2)
+            lay(sheet, tile, x + (column_width - tile.width) // 2, y + (row_height - tile.height) // 2)
     for name, y, row_height in zip(names, ys, heights, strict=bool(names)):
         write(sheet, [name], FONT_PX, left - 12, y + row_height / 2 + FONT_PX / 3, anchor="rs")
     return sheet

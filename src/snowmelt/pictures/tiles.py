@@ -106,10 +106,10 @@ def fit(label: str, width_px: int) -> tuple[list[str], int]:
     while size > SMALLEST_FONT_PX and any(font(size).getlength(word) > width_px for word in words):
         size -= 1
     words = [_cut(word, size, width_px) for word in words]
-    lines = _wrap(words, size, width_px)
-    # The narrowest column of as many lines: "order 2, / 12 calls", not "order 2, 12 / calls".
-    balanced = (found for width in range(1, width_px) if len(found := _wrap(words, size, width)) == len(lines))
-    return next(balanced, lines) if len(lines) > 1 else lines, size
+    ways = [_wrap(words, size, width) for width in range(width_px, 0, -1)]
+    ways = [lines for lines in ways if len(lines) == len(ways[0])]
+    # Of the ways that need no further line: break after commas, then evenly. "TACoS, order 2, / 12 calls".
+    return min(ways, key=lambda lines: (sum(not line.endswith(",") for line in lines[:-1]), max(map(len, lines), default=0))), size
 
 
 def _wrap(words: list[str], size: int, width_px: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Restorers R(x_t, t) -> x0_hat: backbones, parameterizations, and the module that joins them."""
 
-from snowmelt.restorers.backbones import Backbone, UNet
+from snowmelt.restorers.backbones import Backbone, UNet, Zero
 from snowmelt.restorers.parameterization import X0, Coefficients, Eps, Parameterization, Residual, V, Wiener
 from snowmelt.restorers.restorer import Restorer, preferred
 from snowmelt.restorers.statistics import Statistics
@@ -17,5 +17,6 @@ __all__ = [
     "UNet",
     "V",
     "Wiener",
+    "Zero",
     "preferred",
 ]

@@ -56,6 +56,25 @@ class UNet(Backbone):
         return _UNet(self, in_channels, out_channels)
 
 
+@register("zero")
+@dataclass(frozen=True)
+class Zero(Backbone):
+    """No network, F = 0: the restorer is its skip connection alone. With `wiener` that is the best linear restorer."""
+
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """A module without weights."""
+        return _Zero(out_channels)
+
+
+class _Zero(nn.Module):
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return x.new_zeros(x.shape[0], self.out_channels, *x.shape[2:])
+
+
 class _UNet(nn.Module):
     def __init__(self, size: UNet, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -84,11 +84,6 @@ class Restorer(nn.Module):
         with torch.autocast(x_t.device.type, enabled=False):
             return linear + scale_output(c, f.float())
 
-    def linear(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
-        """The estimate with F = 0: with `wiener`, the linear-Gaussian restorer of the operator."""
-        c = self.parameterization.coefficients(self.degradation, self.statistics, x_t, t, z, self.noise_floor)
-        return linear_estimate(c, x_t)[0]
-
     def _check(self, x_t: Tensor, z: Draw) -> None:
         missing = [name for name in self.context if name not in z]
         if missing:

@@ -1,0 +1,190 @@
+"""Recipes: one value says everything about a run, and one file holds it.
+
+A recipe is a tree of frozen dataclasses that hold text and numbers only; nothing here imports torch. It is
+written as TOML, every field can be overridden by its dotted name, and a run directory keeps the resolved recipe it was
+made from::
+
+    degradation = "gaussian-blur:sigma_px=4"
+
+    [data]
+    path = "photos"
+    size = 64
+
+    [training]
+    images = 200_000
+"""
+
+import dataclasses
+import tomllib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from snowmelt.data.options import DataOptions
+from snowmelt.registry import SpecError, checked, nearest
+from snowmelt.training.options import TrainingOptions
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What is trained.
+
+    Attributes:
+        backbone: the network, as a spec: unet:widths=(64,96),patch=2.
+        parameterization: what it predicts, as a spec; by default wiener where the operator is diagonal in a basis, else residual.
+        told: whether the restorer is told what the degradation tells of its draw (a mask, for instance).
+        noise_floor: standard deviation of the noise added to every degraded picture, on [-1, 1]; 0 for none.
+        input: 8bit rounds degraded pictures as a file would, float leaves them as they are.
+    """
+
+    backbone: str = "unet"
+    parameterization: str | None = None
+    told: bool = True
+    noise_floor: float = 0.0
+    input: Literal["float", "8bit"] = "8bit"
+
+    def __post_init__(self) -> None:
+        """Refuse a noise floor outside [0, 1].
+
+        Raises:
+            ValueError: it is.
+        """
+        if not 0 <= self.noise_floor <= 1:
+            raise ValueError(f"model.noise_floor = {self.noise_floor} lies outside [0, 1]")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How the trained model is judged.
+
+    Attributes:
+        images: test pictures, drawn by the seed; all of them if there are fewer.
+        samplers: specs of the samplers to compare, each at every number of calls.
+        calls: numbers of calls of the restorer.
+        seed: of the choice of pictures and of the draws.
+        batch: pictures at a time.
+    """
+
+    images: int = 1000
+    samplers: tuple[str, ...] = ("naive", "tacos", "tacos:order=2")
+    calls: tuple[int, ...] = (4, 8, 20)
+    seed: int = 0
+    batch: int = 250
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run, whole.
+
+    Attributes:
+        degradation: what is to be undone, as a spec.
+        about: one sentence for people.
+        data: which pictures.
+        model: what is trained.
+        training: how.
+        evaluation: how it is judged.
+    """
+
+    degradation: str
+    about: str = ""
+    data: DataOptions = field(default_factory=DataOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+
+
+D = TypeVar("D")
+
+
+def from_table(table: Mapping[str, Any], *, where: str = "") -> Recipe:
+    """The recipe a table describes; `where` (a file's name) begins every message.
+
+    Raises:
+        ValueError: an unknown field (with the nearest valid one), a value of the wrong type or out of range.
+    """
+    values = dict(table)
+    if isinstance(values.get("degradation"), Mapping):
+        from snowmelt.registry import build, spec  # the table form needs the parts, and with them torch
+
+        values["degradation"] = spec(build(values["degradation"]))
+    try:
+        return _read(Recipe, values, "")
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}" if where else str(error)) from None
+
+
+def to_table(recipe: Recipe) -> dict[str, Any]:
+    """Every field of a recipe that is not None, as nested tables."""
+    return _present(dataclasses.asdict(recipe))
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe as a TOML file."""
+    import tomli_w
+
+    return tomli_w.dumps(to_table(recipe))
+
+
+def load(source: str | Path) -> dict[str, Any]:
+    """The table of a recipe file, or of a preset by name.
+
+    Raises:
+        FileNotFoundError: neither a file nor a preset; the presets are listed.
+        ValueError: not TOML.
+    """
+    path = Path(source)
+    if not path.is_file():
+        known = presets()
+        if str(source) not in known:
+            close = nearest(str(source), known)
+            raise FileNotFoundError(f"there is no recipe file {source} and no preset of that name{close}; presets: {', '.join(known)}")
+        text = (resources.files(__package__) / f"{source}.toml").read_text(encoding="utf-8")
+    else:
+        text = path.read_text(encoding="utf-8")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{source} is not a TOML file: {error}") from None
+
+
+def presets() -> list[str]:
+    """The names of the recipes in the package, sorted."""
+    return sorted(file.name.removesuffix(".toml") for file in resources.files(__package__).iterdir() if file.name.endswith(".toml"))
+
+
+def merged(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`table` with `overrides` laid over it, table by table."""
+    out = dict(table)
+    for key, value in overrides.items():
+        old = out.get(key)
+        out[key] = merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return out
+
+
+def _read(cls: type[D], table: Mapping[str, Any], prefix: str) -> D:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            raise SpecError(f"unknown field {prefix}{key}{nearest(key, hints)}; fields: {', '.join(prefix + name for name in hints)}")
+        kind = hints[key]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise SpecError(f"{prefix}{key} = {value!r} is not a table: write [{prefix}{key}]")
+            values[key] = _read(typing.cast("type[Any]", kind), value, f"{prefix}{key}.")
+        else:
+            values[key] = checked(f"{prefix}{key}", kind, value)
+    if cls is Recipe and "degradation" not in values:
+        raise SpecError("a recipe needs a degradation, such as degradation = \"gaussian-blur\" (snowmelt list shows all)")
+    return cls(**values)
+
+
+def _present(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _present(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+        for key, value in table.items()
+        if value is not None
+    }

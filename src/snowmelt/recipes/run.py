@@ -1,0 +1,183 @@
+"""From a recipe to a trained run directory, and back."""
+
+import dataclasses
+import shutil
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snowmelt import registry
+from snowmelt.data.dataset import Dataset
+from snowmelt.data.sources import open_data
+from snowmelt.evaluation import Report, work
+from snowmelt.evaluation import evaluate as scores
+from snowmelt.files import write_text
+from snowmelt.model import Model, load
+from snowmelt.randomness import seed
+from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
+from snowmelt.recipes.report import environment
+from snowmelt.recipes.report import write as write_report
+from snowmelt.restorers import Restorer
+from snowmelt.samplers import default_sampler
+from snowmelt.training import checkpoint
+from snowmelt.training.loop import Trainer, history, prior_for
+from snowmelt.training.progress import Bar
+
+RECIPE = "recipe.toml"
+
+
+def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
+    """The untrained model of a recipe for samples of `shape`; its weights depend on the recipe's seed alone."""
+    o = recipe.model
+    degradation = registry.build(recipe.degradation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed(recipe.training.seed, "weights"))
+        restorer = Restorer(
+            degradation,
+            registry.build(o.backbone, "backbone"),
+            shape,
+            parameterization=registry.build(o.parameterization, "parameterization") if o.parameterization else None,
+            told=o.told,
+            noise_floor=o.noise_floor,
+        )
+    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=o.input, notes={"recipe": to_table(recipe)}))
+
+
+def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch.device | str = "cpu") -> Model:
+    """Train a recipe in the run directory `out`, or go on with what is there.
+
+    Args:
+        recipe: what to do.
+        out: the run directory; gets the resolved recipe, the model, checkpoints, metrics.jsonl and sample grids.
+        fresh: start over, deleting what an earlier run left there.
+        device: "cpu", "cuda", "mps".
+
+    Returns:
+        The model with averaged weights.
+
+    Raises:
+        ValueError: `out` holds the run of another recipe, or files that no run made.
+        Stopped: interrupted, and saved.
+    """
+    out = Path(out)
+    claim(recipe, out, fresh=fresh)
+    trainer = make_trainer(recipe, out, device=device)
+    write_text(out / RECIPE, to_toml(recipe))
+    trainer.resume()
+    return trainer.run()
+
+
+def make_trainer(recipe: Recipe, out: Path, *, device: torch.device | str = "cpu") -> Trainer:
+    """The trainer of a recipe, its data opened, nothing trained or written."""
+    data = open_data(recipe.data, "train")
+    return Trainer(make_model(recipe, data.shape), data, validation(recipe), recipe.training, out, device=device)
+
+
+def validation(recipe: Recipe) -> Dataset:
+    """The recipe's validation pictures."""
+    return open_data(recipe.data, "validation")
+
+
+def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
+    """Make sure `out` is free for this recipe, or holds its own earlier run.
+
+    Raises:
+        ValueError: it is not, with the way out.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: give --out a directory")
+    if fresh:
+        clear(out)
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / RECIPE).is_file():
+        raise ValueError(f"{out} is not empty and holds no run of snowmelt: choose another --out")
+    differing = differences(to_table(recipe), to_table(stored(out)))
+    if differing:
+        key, (new, old) = next(iter(differing.items()))
+        raise ValueError(
+            f"{out} holds the run of another recipe: {key} is {old!r} there and {new!r} here"
+            f"{f' ({len(differing)} fields differ)' if len(differing) > 1 else ''}; choose another --out, or --fresh to start over"
+        )
+
+
+def clear(out: Path) -> None:
+    """Delete what a run of snowmelt wrote to `out`, and nothing else."""
+    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", "report.html", "evaluation.*"):
+        for path in out.glob(pattern):
+            path.unlink()
+    shutil.rmtree(out / "samples", ignore_errors=True)
+
+
+def stored(run: Path) -> Recipe:
+    """The resolved recipe a run directory was made from.
+
+    Raises:
+        FileNotFoundError: it has none.
+    """
+    path = run / RECIPE
+    if not path.is_file():
+        raise FileNotFoundError(f"{run} has no {RECIPE}: give a directory that 'snowmelt train --out' wrote")
+    return from_table(tomllib.loads(path.read_text(encoding="utf-8")), where=str(path))
+
+
+def differences(new: Mapping[str, Any], old: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The fields, by dotted name, in which two recipe tables differ in a way that changes the training."""
+    out: dict[str, tuple[Any, Any]] = {}
+    for key in new.keys() | old.keys():
+        a, b = new.get(key), old.get(key)
+        if f"{prefix}{key}" in ("about", "evaluation"):
+            continue
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            out |= differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out[f"{prefix}{key}"] = (a, b)
+    return dict(sorted(out.items()))
+
+
+def with_path(recipe: Recipe, path: str | None) -> Recipe:
+    """The recipe on data that lie elsewhere; as it is when `path` is None."""
+    return recipe if path is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path=path))
+
+
+def evaluate(
+    run: str | Path, *, path: str | None = None, images: int | None = None, out: str | Path | None = None, device: torch.device | str = "cpu"
+) -> Report:
+    """Score a trained run on its test pictures and write evaluation.json, evaluation.md, pictures and report.html.
+
+    Args:
+        run: the run directory.
+        path: where the data lie now, if not where the recipe says.
+        images: how many test pictures, if not as many as the recipe says.
+        out: where to write; the run directory by default.
+        device: where to compute.
+    """
+    run = Path(run)
+    out, recipe, model = Path(out or run), with_path(stored(run), path), load(run)
+    o = recipe.evaluation
+    test, walk = open_data(recipe.data, "test"), default_sampler(model.degradation)
+    walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in o.samplers for n in o.calls]
+    count = min(images or o.images, len(test))
+    with Bar("evaluating", work(count, len(walks))) as bar:
+        report = scores(
+            model,
+            test,
+            validation(recipe),
+            open_data(recipe.data, "train"),
+            samplers=walks,
+            images=count,
+            seed=o.seed,
+            batch=o.batch,
+            device=device,
+            tick=bar.advance,
+        )
+    lines = [line for line in history(run) if "loss" in line]
+    if lines:
+        report.facts["trained on"] = f"{lines[-1]['images']:,} images in {lines[-1]['wall_s'] / 60:.1f} minutes"
+    report.facts.update(environment())
+    report.write(out)
+    write_report(run, recipe, model.to("cpu"), test, report, walk, title=recipe.about or f"{run.name}: {recipe.degradation}", out=out)
+    return report

@@ -1,0 +1,215 @@
+"""Files are whole or not there, and what is not what its name says is a BadFile."""
+
+import json
+import os
+import stat
+import struct
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snowmelt import files
+from snowmelt.files import BadFile, read_json, read_tensors, replacing, sha256, write_bytes, write_json, write_tensors, write_text
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "weight": torch.randn(3, 4, generator=generator),
+        "steps": torch.arange(5),
+        "scalar": torch.tensor(2.5, dtype=torch.float64),
+        "half": torch.randn(2, 2, generator=generator).bfloat16(),
+        "columns": torch.randn(3, 4, generator=generator).mT,
+        "empty": torch.empty(0, 3),
+    }
+
+
+def header(text: bytes, rest: bytes = b"\0" * 8) -> bytes:
+    return struct.pack("<Q", len(text)) + text + rest
+
+
+# --- writing ---------------------------------------------------------------------------------------------
+
+
+def test_replacing_leaves_the_new_file_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "er" / "a.txt"
+    write_text(path, "old")
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("reason", [RuntimeError, KeyboardInterrupt, MemoryError])
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, reason):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(reason), replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise reason
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_reported_with_the_path_and_what_is_free(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(OSError, match=r"cannot write .*a\.txt: No space left on device \(\d+ MB free in ") as caught, replacing(path):
+        raise OSError(28, "No space left on device")
+    assert caught.value.errno == 28
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_that_is_a_file_is_reported_with_the_path(tmp_path):
+    write_text(tmp_path / "a", "")
+    with pytest.raises(OSError, match=r"cannot write .*b\.txt"):
+        write_text(tmp_path / "a" / "b.txt", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are POSIX's")
+def test_files_have_the_mode_any_new_file_has(tmp_path):
+    write_text(tmp_path / "ours", "")
+    (tmp_path / "theirs").write_text("")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "theirs")]
+    assert modes[0] == modes[1]
+
+
+# --- JSON ------------------------------------------------------------------------------------------------
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
+def test_json_comes_back(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    write_json(path, value)
+    assert read_json(path) == value
+
+
+def test_json_cannot_hold_infinity_and_keeps_the_old_file(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": 2})
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(tmp_path / "a.json", float("inf"))
+    assert (tmp_path / "a.json").read_text() == '{\n  "b": 1,\n  "a": 2\n}\n'
+
+
+HOSTILE = {
+    "empty": b"",
+    "half": b'{"a": ',
+    "binary": b"\x80\x81\xff",
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+    "digits": b"9" * 5_000,
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_is_not_json_is_a_bad_file(tmp_path, data):
+    write_bytes(tmp_path / "a.json", data)
+    with pytest.raises(BadFile, match=r"a\.json is not a JSON file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_huge_json_file_is_not_even_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_JSON_BYTES", 10)
+    write_json(tmp_path / "a.json", "0123456789")
+    with pytest.raises(BadFile, match="has 13 bytes; a JSON file of snowmelt has at most 10"):
+        read_json(tmp_path / "a.json")
+
+
+def test_no_file_is_no_bad_file(tmp_path):
+    for read in (read_json, read_tensors):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "nothing")
+
+
+# --- tensors ---------------------------------------------------------------------------------------------
+
+
+def test_tensors_come_back(tmp_path):
+    write_tensors(tmp_path / "a.safetensors", tensors())
+    found = read_tensors(tmp_path / "a.safetensors")
+    assert found.keys() == tensors().keys()
+    for name, value in tensors().items():
+        assert found[name].dtype == value.dtype
+        assert torch.equal(found[name], value)
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_tensors_that_need_gradients_are_stored(tmp_path):
+    write_tensors(tmp_path / "a.safetensors", {"w": torch.ones(2, requires_grad=True)})
+    assert not read_tensors(tmp_path / "a.safetensors")["w"].requires_grad
+
+
+def test_a_truncated_file_is_a_bad_file_at_every_length(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, tensors())
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadFile, match=r"a\.safetensors"):
+            read_tensors(path)
+
+
+def test_a_flipped_bit_in_the_header_never_ends_in_anything_but_a_bad_file(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_tensors(path, {"weight": torch.randn(3, 4), "steps": torch.arange(5)})
+    whole = path.read_bytes()
+    survived = 0
+    end = 8 + struct.unpack("<Q", whole[:8])[0]
+    for i in range(end):
+        for bit in (0, 2, 5, 7):
+            path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :])
+            try:
+                found = read_tensors(path)
+            except BadFile:
+                continue
+            survived += 1  # another name, or a type of the same size
+            assert len(found) == 2
+    assert survived < 0.1 * 4 * end
+
+
+def test_a_header_that_names_a_tensor_twice_is_a_bad_file(tmp_path):
+    entry = b'"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}'
+    write_bytes(tmp_path / "once.safetensors", header(b"{" + entry + b"}"))
+    write_bytes(tmp_path / "twice.safetensors", header(b"{" + entry + b"," + entry + b"}"))
+    assert read_tensors(tmp_path / "once.safetensors")["a"].tolist() == [0, 0]
+    with pytest.raises(BadFile, match=r"twice\.safetensors is damaged: its header names a tensor twice"):
+        read_tensors(tmp_path / "twice.safetensors")
+
+
+def test_a_huge_header_is_refused_before_it_is_read(tmp_path):
+    write_bytes(tmp_path / "a.safetensors", struct.pack("<Q", 2**62) + b"{}")
+    with pytest.raises(BadFile, match="is not a safetensors file, or is cut short"):
+        read_tensors(tmp_path / "a.safetensors")
+    with (tmp_path / "b.safetensors").open("wb") as file:  # large enough for what it claims, yet no header of ours
+        file.write(struct.pack("<Q", files.MAX_HEADER_BYTES + 1) + b"{}")
+        file.truncate(files.MAX_HEADER_BYTES + 100)
+    with pytest.raises(BadFile, match="is not a safetensors file, or is cut short"):
+        read_tensors(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("text", [*HOSTILE.values(), b"[]", b"null", b'{"a":3}', b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,8]}}'])
+def test_hostile_headers_are_bad_files(tmp_path, text):
+    write_bytes(tmp_path / "a.safetensors", header(text))
+    with pytest.raises(BadFile, match=r"a\.safetensors"):
+        read_tensors(tmp_path / "a.safetensors")
+
+
+def test_a_pickle_is_a_bad_file_and_is_not_run(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(BadFile):
+        read_tensors(tmp_path / "a.safetensors")
+
+
+def test_sha256(tmp_path):
+    write_bytes(tmp_path / "a", b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_json_is_utf8(tmp_path):
+    write_text(tmp_path / "a.json", json.dumps("σ", ensure_ascii=False))
+    assert read_json(tmp_path / "a.json") == "σ"
