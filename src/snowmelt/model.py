@@ -192,7 +192,7 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
         prior = prior.with_tensors(_tensors(path, files["prior"]))
     return Model(
         degradation,
-        restorer.eval(),
+        restorer.eval().requires_grad_(False),
         prior,
         noise_floor=info["noise_floor"],
         input=info["input"],

@@ -37,12 +37,15 @@ def load(path: Path, restorer: Restorer, average: Average, optimizer: torch.opti
         restorer.load_state_dict(_under(tensors, "weights."))
         average.restorer.load_state_dict(_under(tensors, "ema."))
         moments: dict[int, dict[str, Tensor]] = {}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for name, value in _under(tensors, "optimizer.").items():
             index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = value
+            # A fused optimiser walks weights and moments as flat memory: a moment must lie as its weight does.
+            like = parameters[int(index)]
+            moments.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return int(tensors["step"]), float(tensors["wall_s"])
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (RuntimeError, KeyError, ValueError, IndexError) as error:
         raise BadFile(f"{path / NAME} does not fit this recipe: {error}; start over with --fresh, or choose another --out") from None
 
 

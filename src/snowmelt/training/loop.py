@@ -77,7 +77,7 @@ class Trainer:
             raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
         self.train, self.validation, self.options, self.out = train, validation, options, Path(out)
         self.device = torch.device(device)
-        self.restorer = model.restorer.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.restorer = model.restorer.to(self.device).requires_grad_(True)
         self.restorer.precision = precision(options.precision, self.device)
         self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss))
         self.average = Average(self.restorer, options.ema * options.images)
@@ -160,7 +160,7 @@ class Trainer:
         if self.step % _LOG_EVERY == 0 or self.step == o.steps:
             self._require_finite(total)
             self._write({"loss": float(total), "lr": rate, "gradient_norm": float(norm), "images_per_s": self.step * o.step_images / self.wall_s})
-            bar.advance(_LOG_EVERY * o.step_images if self.step % _LOG_EVERY == 0 else self.step % _LOG_EVERY * o.step_images, loss=float(total))
+            bar.advance(self.step * o.step_images - bar.done, loss=float(total))
         return total
 
     def _loss(self, numbers: range) -> Tensor:
