@@ -206,7 +206,9 @@ def _score(
         t = severity(1.0, x0)
         squares.append((model.degradation(out, t, state.z) - model.degradation(x0, t, state.z)).div(2).square().flatten(1).mean(1).cpu())
         tick(len(ids))
-    found: dict[str, Any] = {**scores.compute(), "intervals": scores.interval(), "inconsistency": float(torch.cat(squares).mean().sqrt())}
+    found: dict[str, Any] = {**scores.compute(), "intervals": scores.interval()}
+    if method is not _degraded:
+        found["inconsistency"] = float(torch.cat(squares).mean().sqrt())
     return found | ({"RMSE of last estimate": last.compute()["rmse"]} if len(last) else {})
 
 

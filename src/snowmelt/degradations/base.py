@@ -13,6 +13,7 @@ Source: the one function behind Bansal et al. 2022 (arXiv 2208.09392), section 3
 """
 
 import abc
+from collections.abc import Mapping
 from typing import Literal, TypeAlias, final
 
 import torch
@@ -103,6 +104,10 @@ class Degradation(Part, kind="degradation"):
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The diagonal of D in its basis, broadcastable to (b, *shape)."""
         raise TypeError(f"{label(type(self))} is diagonal in no basis it knows, so it has no gain")
+
+    def strength(self, t: float) -> Mapping[str, float]:
+        """What severity t means in the operator's own units, {"sigma_px": 3.2} for instance; by default nothing. For people."""
+        return {}
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """What a restorer may be told of the draw, as channels (b, k, *spatial); None when there is nothing to tell."""

@@ -52,6 +52,10 @@ class GaussianBlur(LinearDegradation):
         """The standard deviation s(t) in pixels."""
         return _FINEST_PX * torch.expm1(t * math.log1p(self.sigma_px / _FINEST_PX))
 
+    def strength(self, t: float) -> dict[str, float]:
+        """sigma_px: the width."""
+        return {"sigma_px": float(self.width(torch.tensor(t, dtype=torch.float64)))}
+
     def severity(self, sigma_px: float) -> float:
         """The t at which the standard deviation is `sigma_px`: the inverse of :meth:`width`.
 

@@ -103,6 +103,10 @@ class Compose(Degradation):
             out = out * gain
         return out
 
+    def strength(self, t: float) -> dict[str, float]:
+        """The parts' strengths, keyed as their draws are: "0.sigma_px"."""
+        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.strength(t).items()}
+
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """The parts' contexts, side by side."""
         found = [c for i, part in enumerate(self.parts) if (c := part.context(shape, t, _of(z, i))) is not None]

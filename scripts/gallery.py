@@ -1,0 +1,37 @@
+"""Draw the gallery of docs/degradations.md: every registered degradation on a bundled photograph (chelsea, CC0)."""
+
+import sys
+from pathlib import Path
+
+import snowmelt
+from snowmelt import pictures
+from snowmelt.data.options import DataOptions
+from snowmelt.data.sources import open_data
+from snowmelt.randomness import generator
+from snowmelt.types import severity
+
+SPECS = [
+    "gaussian-blur",
+    "recursive-blur:routine=special-6,steps=50",
+    "noise",
+    "mask",
+    "pixelate",
+    "grey",
+    "gaussian-blur:sigma_px=2+noise:schedule=linear",
+]
+SEVERITIES = [0, 0.2, 0.4, 0.6, 0.8, 1]
+
+
+def main(out: Path) -> None:
+    """One strip a degradation, named after it."""
+    x = open_data(DataOptions(path="bundled:photos", size=128), "validation").batch([0])["x0"]
+    for spec in SPECS:
+        degradation = snowmelt.build(spec)
+        z = degradation.draw(x, generator(1, "gallery"))
+        frames = [degradation(x, severity(t, x), z) for t in SEVERITIES]
+        name = spec.partition(":")[0] if "+" not in spec else "composition"
+        pictures.save(out / f"{name}.png", pictures.strip(frames, [f"t = {t:g}" for t in SEVERITIES]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/degradations"))

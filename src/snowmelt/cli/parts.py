@@ -1,0 +1,135 @@
+"""``snowmelt list`` and ``snowmelt describe``: what there is, and what it does."""
+
+import inspect
+import math
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from snowmelt import registry
+from snowmelt.cli.machine import Plugins, plug_in
+from snowmelt.registry import Field, Part, SpecError
+
+SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def list_parts(kind: str | None = None, /, *, plugin: Plugins = ()) -> None:
+    """List the parts there are: degradations, schedules, samplers, backbones, recipes.
+
+    Args:
+        kind: only this kind, such as degradation or sampler.
+    """
+    from snowmelt.recipes.recipe import load, presets
+
+    plug_in(plugin)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("kind", "name", "what it is"):
+        table.add_column(title, overflow="fold")
+    for one in registry.kinds() if kind is None else [] if kind == "recipe" else [kind]:
+        for name in registry.names(one):
+            table.add_row(one, Text(name, style="cyan"), Text(_headline(registry.lookup(name, one))))
+    for name in presets() if kind in (None, "recipe") else []:
+        table.add_row("recipe", Text(name, style="cyan"), Text(str(load(name).get("about", ""))))
+    Console().print(table)
+
+
+def describe(name: str, /, *, kind: Annotated[str | None, Parameter()] = None, plugin: Plugins = ()) -> None:
+    """Describe a part: what it does, its fields, an example, and for a degradation what its severities mean.
+
+    Args:
+        name: a registered name, or a whole spec such as gaussian-blur:sigma_px=4.
+        kind: where the same name stands for parts of several kinds.
+    """
+    plug_in(plugin)
+    word = name.partition(":")[0].partition("+")[0].strip()
+    kind = kind or _kind(word)
+    cls = registry.lookup(word, kind)
+    console = Console()
+    print_plain(console, f"{word} ({kind})", style="bold cyan")
+    print_plain(console, f"\n{inspect.cleandoc(cls.__doc__ or '')}\n")
+    fields = registry.schema(cls)
+    console.print(_fields(fields) if fields else Text("It has no fields."))
+    print_plain(console, f"\nExample: {_example(word, fields)}")
+    if any(field.required for field in fields) and name == word:
+        return
+    part = registry.build(name, kind)
+    if kind == "degradation":
+        _strengths(console, part, registry.spec(part))
+
+
+def print_plain(console: Console, text: str, style: str = "") -> None:
+    """A text as it is: no markup is read and no number coloured."""
+    console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _kind(name: str) -> str:
+    """The one kind that has a part of this name."""
+    found = [kind for kind in registry.kinds() if name in registry.names(kind)]
+    if len(found) > 1:
+        raise SpecError(f"{name} is the name of a {' and of a '.join(found)}: add --kind {found[0]}")
+    if not found:
+        known = sorted({n for kind in registry.kinds() for n in registry.names(kind)})
+        raise SpecError(
+            f"there is no part called {name!r}{registry.nearest(name, known)}; 'snowmelt list' shows all. "
+            "If it comes from a file of your own, add --plugin FILE"
+        )
+    return found[0]
+
+
+def _headline(cls: type[Part]) -> str:
+    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+
+
+def _fields(fields: tuple[Field, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("field", "type", "default", "range or choices", "meaning"):
+        table.add_column(title, overflow="fold")
+    for f in fields:
+        allowed = " | ".join(map(str, f.choices)) or str(f.range or "")
+        table.add_row(Text(f.name, style="cyan"), Text(f.type), Text("required" if f.required else _value(f.default)), Text(allowed), Text(f.doc))
+    return table
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Part):
+        return registry.spec(value)
+    if isinstance(value, tuple):
+        return f"({','.join(map(_value, value))})"
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _example(name: str, fields: tuple[Field, ...]) -> str:
+    """A spec with its first fields written out."""
+    if name == "compose":
+        return "gaussian-blur:sigma_px=2+noise"
+    shown = [f"{f.name}={_nested(f.default)}" for f in fields if not f.required][:2]
+    return f"{name}:{','.join(shown)}" if shown else name
+
+
+def _nested(value: object) -> str:
+    if isinstance(value, Part):
+        name, _, fields = registry.spec(value).partition(":")
+        return f"{name}({fields})" if fields else name
+    return _value(value)
+
+
+def _strengths(console: Console, part: Part, spec: str) -> None:
+    """What the severities 0, 1/4, 1/2, 3/4, 1 mean in the operator's own units."""
+    from snowmelt.degradations import Degradation
+
+    assert isinstance(part, Degradation)  # noqa: S101 - its kind says so
+    rows = [(t, part.strength(t)) for t in SEVERITIES]
+    if not rows[-1][1]:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("t", *rows[-1][1]):
+        table.add_column(title, justify="right")
+    for t, strength in rows:
+        table.add_row(f"{t:g}", *("-" if math.isnan(value) else f"{value:.4g}" for value in strength.values()))
+    print_plain(console, f"\nWhat a severity t means for {spec}:\n")
+    console.print(table)

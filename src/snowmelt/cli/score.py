@@ -1,0 +1,59 @@
+"""``snowmelt evaluate`` and ``snowmelt demo``: how good a model is, in numbers and pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from snowmelt.cli.machine import OnDevice, Plugins, Threads, prepare
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    data: Annotated[str | None, Parameter(name=("--data.path", "--data"))] = None,
+    images: int | None = None,
+    out: Path | None = None,
+    plugin: Plugins = (),
+    device: OnDevice = "auto",
+    threads: Threads = None,
+) -> None:
+    """Score a trained model on pictures it never saw: doing nothing, one call and whole walks, side by side.
+
+    Args:
+        run: the directory that 'snowmelt train --out' wrote.
+        data: where the data lie now, if not where the recipe says.
+        images: how many test pictures; by default as many as the recipe says.
+        out: where to write evaluation.md, its pictures and report.html; by default the run directory.
+    """
+    if images is not None and images < 1:
+        raise ValueError(f"--images {images} lies under 1")
+    where = prepare(plugin, device, threads)
+    from snowmelt.recipes import run as runs
+
+    report = runs.evaluate(run, path=data, images=images, out=out, device=where)
+    print(report.markdown())
+    print(f"wrote {(out or run) / 'report.html'}")
+
+
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    fresh: Annotated[bool, Parameter(negative=())] = False,
+    threads: Threads = None,
+) -> None:
+    """Train a small restorer, restore pictures it has not seen, and write a report.
+
+    Args:
+        out: the run directory.
+        quick: a few seconds of training; its pictures convince nobody.
+        fresh: start over.
+    """
+    prepare((), "cpu", threads)
+    from snowmelt.recipes.demo import demo as show
+
+    report = show(out, quick=quick, fresh=fresh)
+    print(report.markdown())
+    print(f"open {out / 'report.html'}")

@@ -1,0 +1,96 @@
+"""``snowmelt train``: from a recipe, or from a folder of pictures and the name of a degradation, to a model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from snowmelt.cli.errors import say
+from snowmelt.cli.machine import OnDevice, Plugins, Threads, prepare
+from snowmelt.cli.overrides import Given, given
+
+
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    degradation: str | None = None,
+    overrides: Given = None,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    fresh: Annotated[bool, Parameter(negative=())] = False,
+    plugin: Plugins = (),
+    device: OnDevice = "auto",
+    threads: Threads = None,
+) -> None:
+    """Train a restorer: train RECIPE --out RUN, or train --data DIR --degradation SPEC --out RUN.
+
+    Without a recipe, whatever is not given is chosen from the data and printed with the reason. The same command
+    on the same run directory goes on where it stopped.
+
+    Args:
+        recipe: a TOML file or the name of a preset ('snowmelt list recipe').
+        out: the run directory: gets the model, the resolved recipe, the log and sample pictures.
+        degradation: what is to be undone, as a spec: gaussian-blur:sigma_px=4.
+        dry_run: measure a few steps and draw the degradation; train nothing.
+        fresh: start over, deleting the run that is there.
+    """
+    if out is None and not dry_run:
+        raise ValueError("train needs a run directory: add --out RUN (or --dry-run, which trains nothing)")
+    where = prepare(plugin, device, threads)
+    from snowmelt.recipes import run
+
+    table, reasons = _table(recipe, given(overrides, degradation=degradation))
+    resolved = run.from_table(table, where=recipe or "")
+    for line in reasons:
+        print(line)
+    if dry_run:
+        _dry_run(resolved, out, where, fresh=fresh)
+        return
+    assert out is not None  # noqa: S101 - asked above
+    there = out.exists()
+    try:
+        run.train(resolved, out, fresh=fresh, device=where)
+    except BaseException:
+        if not there and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise
+    print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
+    print(f"  snowmelt restore {out} PICTURES --severity 1 --out restored{_again(plugin)}")
+    print(f"  snowmelt evaluate {out}{_again(plugin)}")
+
+
+def _again(plugins: Sequence[str]) -> str:
+    return "".join(f" --plugin {plugin}" for plugin in plugins)
+
+
+def _table(recipe: str | None, asked: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's table with all that was asked for, and the reasons of what was not."""
+    from snowmelt.data.options import DataOptions
+    from snowmelt.recipes.defaults import suggest
+    from snowmelt.recipes.recipe import from_table, load, merged
+
+    if recipe is not None:
+        return merged(load(recipe), asked), []
+    if "path" not in asked.get("data", {}) or "degradation" not in asked:
+        raise ValueError("train needs a recipe (train RECIPE --out RUN), or --data DIR and --degradation SPEC; 'snowmelt list' shows both")
+    from_table({**asked, "data": {**asked["data"], "fit": "resize"}})  # a wrong value is said before any picture is looked at
+    table, reasons = suggest(DataOptions(path=asked["data"]["path"]), asked["degradation"], asked)
+    return merged(table, asked), reasons
+
+
+def _dry_run(recipe: Any, out: Path | None, device: str, *, fresh: bool) -> None:
+    from snowmelt import pictures
+    from snowmelt.recipes import run
+    from snowmelt.recipes.dryrun import measure
+
+    if out is not None and not fresh:
+        run.claim(recipe, out, fresh=False)
+    found = measure(recipe, device=device)
+    print(found.text())
+    path = Path("dry-run.png") if out is None else out.parent / f"{out.name}-dry-run.png"
+    pictures.save(path, found.strip)
+    print(f"degradation  {path}")
+    if out is not None and out.is_dir() and any(out.iterdir()) and not fresh:
+        say(f"{out} holds a run of this recipe: training would go on from there")

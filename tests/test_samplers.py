@@ -1,0 +1,200 @@
+"""The walk itself: its grid, its states, its randomness and what it refuses. What it computes is in test_identities.py."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from snowmelt.model import Model
+from snowmelt.randomness import generator, generators, normal
+from snowmelt.registry import SpecError, build, names
+from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler
+from snowmelt.testing import check_sampler
+from snowmelt.types import EMPTY, State
+
+
+def pixels(n: int = 3, seed: int = 0) -> Tensor:
+    return torch.empty(n, 3, 6, 8, dtype=torch.float64).uniform_(-1, 1, generator=generator(seed, "pixels"))
+
+
+def guess(x: Tensor, t: Tensor) -> Tensor:
+    """Some restorer, row by row."""
+    return torch.tanh(x.flip(-1) + 0.3 * x + t[:, None, None, None])
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("text", ["gaussian-blur", "noise", "pixelate", "mask+noise:schedule=betas(steps=9)"])
+@pytest.mark.parametrize("name", names("sampler"))
+def test_contract(name, text, order):
+    d = build(text)
+    if name != "ancestral" or d.recovers:
+        for steps in (1, 4, 9):
+            check_sampler(build({"name": name, "steps": steps, "order": order}, "sampler"), d)
+
+
+@pytest.mark.parametrize(("steps", "calls", "moves"), [(1, 1, 1), (2, 1, 1), (3, 3, 2), (4, 3, 2), (9, 9, 5)])
+def test_heun_makes_two_calls_a_move_and_never_more_than_steps(steps, calls, moves):
+    seen = []
+    model = Model(build("grey"), lambda x, t: seen.append(t) or x)
+    states = list(Heun(steps).trajectory(model, State(pixels(), 1.0)))
+    assert len(seen) == calls
+    assert len(states) == moves + 1
+
+
+def test_heun_averages_the_estimates_at_both_ends():
+    d, x = build("grey"), pixels()
+    t, s, end = (torch.full((3,), v, dtype=x.dtype) for v in (1.0, 0.5, 0.0))
+    first = guess(x, t)
+    ahead = x - d(first, t) + d(first, s)
+    mean = (first + guess(ahead, s)) / 2
+    middle = x - d(mean, t) + d(mean, s)
+    last = guess(middle, s)
+    expected = middle - d(last, s) + d(last, end)
+    torch.testing.assert_close(Heun(3).sample(Model(d, guess), State(x, 1.0)), expected, rtol=0, atol=1e-12)
+
+
+def test_the_grid_is_uniform_from_1_to_0():
+    assert TACoS(4).grid() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert Heun(5).grid() == pytest.approx([1, 2 / 3, 1 / 3, 0])
+    for steps in (1, 3, 7, 1000):
+        grid = Naive(steps).grid()
+        assert (len(grid), grid[0], grid[-1]) == (steps + 1, 1.0, 0.0)
+        assert all(a > b for a, b in zip(grid[:-1], grid[1:], strict=True))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("kind", [Naive, TACoS, Ancestral, Heun])
+def test_a_trajectory_is_the_start_and_one_state_a_move(kind, order):
+    model, x = Model(build("noise"), guess), pixels()
+    start = model.corrupt(x, 0.8, generator(0, "z"))
+    sampler = kind(steps=5, order=order)
+    states = list(sampler.trajectory(model, start, generator(1, "walk")))
+    assert states[0] is start
+    assert [s.t for s in states] == pytest.approx([0.8 * u for u in sampler.grid()])
+    assert all(s.x.shape == x.shape and s.x0.shape == x.shape and s.z.keys() == {"endpoint"} for s in states[1:])
+    assert torch.equal(sampler.sample(model, start, generator(1, "walk")), states[-1].x)
+    assert not states[-1].x.requires_grad
+
+
+def test_the_estimate_in_a_state_is_the_restorers_not_the_extrapolated_one():
+    model = Model(build("grey"), guess)
+    states = list(TACoS(4, order=2).trajectory(model, State(pixels(), 1.0)))
+    for before, after in zip(states[:-1], states[1:], strict=True):
+        assert torch.equal(after.x0, guess(before.x, torch.full((3,), before.t, dtype=torch.float64)))
+
+
+def test_a_trajectory_is_lazy():
+    calls = []
+    walk = TACoS(1000).trajectory(Model(build("grey"), lambda x, t: calls.append(t) or x), State(pixels(), 1.0))
+    for _ in range(3):
+        next(walk)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("sampler", [Naive(4), TACoS(4, order=2), Ancestral(4, eta=0.7), Heun(5)], ids=lambda s: type(s).__name__)
+def test_each_sample_of_a_batch_walks_alone_from_its_own_severity(sampler):
+    model, x, t = Model(build("mask+noise"), guess), pixels(4), torch.tensor([0.1, 0.4, 0.0, 1.0], dtype=torch.float64)
+    start = model.corrupt(x, t, generators(0, "z", range(4)))
+    whole = sampler.sample(model, start, generators(1, "walk", range(4)))
+    for i in range(4):
+        row = slice(i, i + 1)
+        alone = State(start.x[row], float(t[i]), {k: v[row] for k, v in start.z.items()})
+        torch.testing.assert_close(sampler.sample(model, alone, [generator(1, "walk", i)]), whole[row], rtol=0, atol=1e-12)
+    torch.testing.assert_close(whole[2], x[2], rtol=0, atol=1e-12)  # severity 0: nothing to do
+
+
+def test_only_the_ancestral_walk_draws():
+    model, x = Model(build("noise"), guess), pixels()
+    start = model.corrupt(x, 1.0, generator(0, "z"))
+    source = generator(1, "walk")
+    before = source.get_state()
+    for sampler in (Naive(4), TACoS(4), Heun(4), Ancestral(4, eta=0.0)):
+        sampler.sample(model, start, source)
+        assert torch.equal(source.get_state(), before)
+    seen = [Ancestral(4).sample(model, start, generator(1, "walk", i)) for i in (0, 0, 1)]
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+
+
+@pytest.mark.xfail(reason="the names of the draw are found by drawing, without a generator", raises=AssertionError)
+def test_a_walk_leaves_the_ambient_generator_alone():
+    model = Model(build("noise"), guess)
+    start = model.corrupt(pixels(), 1.0, generator(0, "z"))
+    before = torch.get_rng_state()
+    TACoS(2).sample(model, start, generator(1, "walk"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "text", "missing"),
+    [
+        (TACoS(), "mask", "centre"),
+        (Naive(), "noise", "endpoint"),
+        (TACoS(), "mask+noise", "0.centre, 1.endpoint"),
+        (Ancestral(), "mask+noise", "0.centre"),
+        (Heun(), "mask+noise", "0.centre"),
+        (Heun(), "noise+mask", "0.endpoint, 1.centre"),
+    ],
+    ids=str,
+)
+def test_a_walk_whose_draw_is_unknown_is_refused_before_the_first_call(sampler, text, missing):
+    calls = []
+    model = Model(build(text), lambda x, t: calls.append(t) or x)
+    with pytest.raises(ValueError, match=rf"with its draw, and {missing} is not known for these samples: give it in State\.z, or use one call"):
+        next(sampler.trajectory(model, State(pixels(), 1.0)))
+    assert not calls
+
+
+def test_noise_that_can_be_solved_for_need_not_be_known():
+    x = pixels()
+    for sampler in (Ancestral(3, eta=0.0), Heun(5)):
+        out = sampler.sample(Model(build("noise"), lambda x_t, t: x), State(normal(x, generator(0, "x")), 1.0, EMPTY))
+        torch.testing.assert_close(out, x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("text", ["gaussian-blur", "mask", "noise+grey"])
+def test_an_ancestral_walk_without_noise_names_the_way_out(text):
+    model = Model(build(text), guess)
+    name = text if "+" not in text else "compose"
+    del name
+    with pytest.raises(TypeError, match=r"has no noise that could be recovered from x_t and x0: sample it with TACoS or Naive, or append '\+noise'"):
+        Ancestral(3).sample(model, model.corrupt(pixels(), 1.0, generator(0, "z")))
+
+
+def test_the_condition_reaches_every_call():
+    x, label = pixels(), torch.tensor([3, 1, 2])
+    seen = []
+    model = Model(build("grey"), lambda x_t, t, cond: seen.append(cond) or x)
+    Heun(5).sample(model, State(x, 1.0), cond=label)
+    assert len(seen) == 5
+    assert all(cond is label for cond in seen)
+
+
+def test_the_noise_floor_stays_out_of_the_walk():
+    x = pixels()
+    model = Model(build("mask"), lambda x_t, t: x, noise_floor=0.1)
+    start = model.corrupt(x, 1.0, generator(0, "z"))
+    out = TACoS(3).sample(model, start)
+    torch.testing.assert_close(out, x + 0.1 * start.z["floor"], rtol=0, atol=1e-12)
+    torch.testing.assert_close(Naive(3).sample(model, start), x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gaussian-blur", TACoS(12, order=2)),
+        ("mask", TACoS(12, order=2)),
+        ("noise", Ancestral(12, order=2, eta=0.0)),
+        ("gaussian-blur+noise:schedule=betas", Ancestral(12, order=2, eta=0.0)),
+        ("recursive-blur:steps=50", TACoS(50)),
+        ("pixelate:levels=4", TACoS(4)),
+        ("pixelate:levels=4+mask", TACoS(4)),
+    ],
+)
+def test_defaults(text, expected):
+    assert default_sampler(build(text)) == expected
+
+
+def test_fields_are_checked():
+    for wrong in ("tacos:steps=0", "tacos:order=3", "ancestral:eta=1.5", "ancestral:eta=-0.1"):
+        with pytest.raises(SpecError):
+            build(wrong, "sampler")
