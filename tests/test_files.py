@@ -49,9 +49,14 @@ def test_replacing_leaves_the_new_file_and_nothing_else(tmp_path):
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, reason):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(reason), replacing(path) as temporary:
-        temporary.write_text("half of the n")
-        raise reason
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half of the n")
+            raise reason
+
+    with pytest.raises(reason):
+        interrupted()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
@@ -84,7 +89,11 @@ def test_files_have_the_mode_any_new_file_has(tmp_path):
 
 
 @settings(max_examples=25)
-@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists
+    )
+)
 def test_json_comes_back(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "round.json"
     write_json(path, value)
@@ -98,13 +107,12 @@ def test_json_cannot_hold_infinity_and_keeps_the_old_file(tmp_path):
     assert (tmp_path / "a.json").read_text() == '{\n  "b": 1,\n  "a": 2\n}\n'
 
 
-UNREAD = pytest.mark.xfail(reason="json raises RecursionError and ValueError, which are passed on", raises=(RecursionError, ValueError))
 HOSTILE = [
     pytest.param(b"", id="empty"),
     pytest.param(b'{"a": ', id="half"),
     pytest.param(b"\x80\x81\xff", id="binary"),
-    pytest.param(b"[" * 100_000 + b"]" * 100_000, id="deep", marks=UNREAD),
-    pytest.param(b"9" * 5_000, id="digits", marks=UNREAD),
+    pytest.param(b"[" * 100_000 + b"]" * 100_000, id="deep"),
+    pytest.param(b"9" * 5_000, id="digits"),
 ]
 
 

@@ -73,7 +73,9 @@ def test_restoration_loss_degrades_estimates_and_compares_each_sample(loss):
     weighted = restoration_loss(model, x0, t, z, loss=loss, weight=lambda t: 1 + t)
     assert weighted.tolist() == pytest.approx([e * (1 + float(v)) for e, v in zip(expected, t, strict=True)], rel=1e-12)
 
-    both = restoration_loss(model, x0, t, z, loss=loss, weight=lambda t: 2 + 0 * t, penalty=lambda estimate, x: (estimate.sum((1, 2, 3)) - x[:, 0, 0, 0]))
+    both = restoration_loss(
+        model, x0, t, z, loss=loss, weight=lambda t: 2 + 0 * t, penalty=lambda estimate, x: estimate.sum((1, 2, 3)) - x[:, 0, 0, 0]
+    )
     penalty = [float((x_t[i] * (1 - t[i])).sum() - x0[i, 0, 0, 0]) for i in range(4)]
     assert both.tolist() == pytest.approx([2 * e + p for e, p in zip(expected, penalty, strict=True)], rel=1e-9)
 

@@ -56,7 +56,6 @@ def test_shape_and_dtype_are_those_of_t(text, dtype):
             assert value.dtype == dtype
 
 
-@pytest.mark.xfail(reason="between_knots refuses a t without axes", raises=TypeError)
 @pytest.mark.parametrize("text", [s for s in EVERY if s.startswith("betas")])
 def test_a_severity_without_axes_is_a_severity(text):
     schedule = build(text, "schedule")

@@ -60,7 +60,7 @@ class Report:
     facts: dict[str, Any]
     verdict: list[str]
 
-    def table(self, input: Input) -> list[dict[str, Any]]:  # noqa: A002 - the field's word
+    def table(self, input: Input) -> list[dict[str, Any]]:
         """The rows of one input, ready for a table."""
         keep = ("method", "calls", "rmse", "psnr", "ssim", "inconsistency", "RMSE of last estimate")
         return [{name: row[name] for name in keep if name in row} for row in self.rows if row["input"] == input]

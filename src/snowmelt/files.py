@@ -80,7 +80,7 @@ def read_json(path: str | Path) -> Any:
         raise BadFile(f"{path} has {path.stat().st_size} bytes; a JSON file of snowmelt has at most {MAX_JSON_BYTES}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError, and so is a number of a million digits
         raise BadFile(f"{path} is not a JSON file: {error}") from None
 
 
@@ -132,7 +132,9 @@ def _check_header(path: Path) -> None:
             raise BadFile(f"{path} is not a safetensors file, or is cut short")
         try:
             json.loads(file.read(length), object_pairs_hook=once)
-        except (UnicodeDecodeError, json.JSONDecodeError):
+        except BadFile:
+            raise
+        except (ValueError, RecursionError):
             raise BadFile(f"{path} is damaged: its header cannot be read") from None
 
 

@@ -57,6 +57,16 @@ class Model:
     estimates: Literal["mean", "median"] = "mean"
     notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
+    def __post_init__(self) -> None:
+        """Refuse a restorer that was made for another noise floor.
+
+        Raises:
+            ValueError: it was; its preconditioning would not fit what it is shown.
+        """
+        if isinstance(self.restorer, Restorer) and self.restorer.noise_floor != self.noise_floor:
+            made_for = self.restorer.noise_floor
+            raise ValueError(f"model.noise_floor = {self.noise_floor:g}, but its restorer was made for {made_for:g}: give both the same")
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """The degradation's draw and, when there is a noise floor, its noise as "floor"."""
         z = self.degradation.draw(like, generator)
@@ -141,6 +151,8 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
         return _rebuild(info, path, weights)
     except KeyError as error:
         raise BadFile(f"{path / 'model.json'} lacks the entry {error}") from None
+    except (TypeError, AttributeError, IndexError) as error:
+        raise BadFile(f"{path / 'model.json'} has an entry of the wrong type: {error}") from None
 
 
 def _save_tensors(path: Path, group: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:

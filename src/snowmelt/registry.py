@@ -7,7 +7,7 @@ spec string, a TOML table, command-line help, range errors and a form in a user 
     gaussian-blur:sigma_px=2+noise                    a composition, applied left first
     noise:schedule=betas(steps=200,beta_max=0.02)     a part inside a part
 
-Values that hold one of ``, : + ( ) =`` are double-quoted; lists are written ``(64,96)``. The promise is
+Values that hold one of ``, : + ( ) =`` are double-quoted, a quote in them doubled; lists are written ``(64,96)``. The promise is
 ``build(spec(part)) == part`` for every part.
 
 Parts of other packages arrive through the entry-point group ``snowmelt`` (a module to import, whose
@@ -211,9 +211,7 @@ def table(part: Part) -> dict[str, Any]:
     """A part as a plain table (JSON, TOML) with *every* field, so that files outlive changed defaults."""
     out: dict[str, Any] = {"name": label(type(part))}
     for field, _ in _fields(type(part)):
-        value = getattr(part, field.name)
-        if value is not None:
-            out[field.name] = _plain(value)
+        out[field.name] = _plain(getattr(part, field.name))
     return out
 
 
@@ -239,10 +237,13 @@ def load_plugin(source: str | Path) -> types.ModuleType:
     assert found is not None and found.loader is not None  # noqa: S101 - a .py file always has a loader
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module  # dataclasses and get_type_hints look the module up by name
+    before = {kind: dict(known) for kind, known in _parts.items()}
     try:
         found.loader.exec_module(module)
-    except BaseException:
+    except BaseException:  # half a plug-in is none: what it registered before it failed goes too
         del sys.modules[name]
+        _parts.clear()
+        _parts.update(before)
         raise
     _plugins[path] = module
     return module
@@ -377,7 +378,7 @@ def _read(where: str, annotation: Any, value: Any) -> Any:
 
 def _read_scalar(where: str, kind: Any, value: str) -> Any:
     if len(value) >= 2 and value[0] == value[-1] == '"':
-        return value[1:-1]
+        return value[1:-1].replace('""', '"')
     if typing.get_origin(kind) is Literal:
         return next((c for c in typing.get_args(kind) if str(c) == value), str(value))
     if kind is bool and value.lower() in ("true", "false"):
@@ -453,8 +454,9 @@ def _spec(part: Part, *, nested: bool) -> str:
     name = _names.get(type(part))
     if name is None:
         raise SpecError(f"{type(part).__name__} is not registered, so it has no spec: decorate it with @register('name')")
-    if name == "compose":
-        text = "+".join(_spec(p, nested=False) for p in getattr(part, "parts"))  # noqa: B009 - typed above this room
+    parts: tuple[Part, ...] = getattr(part, "parts", ()) if name == "compose" else ()
+    if len(parts) > 1:
+        text = "+".join(_spec(p, nested=False) for p in parts)
         return f"({text})" if nested else text
     fields = [f"{f.name}={_text(getattr(part, f.name))}" for f in schema(part) if f.required or getattr(part, f.name) != f.default]
     if not fields:
@@ -472,5 +474,5 @@ def _text(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, str):
-        return f'"{value}"' if not value or value == "none" or _SPECIAL.search(value) else value
+        return '"{}"'.format(value.replace('"', '""')) if not value or value == "none" or _SPECIAL.search(value) else value
     return _number(value)

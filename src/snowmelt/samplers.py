@@ -122,8 +122,8 @@ class Sampler(Part, kind="sampler"):
 
 
 def _entries(degradation: Degradation) -> Draw:
-    """The draw of a one-pixel sample: only its names matter."""
-    return degradation.draw(torch.zeros(1, 3, 1, 1))
+    """The draw of a one-pixel sample: only its names matter, so any generator will do, but never the ambient one."""
+    return degradation.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
 
 
 @register("naive")

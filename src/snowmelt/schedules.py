@@ -119,4 +119,4 @@ def between_knots(table: Tensor, t: Tensor) -> Tensor:
     """A table over t = 0, 1/T, ..., 1 along its first axis, linear in between; t of any shape gives (*t, *rest)."""
     below, on = knot(t, len(table) - 1, table.dtype)
     low, high = table[below], table[below + 1]
-    return torch.lerp(low, high, on.reshape(*on.shape, *(1,) * (table.ndim - 1)))
+    return torch.lerp(low, high, on.reshape((*on.shape, *(1,) * (table.ndim - 1))))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -203,7 +204,7 @@ def test_learning_rate_warms_up_and_ends_at_zero() -> None:
     assert max(rates) == pytest.approx(1e-3)
     assert rates.index(max(rates)) in (9, 10)
     assert rates[-1] < 1e-6
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
 
 @pytest.mark.parametrize(("field", "value"), [("images", 0), ("lr", 0.0), ("warmup", 1.5), ("batch", -1)])

@@ -6,7 +6,7 @@ imports torch before a verb needs it, so that ``--help`` answers at once.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cyclopts import App, CycloptsError
 
@@ -24,7 +24,7 @@ app = App(
     version=__version__,
     result_action="return_value",
 )
-_VERBS = {
+_VERBS: dict[str, Callable[..., int | None]] = {
     "list": parts.list_parts,
     "describe": parts.describe,
     "degrade": degrade.degrade,

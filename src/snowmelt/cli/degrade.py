@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from snowmelt.cli.machine import Plugins, Threads, prepare
+from snowmelt.cli.machine import Plugins, plug_in
 from snowmelt.cli.overrides import listed
 
 if TYPE_CHECKING:
@@ -25,16 +25,17 @@ def degrade(
     size: int | None = None,
     seed: int = 0,
     plugin: Plugins = (),
-    threads: Threads = None,
 ) -> None:
     """Draw the strip of a picture, degraded from clean to prior.
 
     Args:
         images: pictures of one size, a row each.
         degradation: what to do to them, as a spec: noise, or gaussian-blur:sigma_px=8.
+        severities: in [0, 1].
         out: the PNG to write; by default named after the picture, in this folder.
         size: cut a square of so many px from the middle first.
         seed: of what is random.
+        plugin: parts of your own.
     """
     if not images:
         raise ValueError("degrade needs a picture: snowmelt degrade IMAGE --degradation SPEC")
@@ -43,7 +44,7 @@ def degrade(
             raise ValueError(f"severity {t:g} lies outside [0, 1]: 0 is the clean picture, 1 the strongest degradation")
     if not severities:
         raise ValueError("--severities is empty: give numbers in [0, 1], such as 0,.5,1")
-    prepare(plugin, "cpu", threads)
+    plug_in(plugin)
     import torch
 
     from snowmelt import pictures, registry

@@ -1,19 +1,55 @@
-"""What every verb may be given: plug-ins to load, a device, a number of threads."""
+"""What a verb may be given besides its own: plug-ins to load, a device, a number of threads."""
 
-from typing import Annotated, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
 from snowmelt.registry import SpecError, load_plugin
 
 _GROUP = Group.create_ordered("Everywhere")
-Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
-Plugins = Annotated[
-    tuple[str, ...],
-    Parameter(name="--plugin", group=_GROUP, negative=(), show_default=False, help="A .py file (or module) with parts of your own; may be repeated."),
-]
-OnDevice = Annotated[Device, Parameter(name="--device", group=_GROUP, help="Where to compute; auto takes a GPU if there is one.")]
-Threads = Annotated[int | None, Parameter(name="--threads", group=_GROUP, help="Threads of the CPU; torch's own choice by default.")]
+_PLUGIN_HELP = "A .py file (or a module) with parts of your own; may be repeated."
+Plugins = Annotated[tuple[str, ...], Parameter(name="--plugin", group=_GROUP, negative=(), show_default=False, help=_PLUGIN_HELP)]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with what to compute.
+
+    Attributes:
+        plugin: files or modules whose parts are to be known by name.
+        device: auto takes a GPU if there is one.
+        threads: of the CPU; torch's own choice by default.
+    """
+
+    plugin: Plugins = ()
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Parameter(name="--device", group=_GROUP)] = "auto"
+    threads: Annotated[int | None, Parameter(name="--threads", group=_GROUP)] = None
+
+    def prepare(self) -> str:
+        """Load the plug-ins, set the threads, and say which device is meant.
+
+        Raises:
+            ValueError: this machine has no such device, or `threads` is under 1.
+            SpecError: see :func:`plug_in`.
+        """
+        plug_in(self.plugin)
+        import torch
+
+        if self.threads is not None:
+            if self.threads < 1:
+                raise ValueError(f"--threads {self.threads} lies under 1: leave it out for all cores")
+            torch.set_num_threads(self.threads)
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if self.device == "auto":
+            return next(name for name, found in there.items() if found)
+        if not there[self.device]:
+            raise ValueError(f"--device {self.device}: this machine has none that torch can use; give --device auto, or cpu")
+        return self.device
+
+
+HERE = Machine()
+OnMachine = Annotated[Machine, Parameter(name="*")]
 
 
 def plug_in(plugins: tuple[str, ...]) -> None:
@@ -29,25 +65,3 @@ def plug_in(plugins: tuple[str, ...]) -> None:
             raise
         except Exception as error:
             raise SpecError(f"plug-in {plugin} failed to load: {type(error).__name__}: {error}") from error
-
-
-def prepare(plugins: tuple[str, ...], device: Device, threads: int | None) -> str:
-    """Load plug-ins, set the threads, and say which device is meant.
-
-    Raises:
-        ValueError: this machine has no such device, or `threads` is under 1.
-        SpecError: see :func:`plug_in`.
-    """
-    plug_in(plugins)
-    import torch
-
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads {threads} lies under 1: leave it out for all cores")
-        torch.set_num_threads(threads)
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[device]:
-        raise ValueError(f"--device {device}: this machine has none that torch can use; give --device auto, or cpu")
-    return device

@@ -42,7 +42,7 @@ def numbers(kind: type[Any], tokens: Sequence[Token]) -> tuple[Any, ...]:
 
 def listed(*, item: type[Any], **settings: Any) -> Parameter:
     """The Parameter of a field that holds many values: numbers with commas, words by repeating the flag."""
-    many = {} if item is str else {"converter": numbers, "n_tokens": 1}
+    many: dict[str, Any] = {} if item is str else {"converter": numbers, "n_tokens": 1}
     return Parameter(negative=(), **many, **settings)
 
 

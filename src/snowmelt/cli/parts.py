@@ -2,9 +2,7 @@
 
 import inspect
 import math
-from typing import Annotated
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +19,7 @@ def list_parts(kind: str | None = None, /, *, plugin: Plugins = ()) -> None:
 
     Args:
         kind: only this kind, such as degradation or sampler.
+        plugin: parts of your own.
     """
     from snowmelt.recipes.recipe import load, presets
 
@@ -36,12 +35,13 @@ def list_parts(kind: str | None = None, /, *, plugin: Plugins = ()) -> None:
     Console().print(table)
 
 
-def describe(name: str, /, *, kind: Annotated[str | None, Parameter()] = None, plugin: Plugins = ()) -> None:
+def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> None:
     """Describe a part: what it does, its fields, an example, and for a degradation what its severities mean.
 
     Args:
         name: a registered name, or a whole spec such as gaussian-blur:sigma_px=4.
         kind: where the same name stands for parts of several kinds.
+        plugin: parts of your own.
     """
     plug_in(plugin)
     word = name.partition(":")[0].partition("+")[0].strip()
@@ -80,7 +80,7 @@ def _kind(name: str) -> str:
 
 
 def _headline(cls: type[Part]) -> str:
-    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0]
+    return inspect.cleandoc(cls.__doc__ or "").partition("\n")[0].replace("``", "")
 
 
 def _fields(fields: tuple[Field, ...]) -> Table:
@@ -89,7 +89,9 @@ def _fields(fields: tuple[Field, ...]) -> Table:
         table.add_column(title, overflow="fold")
     for f in fields:
         allowed = " | ".join(map(str, f.choices)) or str(f.range or "")
-        table.add_row(Text(f.name, style="cyan"), Text(f.type), Text("required" if f.required else _value(f.default)), Text(allowed), Text(f.doc))
+        table.add_row(
+            Text(f.name, style="cyan"), Text(f.type), Text("required" if f.required else _value(f.default)), Text(allowed), Text(f.doc)
+        )
     return table
 
 
@@ -123,7 +125,7 @@ def _strengths(console: Console, part: Part, spec: str) -> None:
     from snowmelt.degradations import Degradation
 
     assert isinstance(part, Degradation)  # noqa: S101 - its kind says so
-    rows = [(t, part.strength(t)) for t in SEVERITIES]
+    rows = [(t, part.in_units(t)) for t in SEVERITIES]
     if not rows[-1][1]:
         return
     table = Table(box=None, pad_edge=False, header_style="bold")

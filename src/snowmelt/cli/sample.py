@@ -1,14 +1,11 @@
 """``snowmelt sample``: new pictures from a model that has a prior."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from snowmelt.cli.machine import OnDevice, Plugins, Threads, prepare
-
-if TYPE_CHECKING:
-    from snowmelt.samplers import Sampler
+from snowmelt.cli.machine import HERE, OnMachine
 
 _BATCH = 64
 _SHOWN = 64
@@ -24,9 +21,7 @@ def sample(
     steps: int | None = None,
     seed: int = 0,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
-    plugin: Plugins = (),
-    device: OnDevice = "auto",
-    threads: Threads = None,
+    machine: OnMachine = HERE,
 ) -> None:
     """Generate new pictures from the model's prior, walking from t = 1 to t = 0.
 
@@ -38,6 +33,7 @@ def sample(
         steps: calls of the restorer.
         seed: of the prior and of samplers that draw; picture i depends on the seed and i alone.
         overwrite: replace pictures that are already there.
+        machine: where to compute.
     """
     if number < 1:
         raise ValueError(f"--number {number} lies under 1")
@@ -45,44 +41,29 @@ def sample(
         raise ValueError(f"{out} is a file: give --out a folder")
     if not overwrite and out.is_dir() and (old := next(out.glob("sample_*.png"), None)):
         raise ValueError(f"{old} exists: choose another --out, or add --overwrite")
-    where = prepare(plugin, device, threads)
+    where = machine.prepare()
     import torch
 
-    from snowmelt import files, load, pictures, registry
+    from snowmelt import files, pictures, registry
+    from snowmelt.cli.walks import walk_of
     from snowmelt.data.images import write
+    from snowmelt.model import load
     from snowmelt.randomness import generators
     from snowmelt.restore import generate
     from snowmelt.training.progress import Bar
 
     model = load(run).to(where)
-    walk = chosen(sampler, steps, run)
+    walk = walk_of(sampler, steps, model.degradation)
     made = []
     with Bar("sampling", number, unit="pictures") as bar:
         for first in range(0, number, _BATCH):
             numbers = range(first, min(first + _BATCH, number))
-            x = generate(model, len(numbers), sampler=walk or "default", generator=generators(seed, "sample", numbers)).cpu()
+            x = generate(model, len(numbers), sampler=walk, generator=generators(seed, "sample", numbers)).cpu()
             for i, picture in zip(numbers, x, strict=True):
                 write(out / f"sample_{i:04d}.png", picture)
             made.append(x[: max(_SHOWN - first, 0)])
             bar.advance(len(numbers))
     pictures.save(out / "grid.png", pictures.show(torch.cat(made), samples=8))
-    settings = {"run": str(run), "sampler": registry.spec(walk) if walk else "default", "number": number, "seed": seed}
+    settings = {"run": str(run), "sampler": registry.spec(walk), "number": number, "seed": seed}
     files.write_json(out / "sample.json", settings)
     print(f"wrote {number} pictures and grid.png to {out}")
-
-
-def chosen(sampler: str | None, steps: int | None, run: Path) -> "Sampler | None":
-    """The sampler that --sampler and --steps mean; None if neither was given.
-
-    Raises:
-        SpecError: the spec or the number of steps cannot be used.
-    """
-    import dataclasses
-
-    from snowmelt import load, registry
-    from snowmelt.samplers import Sampler, default_sampler
-
-    if sampler is None and steps is None:
-        return None
-    walk: Sampler = registry.build(sampler, "sampler") if sampler is not None else default_sampler(load(run).degradation)
-    return walk if steps is None else dataclasses.replace(walk, steps=steps)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from snowmelt.cli.machine import OnDevice, Plugins, Threads, prepare
+from snowmelt.cli.machine import HERE, OnMachine
 
 
 def evaluate(
@@ -15,9 +15,7 @@ def evaluate(
     data: Annotated[str | None, Parameter(name=("--data.path", "--data"))] = None,
     images: int | None = None,
     out: Path | None = None,
-    plugin: Plugins = (),
-    device: OnDevice = "auto",
-    threads: Threads = None,
+    machine: OnMachine = HERE,
 ) -> None:
     """Score a trained model on pictures it never saw: doing nothing, one call and whole walks, side by side.
 
@@ -26,10 +24,11 @@ def evaluate(
         data: where the data lie now, if not where the recipe says.
         images: how many test pictures; by default as many as the recipe says.
         out: where to write evaluation.md, its pictures and report.html; by default the run directory.
+        machine: where to compute.
     """
     if images is not None and images < 1:
         raise ValueError(f"--images {images} lies under 1")
-    where = prepare(plugin, device, threads)
+    where = machine.prepare()
     from snowmelt.recipes import run as runs
 
     report = runs.evaluate(run, path=data, images=images, out=out, device=where)
@@ -42,7 +41,7 @@ def demo(
     out: Path = Path("runs/demo"),
     quick: Annotated[bool, Parameter(negative=())] = False,
     fresh: Annotated[bool, Parameter(negative=())] = False,
-    threads: Threads = None,
+    machine: OnMachine = HERE,
 ) -> None:
     """Train a small restorer, restore pictures it has not seen, and write a report.
 
@@ -50,8 +49,9 @@ def demo(
         out: the run directory.
         quick: a few seconds of training; its pictures convince nobody.
         fresh: start over.
+        machine: where to compute.
     """
-    prepare((), "cpu", threads)
+    machine.prepare()
     from snowmelt.recipes.demo import demo as show
 
     report = show(out, quick=quick, fresh=fresh)

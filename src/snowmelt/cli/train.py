@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from snowmelt.cli.errors import say
-from snowmelt.cli.machine import OnDevice, Plugins, Threads, prepare
+from snowmelt.cli.machine import HERE, OnMachine
 from snowmelt.cli.overrides import Given, given
 
 
@@ -20,9 +20,7 @@ def train(
     overrides: Given = None,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     fresh: Annotated[bool, Parameter(negative=())] = False,
-    plugin: Plugins = (),
-    device: OnDevice = "auto",
-    threads: Threads = None,
+    machine: OnMachine = HERE,
 ) -> None:
     """Train a restorer: train RECIPE --out RUN, or train --data DIR --degradation SPEC --out RUN.
 
@@ -34,15 +32,18 @@ def train(
         out: the run directory: gets the model, the resolved recipe, the log and sample pictures.
         degradation: what is to be undone, as a spec: gaussian-blur:sigma_px=4.
         dry_run: measure a few steps and draw the degradation; train nothing.
+        overrides: fields of the recipe.
         fresh: start over, deleting the run that is there.
+        machine: where to compute.
     """
     if out is None and not dry_run:
         raise ValueError("train needs a run directory: add --out RUN (or --dry-run, which trains nothing)")
-    where = prepare(plugin, device, threads)
+    where = machine.prepare()
     from snowmelt.recipes import run
+    from snowmelt.recipes.recipe import from_table
 
     table, reasons = _table(recipe, given(overrides, degradation=degradation))
-    resolved = run.from_table(table, where=recipe or "")
+    resolved = from_table(table, where=recipe or "")
     for line in reasons:
         print(line)
     if dry_run:
@@ -57,8 +58,8 @@ def train(
             out.rmdir()
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
-    print(f"  snowmelt restore {out} PICTURES --severity 1 --out restored{_again(plugin)}")
-    print(f"  snowmelt evaluate {out}{_again(plugin)}")
+    print(f"  snowmelt restore {out} PICTURES --severity 1 --out restored{_again(machine.plugin)}")
+    print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
 
 
 def _again(plugins: Sequence[str]) -> str:

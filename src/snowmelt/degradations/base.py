@@ -56,6 +56,11 @@ class Degradation(Part, kind="degradation"):
         return ()
 
     @property
+    def tells(self) -> tuple[str, ...]:
+        """The entries of the draw that :meth:`context` shows to a restorer."""
+        return ()
+
+    @property
     def linear(self) -> bool:
         """Whether D(., t, z) is affine in x for a fixed draw."""
         return False
@@ -105,8 +110,8 @@ class Degradation(Part, kind="degradation"):
         """The diagonal of D in its basis, broadcastable to (b, *shape)."""
         raise TypeError(f"{label(type(self))} is diagonal in no basis it knows, so it has no gain")
 
-    def strength(self, t: float) -> Mapping[str, float]:
-        """What severity t means in the operator's own units, {"sigma_px": 3.2} for instance; by default nothing. For people."""
+    def in_units(self, t: float) -> Mapping[str, float]:
+        """Severity t in the operator's own units, for people: {"sigma_px": 3.2}. By default there are none."""
         return {}
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:

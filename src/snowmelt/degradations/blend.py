@@ -82,7 +82,7 @@ class GaussianNoise(Blend):
         rho = expand(eta * (1 - carried).clamp(min=0).sqrt(), old)
         return {**z, "endpoint": (1 - rho**2).sqrt() * old + rho * normal(old, generator)}
 
-    def strength(self, t: float) -> dict[str, float]:
+    def in_units(self, t: float) -> dict[str, float]:
         """alpha and sigma of the schedule."""
         alpha, sigma = self.schedule(torch.tensor([t], dtype=torch.float64))
         return {"alpha": float(alpha), "sigma": float(sigma)}

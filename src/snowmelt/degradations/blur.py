@@ -52,7 +52,7 @@ class GaussianBlur(LinearDegradation):
         """The standard deviation s(t) in pixels."""
         return _FINEST_PX * torch.expm1(t * math.log1p(self.sigma_px / _FINEST_PX))
 
-    def strength(self, t: float) -> dict[str, float]:
+    def in_units(self, t: float) -> dict[str, float]:
         """sigma_px: the width."""
         return {"sigma_px": float(self.width(torch.tensor(t, dtype=torch.float64)))}
 
@@ -144,8 +144,8 @@ class RecursiveBlur(SeparableTable):
         out = [torch.eye(n, dtype=torch.float64)]
         for step in convolutions(self.kernels(), n, reflect=self.reflects):
             out.append(step @ out[-1])
-        if self.discrete:
-            out[-1] = torch.full((n, n), 1 / n, dtype=torch.float64)
+        if self.discrete:  # the mean of the blurred picture, which mirrored edges make another than that of the clean one
+            out[-1] = out[-1].mean(0, keepdim=True).expand(n, n)
         return torch.stack(out)
 
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:

@@ -50,6 +50,11 @@ class Compose(Degradation):
         return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
 
     @property
+    def tells(self) -> tuple[str, ...]:
+        """What the parts tell."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.tells)
+
+    @property
     def linear(self) -> bool:
         """Whether every part is."""
         return all(part.linear for part in self.parts)
@@ -103,9 +108,9 @@ class Compose(Degradation):
             out = out * gain
         return out
 
-    def strength(self, t: float) -> dict[str, float]:
-        """The parts' strengths, keyed as their draws are: "0.sigma_px"."""
-        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.strength(t).items()}
+    def in_units(self, t: float) -> dict[str, float]:
+        """The parts' units, keyed as their draws are: "0.sigma_px"."""
+        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.in_units(t).items()}
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """The parts' contexts, side by side."""

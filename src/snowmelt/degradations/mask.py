@@ -35,6 +35,11 @@ class Mask(LinearDegradation):
     centre: Literal["random", "middle"] = "random"
 
     @property
+    def tells(self) -> tuple[str, ...]:
+        """Where the hole is."""
+        return ("centre",)
+
+    @property
     def basis(self) -> Basis:
         """Pixels."""
         return "pixel"

@@ -1,1 +1,1 @@
-"""Recipes: presets (\\*.toml), the dataclasses that read them, and runs made from them."""
+"""Recipes: presets (TOML files), the dataclasses that read them, and runs made from them."""

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from snowmelt.files import write_text
 from snowmelt.model import Model, load
 from snowmelt.randomness import seed
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
+from snowmelt.recipes.recipe import load as read_table
 from snowmelt.recipes.report import environment
 from snowmelt.recipes.report import write as write_report
 from snowmelt.restorers import Restorer
@@ -63,8 +63,11 @@ def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch
         Stopped: interrupted, and saved.
     """
     out = Path(out)
-    claim(recipe, out, fresh=fresh)
+    if not fresh:
+        claim(recipe, out, fresh=False)
     trainer = make_trainer(recipe, out, device=device)
+    if fresh:  # only now that the data and the parts are known to be sound is an earlier run given up
+        claim(recipe, out, fresh=True)
     write_text(out / RECIPE, to_toml(recipe))
     trainer.resume()
     return trainer.run()
@@ -121,7 +124,7 @@ def stored(run: Path) -> Recipe:
     path = run / RECIPE
     if not path.is_file():
         raise FileNotFoundError(f"{run} has no {RECIPE}: give a directory that 'snowmelt train --out' wrote")
-    return from_table(tomllib.loads(path.read_text(encoding="utf-8")), where=str(path))
+    return from_table(read_table(path), where=str(path))
 
 
 def differences(new: Mapping[str, Any], old: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -158,12 +158,13 @@ class Wiener(Parameterization):
     def coefficients(
         self, degradation: Degradation, statistics: Statistics | None, like: Batch, t: Severity, z: Draw, floor: float
     ) -> Coefficients:
-        """The table's last row, with sigma no less than `floor` and `sigma_min`, and v no less than sigma^2."""
+        """The table's last row, with sigma and the root of v no less than `floor` and `sigma_min`."""
         assert statistics is not None  # noqa: S101 - the restorer makes them whenever basis() is not None
         mean, variance = statistics.at(tuple(like.shape[1:]))
-        noise = _column(degradation.sigma(t), like).square().clamp(min=max(floor, self.sigma_min) ** 2)
+        least = max(floor, self.sigma_min) ** 2
+        noise = _column(degradation.sigma(t), like).square().clamp(min=least)
         gain = degradation.gain(tuple(like.shape[1:]), t, z)
-        v = torch.maximum(variance, noise)
+        v = variance.clamp(min=least)
         total = gain.square() * v + noise
         centre = forward(mean[None], statistics.basis)
         return Coefficients(gain * v / total, (v * noise / total).sqrt(), total.rsqrt(), statistics.basis, mean, gain * centre)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.degradations import Degradation
-from snowmelt.registry import label
+from snowmelt.registry import SpecError, label
 from snowmelt.restorers.backbones import Backbone
 from snowmelt.restorers.parameterization import Parameterization, Residual, Wiener, linear_estimate, scale_output
 from snowmelt.restorers.statistics import Statistics
@@ -47,10 +47,11 @@ class Restorer(nn.Module):
         self.parameterization.check(degradation)
         self.precision: Literal["fp32", "bf16"] = "fp32"
         like = torch.zeros(1, *shape)
-        z = degradation.draw(like)
-        context = degradation.context(self.shape, like.new_ones(1), z) if told else None
-        self.context: tuple[str, ...] = () if context is None else tuple(sorted(z.keys() - set(degradation.noise)))
+        context = degradation.context(self.shape, like.new_ones(1), degradation.draw(like, torch.Generator())) if told else None
+        self.context: tuple[str, ...] = degradation.tells if told else ()
         basis = self.parameterization.basis(degradation)
+        if basis is not None and degradation.tells and not told:
+            raise SpecError(f"wiener reads {', '.join(degradation.tells)} of the draw, which this restorer is not told: use residual")
         self.statistics = None if basis is None else Statistics(self.shape, basis)
         net = backbone.build(shape[0] + (0 if context is None else context.shape[1]), shape[0])
         # Channels-last everywhere: 1.5 times faster in bf16 on CPUs and GPUs, and one layout gives one result, saved or not.
@@ -99,6 +100,6 @@ class Restorer(nn.Module):
 
 def preferred(degradation: Degradation, *, told: bool = True) -> Parameterization:
     """Wiener where the operator is diagonal in a basis and, for masks, known; else residual."""
-    if degradation.basis is None or (degradation.basis == "pixel" and not told):
+    if degradation.basis is None or (degradation.tells and not told):
         return Residual()
     return Wiener()

@@ -1,0 +1,50 @@
+"""Every step of a restoration in one folder: pictures for the eye, an npz for programs."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from snowmelt import files, pictures
+from snowmelt.data.images import write
+from snowmelt.types import State
+
+
+def save(folder: Path, states: list[State], row: int) -> None:
+    """Write one picture's walk to `folder`, which is replaced whole or not at all.
+
+    x_00.png ... and x0_hat_01.png ... are what the eye sees; trajectory.npz holds x (n + 1, c, h, w), x0_hat (n, c, h, w)
+    and t (n + 1,) as floats; strip.png and walk.gif show them in a row and in time.
+
+    Args:
+        folder: named after the picture.
+        states: the whole walk, the start first.
+        row: which picture of the batch.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary.mkdir(parents=True)
+    try:
+        _write(temporary, states, row)
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(folder: Path, states: list[State], row: int) -> None:
+    x = torch.stack([state.x[row] for state in states]).float()
+    x0_hat = torch.stack([state.x0[row] for state in states if state.x0 is not None]).float()
+    t = np.array([float(state.t) for state in states])
+    digits = max(len(str(len(x) - 1)), 2)
+    for i, picture in enumerate(x):
+        write(folder / f"x_{i:0{digits}d}.png", picture)
+    for i, picture in enumerate(x0_hat, 1):
+        write(folder / f"x0_hat_{i:0{digits}d}.png", picture)
+    with files.replacing(folder / "trajectory.npz") as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, x=x.numpy(), x0_hat=x0_hat.numpy(), t=t)
+    labels = [f"t = {value:.2f}" for value in t]
+    pictures.save(folder / "strip.png", pictures.strip([one[None] for one in x], labels))
+    pictures.gif(folder / "walk.gif", [one[None] for one in x], labels)

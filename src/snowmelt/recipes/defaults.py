@@ -1,0 +1,194 @@
+"""Good defaults: a recipe for a folder of pictures and a degradation, with a reason for every number.
+
+Nothing is guessed from a name. Sizes and channels are read from the files' headers, colour from the pixels of a few of
+them. The choices are what worked on small nets in minutes on a CPU; whatever the user gives wins, and is neither
+repeated nor explained.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from snowmelt import registry
+from snowmelt.data.images import UnreadableImage, read
+from snowmelt.data.options import DataOptions
+from snowmelt.data.pools import FilePool
+from snowmelt.data.sources import open_data
+from snowmelt.degradations import Degradation
+
+_PHOTO_PX = 96  # a shorter side from here on is a photograph to cut from, not an icon to resize
+_LARGEST_KEPT_PX = 96
+_SIZES = (64, 32, 16, 8)
+_LOOKED_AT = 12
+_IMAGES = (20_000, 200_000)
+_VIEWS = 100
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the pictures are like.
+
+    Attributes:
+        shapes: (c, h, w) of every picture, or of one where all are equal.
+        count: how many pictures.
+        colour: whether any of those looked at has a colour.
+    """
+
+    shapes: Sequence[tuple[int, ...]]
+    count: int
+    colour: bool
+
+    @property
+    def equal(self) -> bool:
+        """Whether all have one height and width."""
+        return len({shape[1:] for shape in self.shapes}) == 1
+
+    @property
+    def side(self) -> int:
+        """The median of the shorter sides, in px."""
+        return round(statistics.median(min(shape[1:]) for shape in self.shapes))
+
+    @property
+    def sizes(self) -> str:
+        """The sizes in words."""
+        small, large = (tuple(f(s[axis] for s in self.shapes) for axis in (2, 1)) for f in (min, max))
+        text = " x ".join(map(str, small))
+        return f"{text} px" if small == large else f"{text} to {' x '.join(map(str, large))} px"
+
+
+def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's table for these pictures and this degradation, and one line of reason for every choice.
+
+    Args:
+        data: where the pictures are; its other fields are not read.
+        degradation: the spec.
+        given: the nested table of what the user gave; those fields are left out.
+
+    Raises:
+        FileNotFoundError: no such folder or file.
+        ValueError: no pictures, or an unknown degradation.
+    """
+    D: Degradation = registry.build(degradation)
+    seen = survey(data)
+    table: dict[str, Any] = {"degradation": degradation, "data": {"path": data.path}}
+    reasons = []
+    for name, value, reason in _choices(seen, D, given):
+        section, _, field = name.partition(".")
+        if field in given.get(section, {}):
+            continue
+        table.setdefault(section, {})[field] = value
+        shown = f"{value:,}" if type(value) is int else str(value).lower() if isinstance(value, bool) else value
+        reasons.append(f"{name} = {shown}: {reason}")
+    return table, reasons
+
+
+def survey(data: DataOptions) -> Survey:
+    """Look at a source without decoding all of it."""
+    folder = Path(data.path).expanduser()
+    pool = _pool(folder) if not data.path.startswith("bundled:") and folder.is_dir() else None
+    if pool is None:
+        bare = open_data(dataclasses.replace(DataOptions(), path=data.path, range=data.range), "train")
+        return Survey([bare.shape], len(bare), bare.shape[0] == 3)
+    return Survey(pool.shapes, len(pool.paths), any(shape[0] == 3 for shape in pool.shapes) and _has_colour(pool))
+
+
+def _pool(folder: Path) -> FilePool | None:
+    """The pictures below a folder; None if it holds none, but may hold an array."""
+    try:
+        return FilePool.scan(folder)
+    except ValueError as error:
+        if "holds no picture" in str(error):
+            return None
+        raise
+
+
+def _has_colour(pool: FilePool) -> bool:
+    """Whether a few files, evenly spaced, hold any colour: grey pictures are often saved as RGB."""
+    step = max(len(pool.paths) // _LOOKED_AT, 1)
+    for path in pool.paths[::step]:
+        try:
+            x = read(path).over()
+        except UnreadableImage:
+            continue
+        if x.shape[0] == 3 and float((x - x.mean(0, keepdim=True)).abs().max()) > 0.05:
+            return True
+    return False
+
+
+_Choice = tuple[str, Any, str]
+
+
+def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator[_Choice]:
+    """Every choice as (dotted name, value, reason); later ones follow from what earlier ones, or the user, said."""
+    asked = given.get("data", {})
+    size, fit, why = _size(seen)
+    channels = asked.get("channels", 3 if seen.colour else 1)
+    photo = seen.side >= _PHOTO_PX
+    side = asked.get("size", size)
+    if side != size:
+        fit = "crop" if seen.side > side and photo else "resize"
+    yield "data.size", size, why
+    yield "data.channels", channels, "the pictures have colour" if channels == 3 else "the pictures are grey"
+    yield (
+        "data.fit",
+        fit,
+        f"cut from pictures larger than {side} px, which keeps their scale" if fit == "crop" else "the whole picture is shown",
+    )
+    flip = photo and channels == 3
+    yield (
+        "data.flip",
+        flip,
+        "a mirrored photograph is a photograph" if flip else "only photographs in colour are mirrored: a mirrored digit or letter is none",
+    )
+    backbone, why = _backbone(side)
+    yield "model.backbone", backbone, why
+    yield "model.input", "8bit", "pictures that are already degraded come in 8-bit files"
+    yield "model.noise_floor", 0.0, "no noise beyond that rounding"
+    images, why = _images(seen, side, fit)
+    images = given.get("training", {}).get("images", images)
+    yield "training.images", images, why
+    batch = 64
+    yield "training.batch", batch, "measured: larger ones learn no faster from the same images here"
+    yield "training.lr", 2e-3, "measured: the best for nets of this size, after warm-up"
+    severities = "auto" if D.knots is None else "knots"
+    reason = "uniform in (0, 1]: one model restores every strength" if D.knots is None else f"the {D.knots} knots of the operator"
+    yield "training.severities", severities, reason
+    yield "training.validate_every", max(images // 8, 1), "eight validations and checkpoints in all"
+
+
+def _size(seen: Survey) -> tuple[int, str, str]:
+    """Side, fit and the reason of the side."""
+    if seen.side >= _PHOTO_PX and not (seen.equal and seen.side <= _LARGEST_KEPT_PX):
+        return 64, "crop", f"pictures are {seen.sizes}; training on 64 px crops, restoring takes any size"
+    square = seen.equal and seen.shapes[0][1] == seen.shapes[0][2]
+    if square:
+        return seen.side, "resize", f"pictures are {seen.sizes}; kept as they are"
+    size = next((s for s in _SIZES if s <= seen.side), 8)
+    return size, "resize", f"pictures are {seen.sizes}; the nearest sensible square below"
+
+
+def _backbone(side: int) -> tuple[str, str]:
+    """The network for squares of `side` px: the stem's patches leave at least 8 x 8 positions."""
+    if side <= 8:
+        return "unet:widths=(32,64),patch=1", "pictures this small need every pixel"
+    if side <= 16:
+        return "unet:widths=(48,64),patch=2", "two levels for pictures up to 16 px"
+    if side <= 32:
+        return "unet:widths=(64,96),patch=4", "two levels for pictures up to 32 px; fast on a CPU"
+    return "unet:widths=(64,96,128),patch=4", "three levels see far enough at this size; fast on a CPU"
+
+
+def _images(seen: Survey, side: int, fit: str) -> tuple[int, str]:
+    """How many images to see: each part of each picture about a hundred times, within bounds."""
+    parts = 1 if fit == "resize" else max(min((s[1] // side) * (s[2] // side) for s in seen.shapes), 1)
+    low, high = _IMAGES
+    different = seen.count * parts
+    wanted = round(_VIEWS * different, -3)
+    if wanted >= high:
+        return high, "some minutes on a CPU, and enough for a first model"
+    images = max(wanted, low)
+    what = f"{seen.count:,} pictures" if parts == 1 else f"{seen.count:,} pictures, {different:,} crops that do not overlap"
+    return images, f"there are {what}; more than {images // different:,} times each would learn them by heart"

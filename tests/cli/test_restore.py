@@ -1,0 +1,231 @@
+"""restore, sample, evaluate: with a trained run, on files as they come."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from snowmelt.data.images import read
+from snowmelt.model import load
+from snowmelt.restore import restore
+
+
+def test_degraded_files_come_back_under_their_names(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
+    out = tmp_path / "out"
+    done = cli("restore", run, folder, "--severity", ".5", "--out", out)
+    assert done.code == 0, done.err
+    assert files_in(out) == files_in(folder) | {"restore.json"}
+    assert "restored 6 pictures" in done.out
+    x = read(folder / "deep" / "4.png").x
+    expected = restore(load(run), x[None], severity=0.5)[0].clamp(-1, 1)
+    assert float((read(out / "deep" / "4.png").x - expected).abs().max()) <= 0.51 / 127.5
+    settings = json.loads((out / "restore.json").read_text())
+    assert settings["severity"] == 0.5
+    assert settings["sampler"] == "tacos:steps=12,order=2"
+
+
+def test_without_a_severity_it_lists_candidates(cli, run: Path, folder: Path, tmp_path: Path) -> None:
+    done = cli("restore", run, folder, "--out", tmp_path / "out")
+    assert done.code == 2
+    for word in ("--severity t", "--strength sigma_px=VALUE", "0.5 (sigma_px = 0.531)", "1 (sigma_px = 2)", "--degrade"):
+        assert word in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_strength_in_pixels_is_a_severity(cli, run: Path, folder: Path, tmp_path: Path) -> None:
+    assert cli("restore", run, folder, "--strength", "sigma_px=1.2", "--out", tmp_path / "out").code == 0
+    found = json.loads((tmp_path / "out" / "restore.json").read_text())["severity"]
+    assert found == pytest.approx(load(run).degradation.severity(1.2), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("words", "sampler"),
+    [
+        (("--faithful",), "one call"),
+        (("--best",), "tacos:steps=12,order=2"),
+        (("--best", "--steps", "3"), "tacos:steps=3,order=2"),
+        (("--sampler", "tacos", "--steps", "4"), "tacos:steps=4"),
+        (("--sampler", "naive:steps=2"), "naive:steps=2"),
+    ],
+)
+def test_which_walk(cli, run: Path, folder: Path, tmp_path: Path, words, sampler: str) -> None:
+    done = cli("restore", run, folder / "0.png", "--severity", "1", "--out", tmp_path / "out", *words)
+    assert done.code == 0, done.err
+    assert f"({sampler}, from t = 1)" in done.out
+
+
+def test_clean_pictures_are_degraded_and_scored(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
+    out = tmp_path / "out"
+    done = cli("restore", run, folder, "--degrade", "--out", out, "--seed", "3")
+    assert done.code == 0, done.err
+    assert done.out.count(" dB, restored ") == 6
+    assert {f"degraded/{name}" for name in files_in(folder)} < files_in(out)
+    one = json.loads((out / "restore.json").read_text())["pictures"][0]
+    clean, degraded = read(folder / "0.png").x, read(out / "degraded" / "0.png").x
+    assert one["degraded_psnr_db"] == pytest.approx(-10 * float(((clean - degraded).square().mean() / 4).log10()), abs=1e-3)
+
+
+def test_every_step_is_kept(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
+    out = tmp_path / "out"
+    done = cli("restore", run, folder / "0.png", "--degrade", "--steps", "3", "--save-trajectory", "--out", out)
+    assert done.code == 0, done.err
+    pictures = {f"x_{i:02d}.png" for i in range(4)} | {f"x0_hat_{i:02d}.png" for i in range(1, 4)}
+    assert files_in(out / "trajectory" / "0.png") == pictures | {"trajectory.npz", "strip.png", "walk.gif"}
+    with np.load(out / "trajectory" / "0.png" / "trajectory.npz") as found:
+        assert found["x"].shape == (4, 1, 8, 8)
+        assert found["x0_hat"].shape == (3, 1, 8, 8)
+        assert found["t"].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 0])
+        end = torch.from_numpy(found["x"][-1])
+    assert float((read(out / "0.png").x - end.clamp(-1, 1)).abs().max()) <= 0.51 / 127.5
+    assert cli("restore", run, folder / "0.png", "--degrade", "--faithful", "--save-trajectory", "--overwrite", "--out", out).code == 0
+    assert files_in(out / "trajectory" / "0.png") == {"x_00.png", "x_01.png", "x0_hat_01.png", "trajectory.npz", "strip.png", "walk.gif"}
+
+
+def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> None:
+    place, out = tmp_path / "in", tmp_path / "out"
+    draw_picture(place / "colour.jpg", colour=True)
+    draw_picture(place / "wide.bmp", h=5, w=13)
+    draw_picture(place / "old.gif")
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(place / "deep.png")
+    Image.fromarray(np.dstack([np.full((8, 8), 90, np.uint8), np.arange(64, dtype=np.uint8).reshape(8, 8)]), mode="LA").save(place / "clear.png")
+    (place / "broken.png").write_bytes(b"\x89PNG nothing")
+    (place / "notes.txt").write_text("no picture")
+    done = cli("restore", run, place, "--severity", ".3", "--out", out)
+    assert done.code == 1  # one could not be read, the others are there
+    assert "left out" in done.err
+    assert "broken.png" in done.err
+    assert "1 picture in colour turned grey" in done.err
+    assert {p.name for p in out.iterdir()} == {"colour.jpg", "wide.bmp", "old.png", "deep.png", "clear.png", "restore.json"}
+    assert read(out / "deep.png").bits == 16
+    assert read(out / "wide.bmp").x.shape == (1, 5, 13)
+    alpha = read(out / "clear.png").alpha
+    assert alpha is not None
+    assert torch.equal(alpha, read(place / "clear.png").alpha)
+
+
+def test_a_batch_changes_nothing(cli, run: Path, folder: Path, tmp_path: Path) -> None:
+    assert cli("restore", run, folder, "--severity", ".7", "--out", tmp_path / "all").code == 0
+    assert cli("restore", run, folder / "0.png", "--severity", ".7", "--out", tmp_path / "one").code == 0
+    assert int(np.abs(np.asarray(Image.open(tmp_path / "all" / "0.png"), int) - np.asarray(Image.open(tmp_path / "one" / "0.png"))).max()) <= 1
+
+
+def test_existing_outputs_are_left_alone_unless_told(cli, run: Path, folder: Path, tmp_path: Path) -> None:
+    words = ("restore", run, folder, "--severity", "1", "--out", tmp_path / "out")
+    assert cli(*words).code == 0
+    (tmp_path / "out" / "0.png").write_bytes(b"mine")
+    again = cli(*words)
+    assert again.code == 0
+    assert "6 pictures already in" in again.err
+    assert (tmp_path / "out" / "0.png").read_bytes() == b"mine"
+    assert cli(*words, "--overwrite").code == 0
+    assert (tmp_path / "out" / "0.png").read_bytes() != b"mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("{run}", "{in}", "--severity", "1.5", "--out", "o"), "severity = 1.5 lies outside [0, 1]"),
+        (("{run}", "{in}", "--severity", "nan", "--out", "o"), "severity = nan lies outside [0, 1]"),
+        (("{run}", "{in}", "--severity", "much", "--out", "o"), 'unable to convert "much" into float'),
+        (("{run}", "{in}", "--severity", "1"), "--out requires an argument"),
+        (("{run}", "--severity", "1", "--out", "o"), "restore needs pictures"),
+        (("{run}", "nowhere", "--severity", "1", "--out", "o"), "nowhere does not exist"),
+        (("{run}", "empty", "--severity", "1", "--out", "o"), "empty holds no picture"),
+        (("{run}", "{in}", "--severity", "1", "--out", "{in}"), "would be overwritten by its own restoration"),
+        (("{run}", "{in}", "{in}/0.png", "--severity", "1", "--out", "o"), "would both become"),
+        (("{run}", "{in}", "--severity", "1", "--out", "{in}/0.png"), "is a file: give --out a folder"),
+        (("empty", "{in}", "--severity", "1", "--out", "o"), "empty holds no model"),
+        (("{run}", "{in}", "--severity", "1", "--strength", "sigma_px=1", "--out", "o"), "say the same thing"),
+        (("{run}", "{in}", "--strength", "sigma_px=9", "--out", "o"), "lies outside [0, 2]"),
+        (("{run}", "{in}", "--strength", "sigma=1", "--out", "o"), "did you mean 'sigma_px'?"),
+        (("{run}", "{in}", "--severity", "1", "--faithful", "--best", "--out", "o"), "give one of them"),
+        (("{run}", "{in}", "--severity", "1", "--faithful", "--steps", "3", "--out", "o"), "--steps belongs to a walk"),
+        (("{run}", "{in}", "--severity", "1", "--sampler", "tacoss", "--out", "o"), "did you mean 'tacos'?"),
+        (("{run}", "{in}", "--severity", "1", "--steps", "0", "--out", "o"), "steps = 0 lies outside"),
+        (("{run}", "{in}", "--severity", "1", "--sampler", "ancestral", "--out", "o"), "has no noise that could be recovered"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(cli, run, folder, tmp_path: Path, monkeypatch, files_in, words, says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    before = files_in(tmp_path)
+    done = cli("restore", *(w.replace("{run}", str(run)).replace("{in}", str(folder)) for w in words))
+    assert done.code == 2, done.err
+    assert says in done.error
+    assert files_in(tmp_path) == before
+
+
+def test_a_damaged_run_is_refused(cli, run: Path, folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in run.iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    ema = next(copy.glob("ema-*"))
+    ema.write_bytes(ema.read_bytes()[:-8] + b"12345678")
+    done = cli("restore", copy, folder, "--severity", "1", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "is damaged" in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_no_half_of_a_picture(cli, run: Path, folder: Path, tmp_path: Path, monkeypatch, files_in) -> None:
+    import errno
+    import os
+
+    from snowmelt import files
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    done = cli("restore", run, folder, "--degrade", "--save-trajectory", "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "No space left on device" in done.error
+    assert files_in(tmp_path / "out") == set()
+
+
+def test_sampling_needs_a_prior(cli, run: Path, tmp_path: Path) -> None:
+    done = cli("sample", run, "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "has no prior to generate from" in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_samples_depend_on_seed_and_number_alone(cli, tmp_path: Path, plain) -> None:
+    run = tmp_path / "run"
+    assert cli("train", "--data", "bundled:digits", "--degradation", "noise", "--out", run, *plain).code == 0
+    assert cli("sample", run, "-n", "3", "--steps", "3", "--out", tmp_path / "a").code == 0
+    assert cli("sample", run, "-n", "2", "--steps", "3", "--out", tmp_path / "b").code == 0
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {"sample_0000.png", "sample_0001.png", "sample_0002.png", "grid.png", "sample.json"}
+    a, b = (np.asarray(Image.open(tmp_path / name / "sample_0001.png"), int) for name in "ab")
+    assert int(np.abs(a - b).max()) <= 1
+    again = cli("sample", run, "-n", "2", "--out", tmp_path / "a")
+    assert again.code == 2
+    assert "--overwrite" in again.error
+    assert cli("sample", run, "-n", "0", "--out", tmp_path / "c").code == 2
+    # A stranger's noisy file: the noise is solved for, so nothing else need be known.
+    (tmp_path / "in").mkdir()
+    Image.fromarray(np.full((8, 8), 77, np.uint8)).save(tmp_path / "in" / "a.png")
+    assert cli("restore", run, tmp_path / "in", "--severity", ".4", "--out", tmp_path / "d").code == 0
+
+
+def test_a_draw_that_nobody_knows_is_said(cli, tmp_path: Path, folder: Path, plain) -> None:
+    run = tmp_path / "run"
+    assert cli("train", "--data", "bundled:digits", "--degradation", "mask", "--out", run, *plain).code == 0
+    done = cli("restore", run, folder, "--severity", "1", "--out", tmp_path / "out")
+    assert done.code == 2
+    assert "trained knowing centre of mask" in done.error
+    assert cli("restore", run, folder, "--degrade", "--out", tmp_path / "out").code == 0
+
+
+def test_evaluate_prints_the_table_and_writes_the_report(cli, run: Path, tmp_path: Path) -> None:
+    done = cli("evaluate", run, "--images", "8", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    for word in ("Degraded", "Direct", "rmse"):
+        assert word in done.out
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert cli("evaluate", tmp_path).code == 2
