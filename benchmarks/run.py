@@ -66,7 +66,8 @@ def closed_form(runs: int) -> list[dict[str, object]]:
         error = float((loop(blur, x) - blur(x, t)).abs().max())
         median, low, high = ratio(lambda b=blur, x=x: loop(b, x), lambda b=blur, x=x, t=t: b(x, t), runs)
         out.append({"what": title, "steps": blur.steps, "ratio": median, "low": low, "high": high, "max_error": error})
-        print(f"closed form against recursive loop, t = {blur.steps:3d} ({title}): x {median:,.0f}  ({low:,.0f} to {high:,.0f}), same output to {error:.0e}")
+        print(f"closed form against recursive loop, t = {blur.steps:3d} ({title}): x {median:,.0f}", end="  ")
+        print(f"({low:,.0f} to {high:,.0f}), same output to {error:.0e}")
     return out
 
 

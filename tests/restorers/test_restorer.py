@@ -63,6 +63,13 @@ def test_a_fresh_net_returns_zero_and_a_trained_one_uses_position_severity_and_a
     assert far > 0, "attention reaches across the picture"
 
 
+def test_sizes_that_do_not_fit_are_filled_up_with_the_last_row_and_column():
+    net, x, t = scattered(SMALL.build(3, 3)), pixels(1, 3, 13, 21), torch.tensor([0.3])
+    with torch.no_grad():
+        expected = net(torch.nn.functional.pad(x, (0, 3, 0, 3), mode="replicate"), t)[..., :13, :21]
+        assert torch.equal(net(x, t), expected)
+
+
 def test_a_fresh_net_learns_at_the_first_step():
     net = SMALL.build(3, 3)
     net(pixels(2, 3, 8, 8), torch.tensor([0.2, 0.9])).sum().backward()
@@ -146,6 +153,16 @@ def test_the_variance_of_the_mean_grey_value_does_not_depend_on_the_size(basis):
     stats = Statistics((1, 8, 8), basis).fit([level.expand(500, 1, 8, 8)])
     direct = Statistics((1, 12, 20), basis).fit([level.expand(500, 1, 12, 20)])
     assert float(stats.at((1, 12, 20))[1][0, 0, 0]) == pytest.approx(float(direct.variance[0, 0, 0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("basis", ["dct", "fft"])
+def test_the_mean_grey_value_does_not_leak_into_frequencies_between_it_and_the_first(basis):
+    source = generator(0, "level")
+    level = 10 * torch.randn(500, 1, 1, 1, dtype=torch.float64, generator=source)
+    stats = Statistics((1, 8, 8), basis).fit([level + torch.randn(500, 1, 8, 8, dtype=torch.float64, generator=source)])
+    seen = stats.at((1, 32, 32))[1][0]
+    assert seen[0, 0] > 5_000
+    assert seen.flatten()[1:].max() < 2, "white noise has the same variance everywhere"
 
 
 def test_asking_for_another_size_does_not_change_what_was_learned():

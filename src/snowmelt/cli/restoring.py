@@ -162,7 +162,7 @@ def _batches(work: Work, pictures: Iterator[tuple[Job, Picture]], tally: Tally) 
     for job, picture in pictures:
         x = picture.x
         if work.channels in (1, 3) and work.channels is not None:
-            tally.greyed += x.shape[0] > work.channels
+            tally.greyed += x.shape[0] > work.channels and bool((x != x[:1]).any())
             x = to_channels(x, work.channels)
         full = len(batch) >= _BATCH or (len(batch) + 1) * x[0].numel() > _BATCH_PIXELS
         if batch and (full or batch[0][2].shape != x.shape):

@@ -47,6 +47,8 @@ def write(run: Path, recipe: Recipe, model: Model, test: Dataset, report: Report
         pictures.save(out / f"{name}.png", sheet)
     gif = pictures.gif_bytes([s.x for s in walk], [f"t = {float(s.t):.2f}" for s in walk], ms=200, hold_ms=1500)
     files.write_bytes(out / "trajectory.gif", gif)
+    curves = loss_curves(run)
+    files.write_text(out / "loss.svg", curves[0])
     first = "8bit" if model.input == "8bit" else "float"
     tables = [page.heading("Measured"), *(s for name in sorted(INPUTS, key=lambda n: n != first) for s in _table(report, name))]
     seen = [
@@ -56,7 +58,7 @@ def write(run: Path, recipe: Recipe, model: Model, test: Dataset, report: Report
         page.figure(sheets["trajectory"], "What the restorer believes at each step of the walk."),
         page.figure(sheets["degradation"], f"The degradation {registry.spec(model.degradation)} from t = 0 to t = 1."),
     ]
-    trained = [page.heading("Trained"), *_curves(run)]
+    trained = [page.heading("Trained"), *(page.svg(curve) for curve in curves)]
     made = [
         page.heading("Made by"),
         page.details("Recipe", to_toml(recipe)),
@@ -122,15 +124,16 @@ def _table(report: Report, name: Any) -> list[str]:
     return [page.text(f"Degraded pictures {TITLES[name]}."), page.table(report.table(name), best=BEST)]
 
 
-def _curves(run: Path) -> list[str]:
+def loss_curves(run: Path) -> list[str]:
+    """Loss against images seen, and validation loss by severity, as SVG."""
     lines = history(run)
     training = {"training": [(line["images"], line["loss"]) for line in lines if "loss" in line]}
     validation = {"validation": [(line["images"], line["validation_loss"]) for line in lines if "validation_loss" in line]}
     bands = [(i, f"t in ({i / 4:g}, {(i + 1) / 4:g}]") for i in range(4)]
     banded = {label: [(ln["images"], ln["validation_bands"][i]) for ln in lines if "validation_bands" in ln] for i, label in bands}
     return [
-        page.svg(pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True)),
-        page.svg(pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True)),
+        pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True),
+        pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True),
     ]
 
 

@@ -43,7 +43,8 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
             told=o.told,
             noise_floor=o.noise_floor,
         )
-    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=o.input, notes={"recipe": to_table(recipe)}))
+    notes = {"recipe": to_table(recipe), "trained_with": environment()}
+    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=o.input, notes=notes))
 
 
 def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch.device | str = "cpu") -> Model:
