@@ -57,7 +57,7 @@ def values(annotation: Any, depth: int = 0) -> st.SearchStrategy[Any]:
         item = typing.get_args(kind)[0]
         out = st.lists(values(Annotated[(item, *extras)] if extras else item, depth + 1), min_size=2, max_size=3).map(tuple)
     elif issubclass(kind, Part):
-        out = anything(kind.kind, depth + 1)
+        out = anything(kind.part_kind, depth + 1)
     elif kind is bool:
         out = st.booleans()
     elif kind is int:

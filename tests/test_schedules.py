@@ -17,8 +17,8 @@ EVERY = [
     "betas:steps=1",
     "betas:steps=7,beta_min=0.2,beta_max=0.9",
     "betas:beta_min=0,beta_max=1,steps=20",
-    "betas:curve=cosine",
-    "betas:curve=cosine,steps=10",
+    "betas:kind=cosine",
+    "betas:kind=cosine,steps=10",
 ]
 
 
@@ -87,7 +87,7 @@ def test_cosine_betas_are_those_of_nichol_and_dhariwal(steps):
     def bar(t: float) -> float:
         return math.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
 
-    seen = Betas(steps, curve="cosine").betas()
+    seen = Betas(steps, kind="cosine").betas()
     expected = [min(1 - bar((i + 1) / steps) / bar(i / steps), 0.999) for i in range(steps)]
     torch.testing.assert_close(seen, torch.tensor(expected, dtype=DOUBLE), rtol=1e-9, atol=1e-13)
     other = DDPMScheduler(num_train_timesteps=steps, beta_schedule="squaredcos_cap_v2")
@@ -96,7 +96,7 @@ def test_cosine_betas_are_those_of_nichol_and_dhariwal(steps):
 
 
 def test_the_papers_cosine_ends_as_the_paper_says():
-    bar = Betas(200, curve="cosine").alpha_bar()
+    bar = Betas(200, kind="cosine").alpha_bar()
     assert bar[1] == pytest.approx(0.99975, abs=1e-5)
     assert bar[-1] == pytest.approx(6e-8, rel=0.05)
 

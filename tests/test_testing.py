@@ -43,7 +43,7 @@ EVERY = [
     "recursive-blur:discrete=true,steps=1",
     "noise:schedule=linear",
     "noise:schedule=betas",
-    "noise:schedule=betas(steps=200,curve=cosine)",
+    "noise:schedule=betas(steps=200,kind=cosine)",
     "mask:centre=middle,width=2,strength=1000",
     "mask:strength=0",
     "pixelate:levels=1",
@@ -88,7 +88,7 @@ simple = st.one_of(
     st.builds(GaussianBlur, st.floats(0, 100), st.sampled_from(["reflect", "circular"])),
     st.builds(Mask, st.floats(0.001, 2), st.floats(0, 1000), st.sampled_from(["random", "middle"])),
     st.builds(Pixelate, st.integers(1, 12)),
-    st.builds(GaussianNoise, st.sampled_from([Linear(), Betas(1), Betas(13, 0.1, 0.4), Betas(7, curve="cosine")])),
+    st.builds(GaussianNoise, st.sampled_from([Linear(), Betas(1), Betas(13, 0.1, 0.4), Betas(7, kind="cosine")])),
     st.builds(
         RecursiveBlur,
         st.sampled_from(["constant", "incremental"]),
@@ -507,7 +507,7 @@ def toys():
         registry.register(f"toy-{all_toys.index(toy)}")(toy)
     yield
     for toy in all_toys:
-        del registry._parts[toy.kind][registry._names.pop(toy)]
+        del registry._parts[toy.part_kind][registry._names.pop(toy)]
 
 
 @pytest.mark.parametrize(

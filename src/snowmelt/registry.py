@@ -78,12 +78,12 @@ class Part(abc.ABC):
     subclasses are registered under that kind.
     """
 
-    kind: ClassVar[str] = ""
+    part_kind: ClassVar[str] = ""
 
     def __init_subclass__(cls, kind: str | None = None, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         if kind is not None:
-            cls.kind = kind
+            cls.part_kind = kind
 
     def __post_init__(self) -> None:
         for field, annotation in _fields(type(self)):
@@ -104,11 +104,11 @@ def register(name: str) -> Callable[[type[P]], type[P]]:
     def add(cls: type[P]) -> type[P]:
         if not _NAME.fullmatch(name):
             raise SpecError(f"{name!r} is not a registry name: use lower case words joined by '-'")
-        if not cls.kind:
+        if not cls.part_kind:
             raise SpecError(f"{cls.__name__} has no kind: derive it from Degradation, Schedule, Sampler, Prior, Backbone, ...")
-        known = _parts.setdefault(cls.kind, {})
+        known = _parts.setdefault(cls.part_kind, {})
         if name in known:
-            raise SpecError(f"the {cls.kind} {name!r} is already registered by {known[name].__module__}: choose another name")
+            raise SpecError(f"the {cls.part_kind} {name!r} is already registered by {known[name].__module__}: choose another name")
         known[name] = cls
         _names[cls] = name
         return cls
@@ -189,8 +189,8 @@ def build(source: "str | Mapping[str, Any] | Part", kind: str = "degradation") -
             outside its range.
     """
     if isinstance(source, Part):
-        if source.kind != kind:
-            raise SpecError(f"{spec(source)!r} is a {source.kind}, but a {kind} is needed here")
+        if source.part_kind != kind:
+            raise SpecError(f"{spec(source)!r} is a {source.part_kind}, but a {kind} is needed here")
         return source
     if isinstance(source, Mapping):
         table = dict(source)
@@ -370,7 +370,7 @@ def _read(where: str, annotation: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Part):
         if isinstance(value, _Text) and value.startswith("(") and value.endswith(")"):
             value = value[1:-1]
-        return build(str(value) if isinstance(value, str) else value, kind.kind)
+        return build(str(value) if isinstance(value, str) else value, kind.part_kind)
     if not isinstance(value, _Text):
         return value
     return _read_scalar(where, kind, value)
@@ -434,7 +434,7 @@ def _type_name(kind: Any) -> str:
         return "choice"
     if typing.get_origin(kind) is tuple:
         return f"list of {_type_name(_strip(typing.get_args(kind)[0])[0])}"
-    names = [o.kind or o.__name__ if isinstance(o, type) and issubclass(o, Part) else o.__name__ for o in _options(kind)]
+    names = [o.part_kind or o.__name__ if isinstance(o, type) and issubclass(o, Part) else o.__name__ for o in _options(kind)]
     return " or ".join("none" if n == "NoneType" else n for n in names)
 
 

@@ -51,7 +51,7 @@ class Linear(Schedule):
 class Cosine(Schedule):
     """A quarter turn, alpha = cos(pi t / 2) and sigma = sin(pi t / 2): variance is kept.
 
-    The table of Nichol and Dhariwal, with its offset and clipped betas, is ``betas:curve=cosine``.
+    The table of Nichol and Dhariwal, with its offset and clipped betas, is ``betas:kind=cosine``.
 
     Source: Salimans and Ho 2022 (arXiv 2202.00512), section 4.
     """
@@ -73,7 +73,7 @@ class Betas(Schedule):
     steps: Annotated[int, Range(1, 100_000)] = 1000
     beta_min: Annotated[float, Range(0, 1)] = 1e-4
     beta_max: Annotated[float, Range(0, 1)] = 0.02
-    curve: Literal["linear", "cosine"] = "linear"
+    kind: Literal["linear", "cosine"] = "linear"
 
     @property
     def knots(self) -> int:
@@ -82,7 +82,7 @@ class Betas(Schedule):
 
     def betas(self) -> Tensor:
         """beta_1 ... beta_T: (T,), float64."""
-        if self.curve == "linear":
+        if self.kind == "linear":
             return torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
         angle = (torch.arange(self.steps + 1, dtype=torch.float64) / self.steps + 0.008) / 1.008 * (math.pi / 2)
         bar = torch.cos(angle) ** 2

@@ -273,8 +273,8 @@ def _compiles(d: Degradation, x: Batch) -> bool:
 
 def _spec_round_trip(part: Part) -> None:
     text = registry.spec(part)
-    _require(registry.build(text, part.kind) == part, label(type(part)), f"differs from what its spec {text!r} builds")
-    _require(registry.build(registry.table(part), part.kind) == part, label(type(part)), "differs from what its table builds")
+    _require(registry.build(text, part.part_kind) == part, label(type(part)), f"differs from what its spec {text!r} builds")
+    _require(registry.build(registry.table(part), part.part_kind) == part, label(type(part)), "differs from what its table builds")
 
 
 def _pixels(n: int, shape: tuple[int, ...]) -> Batch:

@@ -26,8 +26,20 @@ def test_the_module_is_the_command_line() -> None:
     assert done.stdout.strip()
 
 
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    child = subprocess.Popen([sys.executable, "-m", "snowmelt", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    assert child.stderr.read() == ""
+    child.stderr.close()
+    child.wait(60)
+
+
 def test_every_verb_has_help(cli) -> None:
-    assert all(f"│ {verb} " in cli("--help").out for verb in ("list", "describe", "degrade", "train", "restore", "sample", "evaluate", "demo"))
+    assert all(
+        f"│ {verb} " in cli("--help").out for verb in ("list", "describe", "degrade", "train", "restore", "sample", "evaluate", "demo")
+    )
 
 
 @pytest.mark.parametrize("table", TABLES)

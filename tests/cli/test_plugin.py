@@ -71,7 +71,10 @@ def test_describe_train_and_restore_a_degradation_of_ones_own(cli, sepia: Path, 
     assert "sepia" in cli("list", "--plugin", sepia).out
     for i in range(6):
         draw_picture(tmp_path / "in" / f"{i}.png", seed=i, colour=True)
-    assert cli("degrade", tmp_path / "in" / "0.png", "--degradation", "sepia:warmth=.5", "--plugin", sepia, "--out", tmp_path / "s.png").code == 0
+    assert (
+        cli("degrade", tmp_path / "in" / "0.png", "--degradation", "sepia:warmth=.5", "--plugin", sepia, "--out", tmp_path / "s.png").code
+        == 0
+    )
     run = tmp_path / "run"
     trained = cli("train", "--data", tmp_path / "in", "--degradation", "sepia:warmth=0.8", "--plugin", sepia, "--out", run, *plain)
     assert trained.code == 0, trained.err

@@ -90,7 +90,9 @@ def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> Non
     draw_picture(place / "wide.bmp", h=5, w=13)
     draw_picture(place / "old.gif")
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(place / "deep.png")
-    Image.fromarray(np.dstack([np.full((8, 8), 90, np.uint8), np.arange(64, dtype=np.uint8).reshape(8, 8)]), mode="LA").save(place / "clear.png")
+    Image.fromarray(np.dstack([np.full((8, 8), 90, np.uint8), np.arange(64, dtype=np.uint8).reshape(8, 8)]), mode="LA").save(
+        place / "clear.png"
+    )
     (place / "broken.png").write_bytes(b"\x89PNG nothing")
     (place / "notes.txt").write_text("no picture")
     done = cli("restore", run, place, "--severity", ".3", "--out", out)
@@ -109,7 +111,9 @@ def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> Non
 def test_a_batch_changes_nothing(cli, run: Path, folder: Path, tmp_path: Path) -> None:
     assert cli("restore", run, folder, "--severity", ".7", "--out", tmp_path / "all").code == 0
     assert cli("restore", run, folder / "0.png", "--severity", ".7", "--out", tmp_path / "one").code == 0
-    assert int(np.abs(np.asarray(Image.open(tmp_path / "all" / "0.png"), int) - np.asarray(Image.open(tmp_path / "one" / "0.png"))).max()) <= 1
+    assert (
+        int(np.abs(np.asarray(Image.open(tmp_path / "all" / "0.png"), int) - np.asarray(Image.open(tmp_path / "one" / "0.png"))).max()) <= 1
+    )
 
 
 def test_existing_outputs_are_left_alone_unless_told(cli, run: Path, folder: Path, tmp_path: Path) -> None:
@@ -200,7 +204,13 @@ def test_samples_depend_on_seed_and_number_alone(cli, tmp_path: Path, plain) -> 
     assert cli("train", "--data", "bundled:digits", "--degradation", "noise", "--out", run, *plain).code == 0
     assert cli("sample", run, "-n", "3", "--steps", "3", "--out", tmp_path / "a").code == 0
     assert cli("sample", run, "-n", "2", "--steps", "3", "--out", tmp_path / "b").code == 0
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"sample_0000.png", "sample_0001.png", "sample_0002.png", "grid.png", "sample.json"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {
+        "sample_0000.png",
+        "sample_0001.png",
+        "sample_0002.png",
+        "grid.png",
+        "sample.json",
+    }
     a, b = (np.asarray(Image.open(tmp_path / name / "sample_0001.png"), int) for name in "ab")
     assert int(np.abs(a - b).max()) <= 1
     again = cli("sample", run, "-n", "2", "--out", tmp_path / "a")
@@ -225,7 +235,7 @@ def test_a_draw_that_nobody_knows_is_said(cli, tmp_path: Path, folder: Path, pla
 def test_evaluate_prints_the_table_and_writes_the_report(cli, run: Path, tmp_path: Path) -> None:
     done = cli("evaluate", run, "--images", "8", "--out", tmp_path / "out")
     assert done.code == 0, done.err
-    for word in ("Degraded", "Direct", "rmse"):
-        assert word in done.out
+    for word in ("degraded", "direct", "rmse"):
+        assert word in done.out.lower()
     assert (tmp_path / "out" / "report.html").is_file()
     assert cli("evaluate", tmp_path).code == 2

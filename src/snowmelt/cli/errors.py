@@ -49,8 +49,8 @@ def say(text: str, *, error: bool = False) -> None:
 
 def message(error: BaseException) -> str:
     """What to say of an error, without the error numbers of the system."""
-    if _named(error, "OutOfMemoryError"):
-        return f"out of memory: give a smaller --training.batch, or smaller pictures ({str(error).split('. ')[0]})"
+    if _out_of_memory(error):
+        return f"out of memory: give smaller pictures, or a smaller --training.batch ({str(error).partition('. ')[0]})"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
@@ -67,7 +67,11 @@ def _expected(error: BaseException) -> bool:
     if isinstance(error, TypeError):
         frames = traceback.extract_tb(error.__traceback__)
         return bool(frames) and (frames[-1].line or "").startswith("raise TypeError")
-    return isinstance(error, ValueError | OSError) or _named(error, "Diverged") or _named(error, "OutOfMemoryError")
+    return isinstance(error, ValueError | OSError) or _named(error, "Diverged") or _out_of_memory(error)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or _named(error, "OutOfMemoryError") or "can't allocate memory" in str(error)
 
 
 def _named(error: BaseException, name: str) -> bool:

@@ -48,6 +48,7 @@ class Machine:
         return self.device
 
 
+Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 HERE = Machine()
 OnMachine = Annotated[Machine, Parameter(name="*")]
 

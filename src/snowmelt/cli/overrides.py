@@ -31,18 +31,26 @@ def documented(cls: type[Any]) -> dict[str, str]:
 
 
 def numbers(kind: type[Any], tokens: Sequence[Token]) -> tuple[Any, ...]:
-    """Numbers separated by commas, 0,.2,.4 for instance."""
-    item = typing.get_args(kind)[0]
+    """Numbers separated by commas, 0,.2,.4 for instance; two of them where a field is a pair."""
+    item, *others = typing.get_args(kind)
+    words = [word for token in tokens for word in token.value.split(",") if word.strip()]
+    pair = others != [...]
     try:
-        return tuple(item(word) for token in tokens for word in token.value.split(",") if word.strip())
+        if pair and len(words) != 2:
+            raise ValueError
+        return tuple(item(word) for word in words)
     except ValueError:
-        whole = "whole numbers" if item is int else "numbers"
-        raise ValueError(f'"{tokens[0].value}" is not a list of {whole}, such as {"4,8,20" if item is int else "0,.5,1"}') from None
+        wanted = (
+            "a pair of numbers, such as 0,1"
+            if pair
+            else "a list of " + ("whole numbers, such as 4,8,20" if item is int else "numbers, such as 0,.5,1")
+        )
+        raise ValueError(f'"{tokens[0].value}" is not {wanted}') from None
 
 
 def listed(*, item: type[Any], **settings: Any) -> Parameter:
     """The Parameter of a field that holds many values: numbers with commas, words by repeating the flag."""
-    many: dict[str, Any] = {} if item is str else {"converter": numbers, "n_tokens": 1}
+    many: dict[str, Any] = {} if item is str else {"converter": numbers, "n_tokens": 1, "allow_leading_hyphen": True, "metavar": "N,N,…"}
     return Parameter(negative=(), **many, **settings)
 
 
@@ -50,18 +58,20 @@ def _flag(table: str, field: "dataclasses.Field[Any]", hint: Any, doc: str, grou
     """One field of a table as an optional field of Overrides."""
     path = f"{table}.{field.name}"
     names = (f"--{path}", *([_SHORT[path]] if path in _SHORT else []))
-    default = "" if field.default is None else f" \\[recipe: {_shown(field.default)}]"
-    settings: dict[str, Any] = {"name": names, "group": group, "help": (doc[:1].upper() + doc[1:] + default).replace("\\", "")}
-    inner = next((o for o in typing.get_args(hint) if o is not types.NoneType), hint) if types.NoneType in typing.get_args(hint) else hint
-    many = typing.get_origin(inner) is tuple
-    parameter = listed(item=typing.get_args(inner)[0], **settings) if many else Parameter(**settings)
-    if many and inner == tuple[float, float]:
-        inner = tuple[float, ...]
-    return path.replace(".", "__"), Annotated[inner | None, parameter], None
+    default = "" if field.default is None else f" [recipe: {_shown(field.default)}]"
+    settings: dict[str, Any] = {"name": names, "group": group, "help": doc + default}
+    optional = types.NoneType in typing.get_args(hint)
+    inner = next(o for o in typing.get_args(hint) if o is not types.NoneType) if optional else hint
+    if typing.get_origin(inner) is not tuple:
+        return path.replace(".", "__"), Annotated[inner | None, Parameter(**settings)], None
+    item = typing.get_args(inner)[0]
+    return path.replace(".", "__"), Annotated[inner | None, listed(item=item, **settings)], None
 
 
 def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else f"{value:,}" if type(value) is int else str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:,}" if type(value) is int else f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def _overrides() -> type[Any]:

@@ -1,13 +1,8 @@
 """``snowmelt restore``: files that are already degraded, made clean; with ``--degrade``, clean ones there and back."""
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from snowmelt.cli.machine import HERE, OnMachine
-
-Switch = Annotated[bool, Parameter(negative=())]
+from snowmelt.cli.machine import HERE, OnMachine, Switch
 
 
 def restore(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from snowmelt.cli.machine import HERE, OnMachine
+from snowmelt.cli.machine import HERE, OnMachine, Switch
 
 _BATCH = 64
 _SHOWN = 64
@@ -20,7 +20,7 @@ def sample(
     sampler: str | None = None,
     steps: int | None = None,
     seed: int = 0,
-    overwrite: Annotated[bool, Parameter(negative=())] = False,
+    overwrite: Switch = False,
     machine: OnMachine = HERE,
 ) -> None:
     """Generate new pictures from the model's prior, walking from t = 1 to t = 0.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from snowmelt.cli.machine import HERE, OnMachine
+from snowmelt.cli.machine import HERE, OnMachine, Switch
 
 
 def evaluate(
@@ -39,8 +39,8 @@ def evaluate(
 def demo(
     *,
     out: Path = Path("runs/demo"),
-    quick: Annotated[bool, Parameter(negative=())] = False,
-    fresh: Annotated[bool, Parameter(negative=())] = False,
+    quick: Switch = False,
+    fresh: Switch = False,
     machine: OnMachine = HERE,
 ) -> None:
     """Train a small restorer, restore pictures it has not seen, and write a report.

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
-
-from cyclopts import Parameter
+from typing import Any
 
 from snowmelt.cli.errors import say
-from snowmelt.cli.machine import HERE, OnMachine
+from snowmelt.cli.machine import HERE, OnMachine, Switch
 from snowmelt.cli.overrides import Given, given
 
 
@@ -18,8 +16,8 @@ def train(
     out: Path | None = None,
     degradation: str | None = None,
     overrides: Given = None,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
-    fresh: Annotated[bool, Parameter(negative=())] = False,
+    dry_run: Switch = False,
+    fresh: Switch = False,
     machine: OnMachine = HERE,
 ) -> None:
     """Train a restorer: train RECIPE --out RUN, or train --data DIR --degradation SPEC --out RUN.
@@ -54,12 +52,21 @@ def train(
     try:
         run.train(resolved, out, fresh=fresh, device=where)
     except BaseException:
-        if not there and out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
+        if not there:
+            _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
     print(f"  snowmelt restore {out} PICTURES --severity 1 --out restored{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
+
+
+def _leave_nothing(out: Path) -> None:
+    """Remove a new run directory in which no training has happened yet."""
+    from snowmelt.recipes import run
+
+    if out.is_dir() and {path.name for path in out.iterdir()} <= {run.RECIPE}:
+        run.clear(out)
+        out.rmdir()
 
 
 def _again(plugins: Sequence[str]) -> str:
@@ -77,7 +84,8 @@ def _table(recipe: str | None, asked: dict[str, Any]) -> tuple[dict[str, Any], l
     if "path" not in asked.get("data", {}) or "degradation" not in asked:
         raise ValueError("train needs a recipe (train RECIPE --out RUN), or --data DIR and --degradation SPEC; 'snowmelt list' shows both")
     from_table({**asked, "data": {**asked["data"], "fit": "resize"}})  # a wrong value is said before any picture is looked at
-    table, reasons = suggest(DataOptions(path=asked["data"]["path"]), asked["degradation"], asked)
+    source = DataOptions(path=asked["data"]["path"], range=asked["data"].get("range"))
+    table, reasons = suggest(source, asked["degradation"], asked)
     return merged(table, asked), reasons
 
 

@@ -36,8 +36,8 @@ class Compose(Degradation):
 
     @property
     def knots(self) -> int | None:
-        """The most knots of any part."""
-        return max((p.knots for p in self.parts if p.knots is not None), default=None)
+        """The most knots of any recursive part; a noise schedule's table is smooth and asks for none."""
+        return max((p.knots for p in self.parts if p.knots is not None and not p.noise), default=None)
 
     @property
     def noise(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ them. The choices are what worked on small nets in minutes on a CPU; whatever th
 repeated nor explained.
 """
 
-import dataclasses
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
 
 _PHOTO_PX = 96  # a shorter side from here on is a photograph to cut from, not an icon to resize
+_MIRRORED_PX = 64  # smaller ones may well be coloured digits
 _LARGEST_KEPT_PX = 96
 _SIZES = (64, 32, 16, 8)
 _LOOKED_AT = 12
@@ -63,7 +63,7 @@ def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any]) -> tu
     """A recipe's table for these pictures and this degradation, and one line of reason for every choice.
 
     Args:
-        data: where the pictures are; its other fields are not read.
+        data: where the pictures are; of its other fields only range is read.
         degradation: the spec.
         given: the nested table of what the user gave; those fields are left out.
 
@@ -90,7 +90,7 @@ def survey(data: DataOptions) -> Survey:
     folder = Path(data.path).expanduser()
     pool = _pool(folder) if not data.path.startswith("bundled:") and folder.is_dir() else None
     if pool is None:
-        bare = open_data(dataclasses.replace(DataOptions(), path=data.path, range=data.range), "train")
+        bare = open_data(DataOptions(path=data.path, range=data.range), "train")
         return Survey([bare.shape], len(bare), bare.shape[0] == 3)
     return Survey(pool.shapes, len(pool.paths), any(shape[0] == 3 for shape in pool.shapes) and _has_colour(pool))
 
@@ -137,7 +137,7 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
         fit,
         f"cut from pictures larger than {side} px, which keeps their scale" if fit == "crop" else "the whole picture is shown",
     )
-    flip = photo and channels == 3
+    flip = seen.side >= _MIRRORED_PX and channels == 3
     yield (
         "data.flip",
         flip,
@@ -191,4 +191,4 @@ def _images(seen: Survey, side: int, fit: str) -> tuple[int, str]:
         return high, "some minutes on a CPU, and enough for a first model"
     images = max(wanted, low)
     what = f"{seen.count:,} pictures" if parts == 1 else f"{seen.count:,} pictures, {different:,} crops that do not overlap"
-    return images, f"there are {what}; more than {images // different:,} times each would learn them by heart"
+    return images, f"there are {what}; more than {round(images / different):,} times each would learn them by heart"

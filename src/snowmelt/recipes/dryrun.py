@@ -76,7 +76,7 @@ def measure(recipe: Recipe, *, device: torch.device | str = "cpu") -> Cost:
     parameters = sum(p.numel() for p in trainer.restorer.parameters())
     kept = _kept(trainer)
     times: list[float] = []
-    while len(times) < _WARM + 3 or (len(times) < _MOST and sum(times) < _ENOUGH_S):
+    while len(times) <= _WARM or (len(times) < _MOST and sum(times) < _ENOUGH_S):
         start = time.monotonic()
         for part in range(o.accumulate):
             (_loss(trainer, len(times) * o.accumulate + part) / o.accumulate).backward()  # type: ignore[no-untyped-call]

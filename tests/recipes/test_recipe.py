@@ -1,0 +1,70 @@
+"""Recipes as files: round trip, overrides, errors that name the field, and presets that build."""
+
+from pathlib import Path
+
+import pytest
+
+from snowmelt.recipes import run
+from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets, to_table, to_toml
+
+
+def test_toml_round_trip(tmp_path: Path) -> None:
+    recipe = from_table({"degradation": "noise", "data": {"path": "x", "size": 32, "range": [0, 1]}, "evaluation": {"calls": [3]}})
+    (tmp_path / "r.toml").write_text(to_toml(recipe))
+    assert from_table(load(tmp_path / "r.toml")) == recipe
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_resolves_and_builds(name: str) -> None:
+    recipe = from_table(load(name), where=name)
+    assert recipe.about
+    model = run.make_model(recipe, (recipe.data.channels or 1, recipe.data.size or 32, recipe.data.size or 32))
+    assert model.notes["recipe"] == to_table(recipe)
+
+
+def test_a_degradation_may_be_a_table() -> None:
+    table = {"degradation": {"name": "noise", "schedule": {"name": "betas", "steps": 50}}}
+    assert from_table(table).degradation == "noise:schedule=betas(steps=50)"
+
+
+def test_only_what_is_given_overrides() -> None:
+    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}}) == {"a": {"b": 1, "c": 4}, "d": 3}
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({}, "needs a degradation"),
+        ({"degradation": "noise", "data": {"sise": 3}}, r"unknown field data.sise \(did you mean 'size'\?\)"),
+        ({"degradation": "noise", "data": 3}, r"write \[data\]"),
+        ({"degradation": "noise", "data": {"size": "big"}}, "data.size = 'big' is not"),
+        ({"degradation": "noise", "training": {"lr": -1}}, "training.lr"),
+        ({"degradation": "noise", "model": {"noise_floor": 2.0}}, "model.noise_floor"),
+    ],
+)
+def test_what_is_wrong_is_named(table, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as found:
+        from_table(table, where="mine.toml")
+    assert str(found.value).startswith("mine.toml: ")
+
+
+def test_which_differences_matter() -> None:
+    a, b = to_table(Recipe("noise", about="x")), to_table(Recipe("noise", about="y"))
+    assert run.differences(a, b) == {}
+    b["training"]["lr"] = 7
+    assert run.differences(a, b) == {"training.lr": (0.001, 7)}
+
+
+def test_a_stored_recipe_that_is_broken_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="snowmelt train --out"):
+        run.stored(tmp_path)
+    (tmp_path / run.RECIPE).write_text("=")
+    with pytest.raises(ValueError, match="recipe.toml is not a TOML file"):
+        run.stored(tmp_path)
+
+
+def test_clearing_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
+    for name in (run.RECIPE, "model.json", "metrics.jsonl", "weights-0123456789ab.safetensors", "my notes.txt"):
+        (tmp_path / name).write_text("x")
+    run.clear(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
