@@ -33,7 +33,7 @@ EVERY = [
     "mask:centre=middle",
     "gaussian-blur:sigma_px=2+noise",
     "noise+pixelate+mask",
-    "grey+mask+noise:schedule=betas(curve=cosine,steps=20)",
+    "grey+mask+noise:schedule=betas(kind=cosine,steps=20)",
 ]
 LINEAR = [s for s in EVERY if build(s).linear]
 
@@ -131,7 +131,7 @@ def test_diffusers_timesteps_are_our_grid():
     assert [(int(t) + 1) / 1000 for t in other.timesteps] == pytest.approx(Ancestral(20).grid()[:-1])
 
 
-SCHEDULES = ["linear", "cosine", "betas:steps=60", "betas:steps=40,curve=cosine"]
+SCHEDULES = ["linear", "cosine", "betas:steps=60", "betas:steps=40,kind=cosine"]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -179,7 +179,7 @@ def test_a_composition_of_one_part_comes_back():
 def test_tables_hold_every_field_so_that_files_outlive_defaults():
     assert table(GaussianNoise(Betas(9))) == {
         "name": "noise",
-        "schedule": {"name": "betas", "steps": 9, "beta_min": 1e-4, "beta_max": 0.02, "curve": "linear"},
+        "schedule": {"name": "betas", "steps": 9, "beta_min": 1e-4, "beta_max": 0.02, "kind": "linear"},
     }
 
 

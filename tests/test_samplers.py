@@ -9,7 +9,7 @@ from torch import Tensor
 from snowmelt.model import Model
 from snowmelt.randomness import generator, generators, normal
 from snowmelt.registry import SpecError, build, names
-from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler
+from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler, on_knots
 from snowmelt.testing import check_sampler
 from snowmelt.types import EMPTY, State
 
@@ -202,3 +202,29 @@ def test_fields_are_checked():
     for wrong in ("tacos:steps=0", "tacos:order=3", "ancestral:eta=1.5", "ancestral:eta=-0.1"):
         with pytest.raises(SpecError):
             build(wrong, "sampler")
+
+
+@pytest.mark.parametrize(
+    ("steps", "start", "knots", "expected"),
+    [
+        (8, 1.0, 20, [20, 18, 15, 12, 10, 8, 5, 2, 0]),
+        (4, 0.5, 20, [10, 8, 5, 2, 0]),
+        (20, 1.0, 20, list(range(20, -1, -1))),
+    ],
+)
+def test_a_walk_through_a_table_calls_the_restorer_on_its_knots(steps, start, knots, expected):
+    seen = []
+
+    def restorer(x_t, t):
+        seen.append(float(t[0]) * knots)
+        return x_t
+
+    model = Model(build(f"recursive-blur:steps={knots},kernel_size=3"), restorer)
+    TACoS(steps).sample(model, State(torch.zeros(1, 1, 8, 8, dtype=torch.float64), start))
+    assert seen == pytest.approx(expected[:-1], abs=1e-9)
+
+
+@pytest.mark.parametrize(("start", "steps"), [(1.0, 21), (0.33, 4), (torch.tensor([1.0]), 8)])
+def test_a_grid_finer_than_the_table_or_off_it_is_left_alone(start, steps):
+    grid = TACoS(steps).grid()
+    assert on_knots(grid, start, 20) == grid

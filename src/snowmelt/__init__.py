@@ -5,7 +5,7 @@ Name or write a degradation D(x, t, z), point at your data, get a trained restor
     import snowmelt
 
     model = snowmelt.load("runs/demo")
-    clean = snowmelt.restore(model, x)
+    clean = snowmelt.restore(model, x, severity=0.5)
 
 Everything is loaded when it is first used: ``import snowmelt`` alone does not import torch.
 """

@@ -114,17 +114,19 @@ def evaluate(
     chosen = permutation(seed, "evaluation", 0, len(test))[:images].tolist()
     rows = []
     for name in INPUTS:
-        seen = dataclasses.replace(model, input=name)
+        seen = dataclasses.replace(model, input=name)  # how the pictures were degraded, whatever the restorer was trained for
         linear = linear_wiener(seen, train, validation, seed=seed, device=device)
         methods: list[tuple[str, int, Method]] = [("Degraded", 0, _degraded)]
         if linear is not None:
             methods.append(("Linear Wiener", 1, linear))
         methods += [("Direct", 1, _direct), *((_title(s), s.steps, _walk(s, seed)) for s in samplers)]
         for title, calls, method in methods:
-            scores = _score(seen, method, test, chosen, seed=seed, batch=batch, device=device, tick=tick)
+            restores = seen if method is linear else model
+            scores = _score(restores, seen, method, test, chosen, seed=seed, batch=batch, device=device, tick=tick)
             rows.append({"method": title, "input": name, "calls": calls, "images": len(chosen), **scores})
         if len(chosen) < len(test):
-            everything = _score(seen, _degraded, test, list(range(len(test))), seed=seed, batch=batch, device=device, tick=lambda n: None)
+            ids = list(range(len(test)))
+            everything = _score(seen, seen, _degraded, test, ids, seed=seed, batch=batch, device=device, tick=lambda n: None)
             rows.append({"method": f"Degraded, all {len(test):,}", "input": name, "calls": 0, "images": len(test), **everything})
     facts = {
         "degradation": registry.spec(model.degradation),
@@ -186,6 +188,7 @@ def verdict(rows: list[dict[str, Any]]) -> list[str]:
 
 def _score(
     model: Model,
+    seen: Model,
     method: Method,
     data: Dataset,
     chosen: Sequence[int],
@@ -198,7 +201,7 @@ def _score(
     scores, last, squares = Distortion(), Distortion(), []
     for i in range(0, len(chosen), batch):
         ids = chosen[i : i + batch]
-        x0, state = _start(model, data, ids, seed=seed, device=device)
+        x0, state = _start(seen, data, ids, seed=seed, device=device)
         out, estimate = method(model, state, ids)
         scores.update(out, x0)
         if estimate is not None:

@@ -88,7 +88,12 @@ class Model:
         return State(self.degrade(x0, severity(t, x0), z), t, z)
 
     def estimate(self, x_t: Batch, t: Severity, z: Draw = EMPTY, cond: Tensor | None = None) -> Batch:
-        """x0_hat = R(x_t, t), R being told what it was trained to be told of the draw."""
+        """x0_hat = R(x_t, t): R is told what it was trained to be told of the draw, and sees x_t rounded if it always did.
+
+        The steps of a walk lie between the levels of an 8-bit file, where a restorer trained on files has never been.
+        """
+        if self.input == "8bit":
+            x_t = quantise(x_t)
         extra = {} if cond is None else {"cond": cond}
         if isinstance(self.restorer, Restorer):
             return self.restorer(x_t, t, z, **extra)  # type: ignore[no-any-return]

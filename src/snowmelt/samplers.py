@@ -93,7 +93,7 @@ class Sampler(Part, kind="sampler"):
         degradation, (x, start, z, _) = model.degradation, state
         self._check(degradation, z, x)
         yield state
-        grid, previous = self.grid(), None
+        grid, previous = on_knots(self.grid(), start, degradation.knots), None
         for i, (t_i, s_i) in enumerate(pairwise(grid)):
             t, s = severity(start * t_i, x), severity(start * s_i, x)
             estimate = model.estimate(x, t, z, cond)
@@ -119,6 +119,17 @@ class Sampler(Part, kind="sampler"):
                 f"{label(type(self))} steps through {label(type(degradation))} with its draw, and {', '.join(missing)} is not known for these "
                 "samples: give it in State.z, or use one call of the restorer (snowmelt.restore(..., sampler=None))"
             )
+
+
+def on_knots(grid: list[float], start: float | Tensor, knots: int | None) -> list[float]:
+    """The grid moved to the nearest knots i/T of a table, the only severities its restorer may have seen.
+
+    Left alone where the grid is finer than the table, or where the walk does not begin on a knot.
+    """
+    if knots is None or isinstance(start, Tensor) or len(grid) - 1 > knots * start or abs(start * knots - round(start * knots)) > 1e-6:
+        return grid
+    first = round(start * knots)
+    return [round(t * first) / first for t in grid]
 
 
 def _entries(degradation: Degradation) -> Draw:

@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from snowmelt.data.images import quantise
 from snowmelt.degradations import Blend, Compose, Degradation, GaussianNoise, Grey, Mask, Pixelate
 from snowmelt.degradations.spectral import backward, forward, frequencies
 from snowmelt.randomness import generator, generators
@@ -89,23 +88,25 @@ def test_mask_is_the_formula():
         row, column = (float(v) for v in z["centre"][b])
         distance = (i + 0.5 - 6 * row) ** 2 + (j + 0.5 - 10 * column) ** 2
         hole = 0.999 * math.exp(-distance / (2 * (0.2 * 6) ** 2))
-        assert seen[b, :, i, j].tolist() == pytest.approx((x[b, :, i, j] * (1 - hole) ** (5 * t[b])).tolist(), abs=1e-14)
+        left = max(0, ((1 - hole) ** (5 * t[b]) - 1 / 128) / (1 - 1 / 128))
+        assert seen[b, :, i, j].tolist() == pytest.approx((x[b, :, i, j] * left).tolist(), abs=1e-14)
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 2), st.floats(0, 50))
-@settings(max_examples=30)
-def test_masks_multiply_as_their_severities_add(s, t, width, strength):
-    s, t = s / 2, t / 2
-    d, x = Mask(width, strength), picture(2, 1, 7, 5)
-    z = d.draw(x, generator(1, "z"))
-    torch.testing.assert_close(d(d(x, full(s, 2), z), full(t, 2), z), d(x, full(s + t, 2), z), rtol=0, atol=1e-12)
+def test_a_hole_is_empty():
+    """Nothing of the picture may be left where the mask looks empty: neither small numbers nor their sign."""
+    d, x = Mask(centre="middle"), picture(1, 1, 33, 33)
+    out = d(x, full(1.0, 1), d.draw(x))
+    assert int((out == 0).sum()) > 50
+    assert torch.equal(out, d(-x, full(1.0, 1), d.draw(x)) * -1)
+    assert torch.equal(quantise(out)[out == 0], quantise(-out)[out == 0])
 
 
 def test_the_hole_deepens_and_is_where_the_draw_says():
     d, x = Mask(), torch.ones(1, 1, 9, 9, dtype=DOUBLE)
     z = d.draw(x, generator(1, "z"))
     seen = torch.cat([d(x, full(t, 1), z) for t in (0.0, 0.2, 0.5, 1.0)])
-    assert (seen.diff(dim=0) < 0).all()
+    assert (seen.diff(dim=0) <= 0).all()
+    assert (seen.diff(dim=0) < 0).any(dim=0).all()
     middle = Mask(centre="middle")
     out = middle(x, full(1.0, 1), middle.draw(x))
     assert int(out.argmin()) == 40
@@ -199,7 +200,7 @@ def test_what_is_not_linear_has_no_adjoint_and_what_has_no_noise_says_so():
         ("noise+gaussian-blur", None, None, (), True),
         ("gaussian-blur:padding=circular+recursive-blur:steps=7", "fft", 7, (), True),
         ("gaussian-blur+gaussian-blur:padding=circular", None, None, (), True),
-        ("noise+noise:schedule=betas(steps=9)", "any", 9, ("1.endpoint",), True),
+        ("noise+noise:schedule=betas(steps=9)", "any", None, ("1.endpoint",), True),
         ("mask+mask+noise", "pixel", None, ("2.endpoint",), True),
         ("noise+mask", None, None, (), True),
         ("pixelate:levels=4+recursive-blur:steps=3", None, 4, (), True),

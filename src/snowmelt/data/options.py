@@ -60,6 +60,8 @@ class DataOptions:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"data.limit = {self.limit}: give at least 1, or leave it out for all pictures")
         if self.range is not None:
+            if len(self.range) != 2:
+                raise ValueError(f"data.range = {self.range} is not a range: give two numbers, black first")
             low, high = self.range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"data.range = ({low}, {high}) is not a range: give two finite numbers, black first")

@@ -1,12 +1,14 @@
 r"""Masks: a part of the picture fades to mid-grey, from a random place outwards.
 
-.. math:: x_t = m_t \odot x_0, \qquad m_t = (1 - G)^{\kappa t}, \qquad
+.. math:: x_t = m_t \odot x_0, \qquad m_t = \max\left(0, \frac{(1 - G)^{\kappa t} - c}{1 - c}\right), \qquad
           G = (1 - \epsilon) \exp\left(-\frac{d^2}{2 (w\,n)^2}\right),
 
 with d the distance to the centre in pixels, n the shorter side, w the width and kappa the strength. The masks of the paper
-are products of such factors with growing widths; a power is their continuous form: :math:`m_s m_t = m_{s+t}`,
-the identity at t = 0, a hole that deepens and widens as t grows. The centre is the draw: it stays where
-it is along a trajectory, and a restorer may be told of it.
+are products of factors 1 - G with growing widths; a power is their continuous form: the identity at t = 0, a hole that deepens
+and widens as t grows. Below c = 1/128 it is a hole indeed, exactly 0. Without that, the hole would only look
+empty: floating point keeps the picture at a millionth of its strength, and even an 8-bit file would keep its *sign*, because
+mid-grey lies between two levels. (Measured on Fashion-MNIST: a restorer that reads the sign has .029 RMSE, the
+best linear filter .072.) The centre is the draw: it stays where it is along a trajectory, and a restorer may be told of it.
 
 Source: Bansal et al. 2022 (arXiv 2208.09392), section 4.2, whose exact knots are another operator.
 """
@@ -23,6 +25,7 @@ from snowmelt.registry import Range, register
 from snowmelt.types import Batch, Draw, Generators, Severity
 
 _DEEPEST = 1e-3  # 1 - G at the centre, which keeps a power of it differentiable
+_EMPTY = 1 / 128  # what is left below this is nothing
 
 
 @register("mask")
@@ -63,7 +66,8 @@ class Mask(LinearDegradation):
         columns = torch.arange(w, dtype=t.dtype, device=t.device) + 0.5 - centre[:, 1:] * w
         scale = -0.5 / (self.width * min(h, w)) ** 2
         hole = torch.exp(scale * rows**2)[:, None, :, None] * torch.exp(scale * columns**2)[:, None, None, :]
-        return (1 - (1 - _DEEPEST) * hole) ** (self.strength * t)[:, None, None, None]
+        left = (1 - (1 - _DEEPEST) * hole) ** (self.strength * t)[:, None, None, None]
+        return ((left - _EMPTY) / (1 - _EMPTY)).clamp(min=0)
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The mask itself, one channel."""

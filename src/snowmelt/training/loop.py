@@ -123,8 +123,9 @@ class Trainer:
 
     def save(self, *, validate: bool) -> None:
         """Checkpoint and model; with `validate`, also a line in metrics.jsonl and a sample grid."""
-        checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
+        # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
         save_model(self.model, self.out, ema=self.average.restorer.state_dict())
+        checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
         if validate and len(self.validation):
             self._validate()
 

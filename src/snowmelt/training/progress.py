@@ -34,7 +34,7 @@ class Bar:
 
     def __init__(self, what: str, total: int, *, done: int = 0, unit: str = "images", console: Console | None = None) -> None:
         self.what, self.total, self.done, self.unit = what, total, done, unit
-        self._first, self._start, self._said = done, time.monotonic(), 0.0
+        self._first, self._start, self._said = done, time.monotonic(), time.monotonic()
         self._console = console or Console(stderr=True)
         self._rich: Progress | None = None
         self._task: TaskID | None = None
