@@ -39,7 +39,7 @@ ROOMS = [
     "losses",
     "testing",
     "pictures",
-    "restore",
+    "restoration",
     "evaluation",
     "training",
     "recipes",

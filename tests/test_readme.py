@@ -33,7 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files the README speaks of, and a registry that forgets its plug-in afterwards."""
     monkeypatch.chdir(tmp_path)
     for kind, known in registry._parts.items():
-        monkeypatch.setitem(registry._parts, kind, dict(known))
+        monkeypatch.setitem(registry._parts, kind, {name: part for name, part in known.items() if name != "sepia"})
     picture = torch.empty(3, 48, 56).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     for name in ("photo.png", "blurred.png", "sharp.png"):
         write(tmp_path / name, picture)

@@ -189,9 +189,9 @@ def test_the_noise_floor_stays_out_of_the_walk():
         ("mask", TACoS(12, order=2)),
         ("noise", Ancestral(12, order=2, eta=0.0)),
         ("gaussian-blur+noise:schedule=betas", Ancestral(12, order=2, eta=0.0)),
-        ("recursive-blur:steps=50", TACoS(50)),
-        ("pixelate:levels=4", TACoS(4)),
-        ("pixelate:levels=4+mask", TACoS(4)),
+        ("recursive-blur:steps=50", TACoS(50, snap=True)),
+        ("pixelate:levels=4", TACoS(4, snap=True)),
+        ("pixelate:levels=4+mask", TACoS(4, snap=True)),
     ],
 )
 def test_defaults(text, expected):
@@ -212,7 +212,7 @@ def test_fields_are_checked():
         (20, 1.0, 20, list(range(20, -1, -1))),
     ],
 )
-def test_a_walk_through_a_table_calls_the_restorer_on_its_knots(steps, start, knots, expected):
+def test_a_walk_that_snaps_calls_the_restorer_on_the_knots_of_a_table(steps, start, knots, expected):
     seen = []
 
     def restorer(x_t, t):
@@ -220,7 +220,7 @@ def test_a_walk_through_a_table_calls_the_restorer_on_its_knots(steps, start, kn
         return x_t
 
     model = Model(build(f"recursive-blur:steps={knots},kernel_size=3"), restorer)
-    TACoS(steps).sample(model, State(torch.zeros(1, 1, 8, 8, dtype=torch.float64), start))
+    TACoS(steps, snap=True).sample(model, State(torch.zeros(1, 1, 8, 8, dtype=torch.float64), start))
     assert seen == pytest.approx(expected[:-1], abs=1e-9)
 
 

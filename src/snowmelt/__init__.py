@@ -34,8 +34,8 @@ _HOME = {
     "Sampler": "snowmelt.samplers",
     "restoration_loss": "snowmelt.losses",
     "show": "snowmelt.pictures",
-    "restore": "snowmelt.restore",
-    "generate": "snowmelt.restore",
+    "restore": "snowmelt.restoration",
+    "generate": "snowmelt.restoration",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the names are strings
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from snowmelt.pictures import show
     from snowmelt.priors import Prior
     from snowmelt.registry import Range, build, register, spec
-    from snowmelt.restore import generate, restore
+    from snowmelt.restoration import generate, restore
     from snowmelt.restorers import Backbone, Restorer
     from snowmelt.samplers import Sampler
     from snowmelt.types import Draw, State

@@ -51,10 +51,12 @@ class Sampler(Part, kind="sampler"):
     Attributes:
         steps: the number of calls of the restorer.
         order: 2 extrapolates the estimate from the previous one.
+        snap: for a degradation that is a table, move the grid to its nearest knots, where its restorer was trained.
     """
 
     steps: Annotated[int, Range(1, 100_000)] = 50
     order: Literal[1, 2] = 1
+    snap: bool = False
 
     @property
     def corrector(self) -> bool:
@@ -93,7 +95,9 @@ class Sampler(Part, kind="sampler"):
         degradation, (x, start, z, _) = model.degradation, state
         self._check(degradation, z, x)
         yield state
-        grid, previous = on_knots(self.grid(), start, degradation.knots), None
+        grid, previous = self.grid(), None
+        if self.snap:
+            grid = on_knots(grid, start, degradation.knots)
         for i, (t_i, s_i) in enumerate(pairwise(grid)):
             t, s = severity(start * t_i, x), severity(start * s_i, x)
             estimate = model.estimate(x, t, z, cond)
@@ -225,5 +229,5 @@ def default_sampler(degradation: Degradation, calls: int = 12) -> Sampler:
     if degradation.recovers:
         return Ancestral(steps=calls, order=2, eta=0.0)
     if degradation.knots is not None:
-        return TACoS(steps=degradation.knots, order=1)
+        return TACoS(steps=degradation.knots, snap=True)
     return TACoS(steps=calls, order=2)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from snowmelt.data.images import read
 from snowmelt.model import load
-from snowmelt.restore import restore
+from snowmelt.restoration import restore
 
 
 def test_degraded_files_come_back_under_their_names(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:

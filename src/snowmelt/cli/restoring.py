@@ -19,7 +19,7 @@ from snowmelt.cli.errors import message, say
 from snowmelt.data.images import SUFFIXES, Picture, UnreadableImage, read, to_channels, write
 from snowmelt.model import Model
 from snowmelt.randomness import generators
-from snowmelt.restore import begin
+from snowmelt.restoration import begin
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler
 from snowmelt.training.progress import Bar

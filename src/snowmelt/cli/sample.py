@@ -49,7 +49,7 @@ def sample(
     from snowmelt.data.images import write
     from snowmelt.model import load
     from snowmelt.randomness import generators
-    from snowmelt.restore import generate
+    from snowmelt.restoration import generate
     from snowmelt.training.progress import Bar
 
     model = load(run).to(where)

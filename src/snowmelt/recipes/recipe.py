@@ -69,7 +69,7 @@ class EvaluationOptions:
     """
 
     images: int = 1000
-    samplers: tuple[str, ...] = ("naive", "tacos", "tacos:order=2")
+    samplers: tuple[str, ...] = ("naive:snap=true", "tacos:snap=true", "tacos:order=2,snap=true")
     calls: tuple[int, ...] = (4, 8, 20)
     seed: int = 0
     batch: int = 250

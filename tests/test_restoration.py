@@ -116,7 +116,7 @@ def test_a_model_without_a_prior_says_what_to_do() -> None:
 
 def test_the_defaults() -> None:
     assert default_sampler(snowmelt.build("gaussian-blur")) == TACoS(steps=12, order=2)
-    assert default_sampler(snowmelt.build("recursive-blur:steps=20")) == TACoS(steps=20)
+    assert default_sampler(snowmelt.build("recursive-blur:steps=20")) == TACoS(steps=20, snap=True)
     assert default_sampler(snowmelt.build("noise")) == Ancestral(steps=12, order=2, eta=0.0)
 
 
@@ -127,3 +127,11 @@ def test_importing_snowmelt_does_not_import_torch() -> None:
     code = "import sys, snowmelt; dir(snowmelt); assert 'torch' not in sys.modules; snowmelt.build; print(snowmelt.testing.__name__)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "snowmelt.testing"
+
+
+def test_no_module_hides_a_function_of_the_package() -> None:
+    """A module named as a lazily loaded function would take its place in the package once anybody imports it."""
+    import pkgutil
+
+    modules = {module.name for module in pkgutil.iter_modules(snowmelt.__path__)}
+    assert not modules & set(snowmelt.__all__)
