@@ -20,6 +20,7 @@ from snowmelt.samplers import Sampler
 from snowmelt.training.loop import history
 from snowmelt.types import State, severity
 
+WRITTEN = ("degradation.png", "trajectory.png", "trajectory.gif", "grid.png", "loss.svg", "report.html")
 _ROWS = 6
 _FRAMES = 8
 

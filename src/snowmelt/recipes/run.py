@@ -18,7 +18,7 @@ from snowmelt.model import Model, load
 from snowmelt.randomness import seed
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
-from snowmelt.recipes.report import environment
+from snowmelt.recipes.report import WRITTEN, environment
 from snowmelt.recipes.report import write as write_report
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import default_sampler
@@ -93,8 +93,9 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: give --out a directory")
-    if fresh:
+    if fresh and (out / RECIPE).is_file():
         clear(out)
+        return  # what else lies there was put beside a run by its owner, and stays
     if not out.exists() or not any(out.iterdir()):
         return
     if not (out / RECIPE).is_file():
@@ -110,7 +111,7 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
 
 def clear(out: Path) -> None:
     """Delete what a run of snowmelt wrote to `out`, and nothing else."""
-    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", "report.html", "evaluation.*"):
+    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", "evaluation.*", *WRITTEN):
         for path in out.glob(pattern):
             path.unlink()
     shutil.rmtree(out / "samples", ignore_errors=True)
