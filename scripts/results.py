@@ -27,8 +27,8 @@ INTRODUCTION = """# Results
 Every number on this page comes from a recipe in `src/snowmelt/recipes/`, run by the command above its table, and was written here by
 `scripts/results.py` from the evaluation it left in `docs/results/`. What has not been run says *pending*.
 
-- *Degraded* is doing nothing; *Linear Wiener* is the best linear restorer that knows the operator, its draw and the data's spectrum; *Direct* is one call of the
-  restorer; then the walks. RMSE and SSIM are on [0, 1], RMSE over all pixels of all pictures, as in Bansal et al. 2022.
+- *Degraded* is doing nothing; *Linear Wiener* is the best linear restorer that knows the operator, its draw and the data's spectrum;
+  *Direct* is one call of the restorer; then the walks. RMSE and SSIM are on [0, 1], RMSE over all pixels of all pictures, as in Bansal et al. 2022.
 - *Float* pictures are degraded in floating point, *8-bit* ones are rounded to the grid of a file before they are restored.
 - *Inconsistency* is the RMSE between the restored picture, degraded again, and the clean picture, degraded.
 - The numbers of the paper stand in the text, marked as such: its networks trained for 700,000 steps.

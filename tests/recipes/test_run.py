@@ -1,0 +1,82 @@
+"""Runs made from recipes: what they write, what they refuse to overwrite, what --fresh deletes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import snowmelt
+from snowmelt.recipes import run
+from snowmelt.recipes.demo import recipe as demo_recipe
+from snowmelt.recipes.recipe import Recipe, from_table, load, presets
+from snowmelt.recipes.report import WRITTEN
+
+TINY = {
+    "degradation": "gaussian-blur:sigma_px=2",
+    "data": {"path": "bundled:digits", "size": 8},
+    "model": {"backbone": "unet:widths=(8,16),patch=2,groups=4,blocks=1"},
+    "training": {"images": 64, "batch": 16, "validation_images": 8, "precision": "fp32"},
+    "evaluation": {"images": 8, "calls": [2], "samplers": ["tacos"]},
+}
+
+
+def recipe(**training: object) -> Recipe:
+    return from_table({**TINY, "training": {**TINY["training"], **training}})  # type: ignore[dict-item]
+
+
+def test_a_run_is_trained_evaluated_and_started_over(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run.train(recipe(), out)
+    report = run.evaluate(out)
+    assert {p.name for p in out.iterdir()} >= {*WRITTEN, "evaluation.json", "evaluation.md", "model.json", "recipe.toml", "metrics.jsonl", "samples"}
+    assert report.facts["trained on"].startswith("64 images")
+    (out / "mine.txt").write_text("a note beside the run")
+    before = (out / "model.json").read_text()
+    with pytest.raises(ValueError, match=r"holds the run of another recipe: training\.lr is .* --fresh"):
+        run.train(recipe(lr=1e-4), out)
+    assert (out / "model.json").read_text() == before
+    run.train(recipe(lr=1e-4), out, fresh=True)
+    assert (out / "mine.txt").read_text() == "a note beside the run"
+    assert not (out / "report.html").exists()
+
+
+def test_the_same_recipe_on_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    run.train(recipe(), tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    run.train(recipe(), tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_fresh_deletes_nothing_that_no_run_made(tmp_path: Path) -> None:
+    (tmp_path / "holiday.png").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="is not empty and holds no run"):
+        run.train(recipe(), tmp_path, fresh=True)
+    assert (tmp_path / "holiday.png").read_bytes() == b"precious"
+
+
+def test_how_it_is_judged_may_change_without_a_new_run(tmp_path: Path) -> None:
+    run.train(recipe(), tmp_path)
+    changed = from_table({**TINY, "about": "the same", "evaluation": {"images": 4, "calls": [1], "samplers": ["naive"]}})
+    run.train(changed, tmp_path)
+
+
+def test_the_weights_of_an_untrained_model_depend_on_the_seed_alone() -> None:
+    torch.rand(1)
+    a, b, c = (run.make_model(r, (1, 8, 8)).restorer.state_dict() for r in (recipe(), recipe(), recipe(seed=1)))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert any(not torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_is_a_recipe_whose_parts_exist(name: str) -> None:
+    found = from_table(load(name), where=name)
+    assert found.about
+    model = run.make_model(found, (1, found.data.size or 8, found.data.size or 8))
+    assert snowmelt.spec(model.degradation)
+    for spec in (*found.evaluation.samplers, *([found.evaluation.walk] if found.evaluation.walk else [])):
+        snowmelt.build(spec, "sampler")
+
+
+def test_the_demo_fits_into_its_minutes() -> None:
+    assert demo_recipe().data.path.startswith("bundled:")
+    assert demo_recipe(quick=True).training.images < demo_recipe().training.images / 10

@@ -25,6 +25,7 @@ _SIZES = (64, 32, 16, 8)
 _LOOKED_AT = 12
 _IMAGES = (20_000, 200_000)
 _VIEWS = 100
+_NOISE_FLOOR = 0.02
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,10 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     backbone, why = _backbone(side)
     yield "model.backbone", backbone, why
     yield "model.input", "8bit", "pictures that are already degraded come in 8-bit files"
-    yield "model.noise_floor", 0.0, "no noise beyond that rounding"
+    if D.noise:
+        yield "model.noise_floor", 0.0, "the degradation ends in noise of its own"
+    else:
+        yield "model.noise_floor", _NOISE_FLOOR, "a little noise on top keeps walks of many calls from drifting"
     images, why = _images(seen, side, fit)
     images = given.get("training", {}).get("images", images)
     yield "training.images", images, why

@@ -64,6 +64,7 @@ class EvaluationOptions:
         images: test pictures, drawn by the seed; all of them if there are fewer.
         samplers: specs of the samplers to compare, each at every number of calls.
         calls: numbers of calls of the restorer.
+        walk: the sampler whose pictures are shown, as a spec; by default what restore would use.
         seed: of the choice of pictures and of the draws.
         batch: pictures at a time.
     """
@@ -71,6 +72,7 @@ class EvaluationOptions:
     images: int = 1000
     samplers: tuple[str, ...] = ("naive:snap=true", "tacos:snap=true", "tacos:order=2,snap=true")
     calls: tuple[int, ...] = (4, 8, 20)
+    walk: str | None = None
     seed: int = 0
     batch: int = 250
 

@@ -163,7 +163,8 @@ def evaluate(
     run = Path(run)
     out, recipe, model = Path(out or run), with_path(stored(run), path), load(run)
     o = recipe.evaluation
-    test, walk = open_data(recipe.data, "test"), default_sampler(model.degradation)
+    test = open_data(recipe.data, "test")
+    walk = registry.build(o.walk, "sampler") if o.walk else default_sampler(model.degradation)
     walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in o.samplers for n in o.calls]
     count = min(images or o.images, len(test))
     with Bar("evaluating", work(count, len(walks))) as bar:
