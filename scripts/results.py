@@ -59,7 +59,7 @@ def section(name: str, kept: dict[str, Any]) -> str:
     report = Report(**kept)
     trained = "8bit" if "8 bits" in report.facts["trained for"] else "float"
     order = sorted(TITLES, key=lambda title: title != trained)
-    tables = [f"Pictures degraded {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST)}" for i in order]
+    tables = [f"Degraded pictures {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST)}" for i in order]
     facts = "; ".join(f"{key}: {value}" for key, value in report.facts.items() if key != "degradation")
     paper = [PAPER[name] + "\n"] if name in PAPER else []
     pictures = f"![Degraded, Direct, Sampled, Clean](results/{name}/grid.png)\n\n![The estimate at each call](results/{name}/trajectory.png)\n"

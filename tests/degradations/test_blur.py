@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snowmelt.degradations import GaussianBlur, RecursiveBlur
-from snowmelt.registry import SpecError
+from snowmelt.registry import SpecError, build
 from snowmelt.schedules import knot
 
 DOUBLE = torch.float64
@@ -211,3 +211,9 @@ def test_the_mean_is_kept_and_what_is_not_a_picture_is_refused(padding):
     )
     with pytest.raises(ValueError, match=r"gaussian-blur degrades images of shape \(b, c, h, w\); got \(2, 8\)"):
         GaussianBlur(1.0, padding)(x[:, 0, 0], torch.ones(2, dtype=DOUBLE))
+
+
+def test_a_table_too_large_for_memory_is_refused_with_the_way_out():
+    x = torch.zeros(1, 1, 2, 4000)
+    with pytest.raises(ValueError, match=r"recursive-blur of 50 knots on 4000 px needs a table of 6\.5 GB"):
+        build("recursive-blur:routine=special-6,steps=50")(x, torch.ones(1))

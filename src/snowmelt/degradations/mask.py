@@ -8,7 +8,8 @@ are products of factors 1 - G with growing widths; a power is their continuous f
 and widens as t grows. Below c = 1/128 it is a hole indeed, exactly 0. Without that, the hole would only look
 empty: floating point keeps the picture at a millionth of its strength, and even an 8-bit file would keep its *sign*, because
 mid-grey lies between two levels. A restorer learns to read that sign, and walks go astray where it misleads; at the rim, where
-the mask is small but not 0, only a noise floor hides it. The centre is the draw: it stays where it is along a trajectory, and a restorer may be told of it.
+the mask is small but not 0, only a noise floor hides it. The centre is the draw: it stays where it is along
+a trajectory, and a restorer may be told of it.
 
 Source: Bansal et al. 2022 (arXiv 2208.09392), section 4.2, whose exact knots are another operator.
 """

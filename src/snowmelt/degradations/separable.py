@@ -19,6 +19,8 @@ from snowmelt.registry import label
 from snowmelt.schedules import knot
 from snowmelt.types import Draw
 
+_LARGEST_BYTES = 2_000_000_000
+
 
 class SeparableTable(LinearDegradation):
     """A linear operator given by one table of matrices per axis length. Hashable, as every degradation."""
@@ -48,4 +50,10 @@ class SeparableTable(LinearDegradation):
 
 @functools.lru_cache(maxsize=16)
 def _table(operator: SeparableTable, n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    size = (operator.knots + 1) * n * n * 8
+    if size > _LARGEST_BYTES:
+        raise ValueError(
+            f"{label(type(operator))} of {operator.knots} knots on {n} px needs a table of {size / 1e9:.1f} GB: "
+            "use smaller pictures, fewer knots, or an operator with a formula (gaussian-blur)"
+        )
     return operator.matrices(n).to(device=device, dtype=dtype)
