@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from snowmelt import registry
 from snowmelt.cli import main
 from snowmelt.data.images import write
 from snowmelt.recipes import run
@@ -30,10 +29,8 @@ def blocks() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files the README speaks of, and a registry that forgets its plug-in afterwards."""
+    """A folder with the files the README speaks of."""
     monkeypatch.chdir(tmp_path)
-    for kind, known in registry._parts.items():
-        monkeypatch.setitem(registry._parts, kind, {name: part for name, part in known.items() if name != "sepia"})
     picture = torch.empty(3, 48, 56).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     for name in ("photo.png", "blurred.png", "sharp.png"):
         write(tmp_path / name, picture)

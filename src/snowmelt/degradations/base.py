@@ -29,10 +29,13 @@ class Degradation(Part, kind="degradation"):
     """A way to degrade a sample, from t = 0 (untouched) to t = 1. Subclass as a frozen dataclass.
 
     Example:
+        >>> from dataclasses import dataclass
         >>> @dataclass(frozen=True)
         ... class Fade(Degradation):
         ...     def degrade(self, x, t, z):
         ...         return (1 - t) * x
+        >>> Fade()(torch.ones(2, 1), torch.tensor([0.0, 0.75])).flatten().tolist()
+        [1.0, 0.25]
     """
 
     @property

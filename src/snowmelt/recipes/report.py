@@ -62,8 +62,8 @@ def write(run: Path, recipe: Recipe, model: Model, test: Dataset, report: Report
     trained = [page.heading("Trained"), *(page.svg(curve) for curve in curves)]
     made = [
         page.heading("Made by"),
+        page.facts(report.facts),
         page.details("Recipe", to_toml(recipe)),
-        page.details("Environment", "\n".join(f"{key}: {value}" for key, value in environment().items())),
     ]
     subtitle = f"snowmelt {__version__} · {datetime.now(UTC):%d %B %Y}"
     files.write_text(out / "report.html", page.page(title, [*report.verdict, *tables, *seen, *trained, *made], subtitle=subtitle))
