@@ -29,7 +29,7 @@ def test_all_rows_are_there_for_both_inputs(splits: dict[str, object]) -> None:
     found = report(Model(snowmelt.build("gaussian-blur:sigma_px=3"), lambda x, t: x), splits, tick=ticks.append)
     for name in ("float", "8bit"):
         methods = [row["method"] for row in found.rows if row["input"] == name]
-        assert methods[:4] == ["Degraded", "Linear Wiener", "Direct", "Algorithm 2 (TACoS)"]
+        assert methods[:4] == ["Degraded", "Diagonal Wiener", "Direct", "Algorithm 2 (TACoS)"]
         assert methods[4] == "Algorithm 1 (naive)"
         assert methods[5].startswith("Degraded, all ")
     assert sum(ticks) == work(40, 2)
@@ -50,7 +50,7 @@ def test_doing_nothing_scores_what_a_hand_computation_says(splits: dict[str, obj
 
 def test_rounding_costs_a_linear_filter(splits: dict[str, object]) -> None:
     found = report(Model(snowmelt.build("gaussian-blur:sigma_px=2"), lambda x, t: x), splits)
-    error = {row["input"]: row["rmse"] for row in found.rows if row["method"] == "Linear Wiener"}
+    error = {row["input"]: row["rmse"] for row in found.rows if row["method"] == "Diagonal Wiener"}
     degraded = next(row["rmse"] for row in found.rows if row["method"] == "Degraded")
     assert error["float"] < 0.8 * error["8bit"] < 0.8 * degraded
 
@@ -59,13 +59,13 @@ def test_the_linear_filter_knows_the_mask(splits: dict[str, object]) -> None:
     model = Model(snowmelt.build("mask"), lambda x, t: x)
     found = report(model, splits)
     error = {row["method"]: row["rmse"] for row in found.rows if row["input"] == "8bit"}
-    assert error["Linear Wiener"] < 0.7 * error["Degraded"]
+    assert error["Diagonal Wiener"] < 0.7 * error["Degraded"]
 
 
 def test_no_linear_filter_where_there_is_no_basis(splits: dict[str, object]) -> None:
     model = Model(snowmelt.build("pixelate"), lambda x, t: x)
     assert linear_wiener(model, splits["train"], splits["validation"], seed=0, device="cpu") is None  # type: ignore[arg-type]
-    assert "Linear Wiener" not in [row["method"] for row in report(model, splits).rows]
+    assert "Diagonal Wiener" not in [row["method"] for row in report(model, splits).rows]
 
 
 def test_inconsistency_catches_a_pretty_lie(splits: dict[str, object]) -> None:
@@ -93,7 +93,7 @@ def test_the_headline_says_when_it_does_not_convince() -> None:
     degraded, good = row("Degraded", 0.3, 10.0), row("Direct", 0.1, 20.0)
     assert verdict([degraded, good])[0].startswith("One call of the restorer gains +10.00 dB")
     assert verdict([degraded, row("Direct", 0.25, 12.0)])[0].startswith("Not convincing")
-    assert verdict([degraded, row("Linear Wiener", 0.09, 21.0), good])[0].startswith("Not convincing")
+    assert verdict([degraded, row("Diagonal Wiener", 0.09, 21.0), good])[0].startswith("Not convincing")
 
 
 def test_the_verdict_says_when_walking_is_worse_than_one_call() -> None:

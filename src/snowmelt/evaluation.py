@@ -1,10 +1,12 @@
-r"""Evaluation: Degraded, linear Wiener, Direct and Sampled side by side, on pictures the training never saw.
+r"""Evaluation: Degraded, diagonal Wiener, Direct and Sampled side by side, on pictures the training never saw.
 
 Every method starts from the same degraded pictures at t = 1 and is scored by the same measures, on pictures drawn once by a
 seed. The rows that keep a result honest are always there:
 
 * *Degraded*: what doing nothing scores;
-* *Linear Wiener*: what the best linear restorer scores that knows the operator, the draw and the data's spectrum;
+* *Diagonal Wiener*: the Wiener filter in the basis in which the operator is diagonal, which knows the operator, the draw and the data's
+  mean and variance there. It is the linear filter inside the network's own preconditioning, and not the best linear restorer: one that
+  knew the whole covariance of the data would do better, above all in a hole, where this one can only put the mean;
 * *Direct*: one call of the restorer;
 * each sampler at each number of calls, scored at its end, x at t = 0, and by its last estimate.
 
@@ -118,7 +120,7 @@ def evaluate(
         linear = linear_wiener(seen, train, validation, seed=seed, device=device)
         methods: list[tuple[str, int, Method]] = [("Degraded", 0, _degraded)]
         if linear is not None:
-            methods.append(("Linear Wiener", 1, linear))
+            methods.append(("Diagonal Wiener", 1, linear))
         methods += [("Direct", 1, _direct), *((_title(s), s.steps, _walk(s, seed)) for s in samplers)]
         for title, calls, method in methods:
             restores = seen if method is linear else model
@@ -131,6 +133,7 @@ def evaluate(
     facts = {
         "degradation": registry.spec(model.degradation),
         "test pictures": f"{len(chosen):,} of {len(test):,}, drawn with seed {seed}",
+        "told of the draw": ", ".join(model.restorer.context) or "nothing" if isinstance(model.restorer, Restorer) else "unknown",
         "trained for": f"{'pictures rounded to 8 bits' if model.input == '8bit' else 'floating point'}, noise floor {model.noise_floor:g}",
     }
     return Report(rows, facts, verdict([row for row in rows if row["input"] == model.input]))
@@ -142,7 +145,7 @@ def work(images: int, samplers: int) -> int:
 
 
 def linear_wiener(model: Model, train: Dataset, validation: Dataset, *, seed: int, device: torch.device | str) -> Method | None:
-    """The best linear restorer that knows operator, draw and spectrum; None where the operator is diagonal in no basis.
+    """The Wiener filter in the operator's own basis; None where it is diagonal in none.
 
     Its noise level is the one of three that does best on validation pictures: rounding, a tenth and a hundredth of it.
     """
@@ -168,9 +171,9 @@ def linear_wiener(model: Model, train: Dataset, validation: Dataset, *, seed: in
 def verdict(rows: list[dict[str, Any]]) -> list[str]:
     """What the rows of one input say; the first sentence is the headline, and says it when a restorer disappoints."""
     by_name = {row["method"]: row for row in rows}
-    direct, degraded, linear = by_name["Direct"], by_name["Degraded"], by_name.get("Linear Wiener")
+    direct, degraded, linear = by_name["Direct"], by_name["Degraded"], by_name.get("Diagonal Wiener")
     gain = direct["psnr"] - degraded["psnr"]
-    against = "" if linear is None else f", {direct['psnr'] - linear['psnr']:+.2f} dB against the best linear filter"
+    against = "" if linear is None else f", {direct['psnr'] - linear['psnr']:+.2f} dB against the diagonal Wiener filter"
     headline = f"One call of the restorer gains {gain:+.2f} dB over the degraded pictures{against}."
     if gain < 3 or (linear is not None and direct["rmse"] >= linear["rmse"]):
         headline = "Not convincing: " + headline[0].lower() + headline[1:]
@@ -180,7 +183,8 @@ def verdict(rows: list[dict[str, Any]]) -> list[str]:
         best = min(walks, key=lambda row: row["rmse"])
         word = "lower" if best["rmse"] < direct["rmse"] else "higher"
         out.append(
-            f"The best walk in RMSE is {best['method']} with {best['calls']} calls: {best['rmse']:.3f}, {word} than one call's {direct['rmse']:.3f}"
+            f"Of the walks below, {best['method']} with {best['calls']} calls has the lowest RMSE: {best['rmse']:.3f}, "
+            f"{word} than one call's {direct['rmse']:.3f}"
             + (". A walk trades distortion for detail: look at the pictures." if word == "higher" else ".")
         )
     return out
@@ -206,11 +210,13 @@ def _score(
         scores.update(out, x0)
         if estimate is not None:
             last.update(estimate, x0)
-        t = severity(1.0, x0)
-        squares.append((model.degradation(out, t, state.z) - model.degradation(x0, t, state.z)).div(2).square().flatten(1).mean(1).cpu())
+        if not model.degradation.noise:
+            t = severity(1.0, x0)
+            again = model.degradation(out, t, state.z) - model.degradation(x0, t, state.z)
+            squares.append(again.div(2).square().flatten(1).mean(1).cpu())
         tick(len(ids))
     found: dict[str, Any] = {**scores.compute(), "intervals": scores.interval()}
-    if method is not _degraded:
+    if method is not _degraded and squares:
         found["inconsistency"] = float(torch.cat(squares).mean().sqrt())
     return found | ({"RMSE of last estimate": last.compute()["rmse"]} if len(last) else {})
 
@@ -219,7 +225,8 @@ def _start(model: Model, data: Dataset, ids: Sequence[int], *, seed: int, device
     """Clean pictures and the state at t = 1 that restoring them starts from; draws are keyed by the pictures' numbers."""
     x0 = data.batch(ids)["x0"]
     state = model.corrupt(x0, 1.0, generators(seed, "evaluation-draw", ids))
-    z = {name: value.to(device) for name, value in state.z.items()}
+    # The noise itself stays behind: a walk that is handed it would only have to subtract it.
+    z = {name: value.to(device) for name, value in state.z.items() if name not in model.degradation.noise}
     return x0.to(device), State(state.x.to(device), 1.0, z)
 
 

@@ -52,6 +52,8 @@ def begin(model: Model, x: Batch, severity: float | torch.Tensor, z: Draw = EMPT
     Raises:
         ValueError: severity outside [0, 1], or values of x that are not finite.
     """
+    if not x.is_floating_point():
+        raise ValueError(f"x has dtype {x.dtype}; samples are floating-point numbers in the model's range (snowmelt.data.images.from_uint8 converts)")
     t = torch.as_tensor(severity, dtype=torch.float64)
     if not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(f"severity = {severity} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
@@ -80,7 +82,7 @@ def generate(model: Model, n: int, *, sampler: Choice = "default", generator: Ge
     Args:
         model: one that has a prior.
         n: how many.
-        sampler: a sampler, its spec, or "default".
+        sampler: a sampler, its spec, or "default"; None for one call.
         generator: one, or one per sample, for the prior and for samplers that draw.
 
     Raises:
@@ -89,11 +91,14 @@ def generate(model: Model, n: int, *, sampler: Choice = "default", generator: Ge
     if model.prior is None:
         raise ValueError(
             f"a model of {registry.spec(model.degradation)} has no prior to generate from: restore with it, "
-            "or train a degradation that ends in noise (noise, or ...+noise)"
+            "or train one of the degradation noise"
         )
     start = model.prior.sample(n, generator)
     if isinstance(model.restorer, Restorer):
         device = next(model.restorer.parameters()).device
         start = State(start.x.to(device), start.t, {k: v.to(device) for k, v in start.z.items()})
     chosen = choose(model, start, sampler)
-    return (chosen or default_sampler(model.degradation)).sample(model, start, generator)
+    if chosen is None:
+        with torch.no_grad():
+            return model.estimate(start.x, severities(start.t, start.x), start.z)
+    return chosen.sample(model, start, generator)

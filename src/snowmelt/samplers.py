@@ -128,11 +128,14 @@ class Sampler(Part, kind="sampler"):
 def on_knots(grid: list[float], start: float | Tensor, knots: int | None) -> list[float]:
     """The grid moved to the nearest knots i/T of a table, the only severities its restorer may have seen.
 
-    Left alone where the grid is finer than the table, or where the walk does not begin on a knot.
+    A grid finer than the table becomes the knots themselves, fewer calls than were asked for. Left alone where the walk
+    does not begin on a knot.
     """
-    if knots is None or isinstance(start, Tensor) or len(grid) - 1 > knots * start or abs(start * knots - round(start * knots)) > 1e-6:
+    if knots is None or isinstance(start, Tensor) or start == 0 or abs(start * knots - round(start * knots)) > 1e-6:
         return grid
     first = round(start * knots)
+    if len(grid) - 1 > first:
+        return [i / first for i in range(first, -1, -1)]
     return [round(t * first) / first for t in grid]
 
 
@@ -227,7 +230,7 @@ def default_sampler(degradation: Degradation, calls: int = 12) -> Sampler:
     A recursive operator of T knots takes T order-1 steps of TACoS, its own grid.
     """
     if degradation.recovers:
-        return Ancestral(steps=calls, order=2, eta=0.0)
+        return Ancestral(steps=calls, order=2, eta=0.0, snap=degradation.knots is not None)
     if degradation.knots is not None:
         return TACoS(steps=degradation.knots, snap=True)
     return TACoS(steps=calls, order=2)

@@ -108,7 +108,7 @@ def knot(t: Tensor, steps: int, dtype: torch.dtype = torch.float64) -> tuple[Ten
 
     A t that is i/T up to rounding is put on the knot, so that float32 severities meet the table exactly.
     """
-    at = t.to(dtype) * steps
+    at = t.to(torch.float32 if t.device.type == "mps" else dtype) * steps
     nearest = at.round()
     at = torch.where((at - nearest).abs() < 1e-6 * steps if t.dtype != torch.float64 else (at - nearest).abs() < 1e-9, nearest, at)
     below = at.floor().clamp(0, steps - 1)

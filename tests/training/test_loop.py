@@ -246,3 +246,11 @@ def test_training_a_plain_function_is_refused(tmp_path: Path) -> None:
     data = open_data(DIGITS, "train")
     with pytest.raises(TypeError, match=r"snowmelt\.Restorer"):
         Trainer(model, data, data, OPTIONS, tmp_path)
+
+
+def test_a_resumed_run_of_noise_can_still_generate(tmp_path: Path) -> None:
+    trainer(tmp_path, spec="noise").run()
+    again = trainer(tmp_path, dataclasses.replace(OPTIONS, images=640), spec="noise")
+    assert again.resume()
+    again.run()
+    assert snowmelt.generate(load(tmp_path), 2).shape == (2, 1, 8, 8)

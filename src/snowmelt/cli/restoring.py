@@ -61,7 +61,9 @@ class Work:
         """The states from the degraded pictures to the restored ones: the first two and the last, or all of them."""
         draws = generators(self.seed, "restore", numbers)
         start = self.model.corrupt(x, self.severity, draws) if self.degrade else begin(self.model, x, self.severity, generator=draws)
-        start = State(start.x.to(self.device), start.t, {name: value.to(self.device) for name, value in start.z.items()})
+        # Noise that was drawn here stays unknown, as it would be for a picture from elsewhere.
+        known = {name: value.to(self.device) for name, value in start.z.items() if name not in self.model.degradation.noise}
+        start = State(start.x.to(self.device), start.t, known)
         if self.sampler is None:
             estimate = self.model.estimate(start.x, severities(start.t, start.x), start.z)
             return [start, State(estimate, 0.0, start.z, estimate)]

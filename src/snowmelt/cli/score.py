@@ -47,13 +47,14 @@ def demo(
 
     Args:
         out: the run directory.
-        quick: a few seconds of training; its pictures convince nobody.
+        quick: a few seconds of training, in OUT-quick; its pictures convince nobody.
         fresh: start over.
         machine: where to compute.
     """
-    machine.prepare()
+    where = machine.prepare()
     from snowmelt.recipes.demo import demo as show
 
-    report = show(out, quick=quick, fresh=fresh)
+    out = out.with_name(f"{out.name}-quick") if quick else out  # beside a demo in full, not in its place
+    report = show(out, quick=quick, fresh=fresh, device=where)
     print(report.markdown())
     print(f"open {out / 'report.html'}")

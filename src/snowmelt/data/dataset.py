@@ -21,6 +21,7 @@ from snowmelt.data import images
 from snowmelt.data.splits import Split
 
 _log = logging.getLogger(__name__)
+_KEPT_BYTES = 1 << 30
 
 
 class Store(abc.ABC):
@@ -58,6 +59,7 @@ class Files(Store):
     decode: Callable[[Path], Tensor]
     skipped: list[tuple[str, str]]
     _bad: set[int] = field(default_factory=set)
+    _kept: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
     def take(self, indices: Sequence[int]) -> list[Tensor]:
         """See :meth:`Store.take`."""
@@ -67,13 +69,21 @@ class Files(Store):
         for i in (*range(index, len(self.paths)), *range(index)):
             if i in self._bad:
                 continue
+            if i in self._kept:
+                return images.from_uint8(self._kept[i])
             try:
-                return self.decode(self.paths[i])
+                return self._keep(i, self.decode(self.paths[i]))
             except (OSError, images.UnreadableImage) as error:
                 self._bad.add(i)
                 self.skipped.append((self.ids[i], getattr(error, "reason", str(error))))
                 _log.warning("skipped %s", error)
         raise ValueError(f"none of {len(self.paths)} pictures can be read, {self.paths[index]} among them")
+
+    def _keep(self, i: int, x: Tensor) -> Tensor:
+        """Remember the pixels as long as all of them stay small: decoding a photograph for every crop takes longer than training."""
+        if sum(kept.nbytes for kept in self._kept.values()) + x.numel() <= _KEPT_BYTES:
+            self._kept[i] = images.to_uint8(x)
+        return x
 
 
 class Dataset:

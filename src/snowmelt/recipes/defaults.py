@@ -146,7 +146,10 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     )
     backbone, why = _backbone(side)
     yield "model.backbone", backbone, why
-    yield "model.input", "8bit", "pictures that are already degraded come in 8-bit files"
+    if D.noise:
+        yield "model.input", "float", "the noise reaches beyond what an 8-bit file holds"
+    else:
+        yield "model.input", "8bit", "pictures that are already degraded come in 8-bit files"
     if D.noise:
         yield "model.noise_floor", 0.0, "the degradation ends in noise of its own"
     else:

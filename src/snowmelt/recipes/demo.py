@@ -10,16 +10,17 @@ from snowmelt.recipes.recipe import Recipe, from_table, load
 _QUICK_IMAGES = 3_000
 
 
-def demo(out: str | Path, *, quick: bool = False, fresh: bool = False) -> Report:
+def demo(out: str | Path, *, quick: bool = False, fresh: bool = False, device: str = "cpu") -> Report:
     """Train the demo's recipe in `out`, evaluate it and write its pictures; a finished demo is only evaluated again.
 
     Args:
         out: the run directory.
         quick: a few seconds of training, to see that everything works; its pictures convince nobody.
         fresh: start over.
+        device: where to compute.
     """
-    run.train(recipe(quick=quick), out, fresh=fresh)
-    return run.evaluate(out)
+    run.train(recipe(quick=quick), out, fresh=fresh, device=device)
+    return run.evaluate(out, device=device)
 
 
 def recipe(*, quick: bool = False) -> Recipe:

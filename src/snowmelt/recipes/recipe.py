@@ -37,14 +37,15 @@ class ModelOptions:
         parameterization: what it predicts, as a spec; by default wiener where the operator is diagonal in a basis, else residual.
         told: whether the restorer is told what the degradation tells of its draw (a mask, for instance).
         noise_floor: standard deviation of the noise added to every degraded picture, on [-1, 1]; 0 for none.
-        input: 8bit rounds degraded pictures as a file would, float leaves them as they are.
+        input: 8bit rounds degraded pictures as a file would, float leaves them as they are; by default 8bit,
+            but float where the degradation ends in noise, which no file could hold.
     """
 
     backbone: str = "unet"
     parameterization: str | None = None
     told: bool = True
     noise_floor: float = 0.0
-    input: Literal["float", "8bit"] = "8bit"
+    input: Literal["float", "8bit"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a noise floor outside [0, 1].

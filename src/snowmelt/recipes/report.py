@@ -131,7 +131,8 @@ def loss_curves(run: Path) -> list[str]:
     training = {"training": [(line["images"], line["loss"]) for line in lines if "loss" in line]}
     validation = {"validation": [(line["images"], line["validation_loss"]) for line in lines if "validation_loss" in line]}
     bands = [(i, f"t in ({i / 4:g}, {(i + 1) / 4:g}]") for i in range(4)]
-    banded = {label: [(ln["images"], ln["validation_bands"][i]) for ln in lines if "validation_bands" in ln] for i, label in bands}
+    seen = [line for line in lines if "validation_bands" in line]
+    banded = {label: [(ln["images"], ln["validation_bands"][i]) for ln in seen if ln["validation_bands"][i] is not None] for i, label in bands}
     return [
         pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True),
         pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True),

@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -33,6 +33,9 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
     """The untrained model of a recipe for samples of `shape`; its weights depend on the recipe's seed alone."""
     o = recipe.model
     degradation = registry.build(recipe.degradation)
+    if degradation.noise and o.input == "8bit":
+        raise ValueError(f"model.input = 8bit would clip the noise of {recipe.degradation} to [-1, 1]: leave it out, or give float")
+    rounded: Literal["float", "8bit"] = o.input or ("float" if degradation.noise else "8bit")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed(recipe.training.seed, "weights"))
         restorer = Restorer(
@@ -44,7 +47,7 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
             noise_floor=o.noise_floor,
         )
     notes = {"recipe": to_table(recipe), "trained_with": environment()}
-    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=o.input, notes=notes))
+    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, notes=notes))
 
 
 def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch.device | str = "cpu") -> Model:
@@ -165,7 +168,8 @@ def evaluate(
     o = recipe.evaluation
     test = open_data(recipe.data, "test")
     walk = registry.build(o.walk, "sampler") if o.walk else default_sampler(model.degradation)
-    walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in o.samplers for n in o.calls]
+    specs = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true") if model.degradation.noise else o.samplers
+    walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in specs for n in o.calls]
     count = min(images or o.images, len(test))
     with Bar("evaluating", work(count, len(walks))) as bar:
         report = scores(

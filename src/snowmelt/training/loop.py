@@ -77,13 +77,19 @@ class Trainer:
             raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
         self.train, self.validation, self.options, self.out = train, validation, options, Path(out)
         self.device = torch.device(device)
-        self.restorer = model.restorer.to(self.device).requires_grad_(True)
+        restorer = model.restorer
+        if not list(restorer.parameters()):
+            raise ValueError("this backbone has no weights to train: choose another --model.backbone, such as unet")
+        if model.prior is not None:  # a prior of pure noise has only a shape to learn, also when the run is taken up again
+            model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
+        self.restorer = restorer.to(self.device).requires_grad_(True)
         self.restorer.precision = precision(options.precision, self.device)
         self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss))
         self.average = Average(self.restorer, options.ema * options.images)
         self.optimizer = torch.optim.AdamW(self.restorer.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
         self.sampler = sampler or default_sampler(model.degradation)
         self.step, self.wall_s = 0, 0.0
+        self._drawn = bool(self.model.draw(torch.empty(1, *train.shape), torch.Generator()))
         self._order: tuple[int, list[int]] = (-1, [])
 
     @property
@@ -130,14 +136,11 @@ class Trainer:
             self._validate()
 
     def _prepare(self) -> None:
-        """Statistics of the data before step 1, and the prior of a degradation that ends in pure noise."""
+        """Statistics of the data, before step 1."""
         indices = range(min(len(self.train), _FIT_IMAGES))
         batches = (self.train.batch(indices[i : i + 256])["x0"] for i in range(0, len(indices), 256))
         self.restorer.fit(batches)
         self.average = Average(self.restorer, self.average.half_life_images)
-        if self.model.prior is not None:
-            fitted = self.model.prior.fit([torch.empty(1, *self.train.shape)])
-            self.model = dataclasses.replace(self.model, prior=fitted)
 
     def _advance(self, bar: Bar) -> Tensor:
         """One optimiser step."""
@@ -169,7 +172,7 @@ class Trainer:
         seed = self.options.seed
         x0 = self.train.batch(self._indices(numbers), generators(seed, "augmentation", numbers) if self.train.random else None)["x0"]
         t = self._severities(numbers).to(x0)
-        z = self.model.draw(x0, generators(seed, "draw", numbers) if self.model.draw(x0[:1]) else None)
+        z = self.model.draw(x0, generators(seed, "draw", numbers) if self._drawn else None)
         x0, t = x0.to(self.device), t.to(self.device)
         z = {name: value.to(self.device) for name, value in z.items()}
         return restoration_loss(self.model, x0, t, z, loss=self.options.loss).mean()
@@ -196,7 +199,9 @@ class Trainer:
         result = validate(
             self.averaged, self.validation, o.validation_images, loss=o.loss, seed=o.seed, batch=max(o.batch, 64), device=self.device
         )
-        self._write({f"validation_{name}": value for name, value in dataclasses.asdict(result).items()})
+        found = dataclasses.asdict(result)
+        found["bands"] = [None if math.isnan(band) else band for band in result.bands]  # JSON has no NaN
+        self._write({f"validation_{name}": value for name, value in found.items()})
         columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, seed=o.seed, device=self.device)
         pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(columns))
 
