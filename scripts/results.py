@@ -27,8 +27,8 @@ INTRODUCTION = """# Results
 Every number on this page comes from a recipe in `src/snowmelt/recipes/`, run by the command above its table, and was written here by
 `scripts/results.py` from the evaluation it left in `docs/results/`. What has not been run says *pending*.
 
-- *Degraded* is doing nothing; *Diagonal Wiener* is the Wiener filter in the basis in which the operator is diagonal (not the best linear
-  restorer: one that knew the data's whole covariance would do better, above all in a hole);
+- *Degraded* is doing nothing; *Linear Wiener* is the best linear restorer, which knows the operator, its draw and the data's mean and
+  covariance; *Diagonal Wiener* knows only variances in the basis in which the operator is diagonal;
   *Direct* is one call of the restorer; then the walks. RMSE and SSIM are on [0, 1], RMSE over all pixels of all pictures, as in Bansal et al. 2022.
 - *Float* pictures are degraded in floating point, *8-bit* ones are rounded to the grid of a file before they are restored.
 - *Inconsistency* is the RMSE between the restored picture, degraded again, and the clean picture, degraded.

@@ -29,9 +29,9 @@ def test_all_rows_are_there_for_both_inputs(splits: dict[str, object]) -> None:
     found = report(Model(snowmelt.build("gaussian-blur:sigma_px=3"), lambda x, t: x), splits, tick=ticks.append)
     for name in ("float", "8bit"):
         methods = [row["method"] for row in found.rows if row["input"] == name]
-        assert methods[:4] == ["Degraded", "Diagonal Wiener", "Direct", "Algorithm 2 (TACoS)"]
-        assert methods[4] == "Algorithm 1 (naive)"
-        assert methods[5].startswith("Degraded, all ")
+        assert methods[:5] == ["Degraded", "Linear Wiener", "Diagonal Wiener", "Direct", "Algorithm 2 (TACoS)"]
+        assert methods[5] == "Algorithm 1 (naive)"
+        assert methods[6].startswith("Degraded, all ")
     assert sum(ticks) == work(40, 2)
     assert all(row["intervals"]["rmse"][0] <= row["rmse"] <= row["intervals"]["rmse"][1] for row in found.rows)
 

@@ -1,6 +1,7 @@
 """Restorers R(x_t, t) -> x0_hat: backbones, parameterizations, and the module that joins them."""
 
 from snowmelt.restorers.backbones import Backbone, UNet, Zero
+from snowmelt.restorers.linear import LinearRestorer
 from snowmelt.restorers.parameterization import X0, Coefficients, Eps, Parameterization, Residual, V, Wiener
 from snowmelt.restorers.restorer import Restorer, preferred
 from snowmelt.restorers.statistics import Statistics
@@ -10,6 +11,7 @@ __all__ = [
     "Backbone",
     "Coefficients",
     "Eps",
+    "LinearRestorer",
     "Parameterization",
     "Residual",
     "Restorer",

@@ -1,0 +1,71 @@
+r"""The best linear restorer: what can be said of a picture from means and covariances alone.
+
+For :math:`x_t = A x_0 + b + \sigma n` and data of mean :math:`\mu` and covariance C it is
+
+.. math:: \hat x_0 = \mu + C A^\top (A C A^\top + \sigma^2 I)^{-1} (x_t - A \mu - b),
+
+which no restorer that is linear in x_t can beat in squared error. It knows the operator, the draw and how every pixel
+goes with every other, so it fills a hole from its rim. It is no product, but the row a network has to beat: it costs
+a d x d matrix for d values a picture, and one factorisation for each draw.
+
+Source: Wiener 1949; Kailath, Sayed and Hassibi, "Linear estimation" (2000), section 3.2.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from snowmelt.degradations import Degradation
+from snowmelt.types import EMPTY, Batch, Draw, Severity
+
+LARGEST = 3072  # values a picture: 3 x 32 x 32
+
+
+class LinearRestorer:
+    """The linear minimum-mean-square-error restorer of a degradation that is affine in x.
+
+    Args:
+        degradation: affine for a fixed draw.
+        batches: clean samples (b, *d), from which mean and covariance are taken.
+        sigma: standard deviation of the noise in x_t beside the degradation's own: a noise floor, or rounding.
+    """
+
+    def __init__(self, degradation: Degradation, batches: Iterable[Batch], sigma: float) -> None:
+        self.degradation, self.sigma = degradation, sigma
+        n, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        for batch in batches:
+            rows = batch.double().flatten(1)
+            n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.mT @ rows
+        self.shape = tuple(batch.shape[1:])
+        self.mean = total / n
+        self.covariance = squares / n - torch.outer(self.mean, self.mean)
+        self._gains: dict[float, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """The estimate, on the CPU and back: (b, *d). One factorisation a sample if there is a draw, else one in all."""
+        known = {name: value for name, value in z.items() if name in self.degradation.tells}
+        out = []
+        for i in range(len(x_t)):
+            at = float(t[i])
+            if known or at not in self._gains:
+                self._gains[at] = self._solve(at, {name: value[i : i + 1].double().cpu() for name, value in known.items()})
+            gain, expected = self._gains[at]
+            out.append(self.mean + gain @ (x_t[i].double().cpu().flatten() - expected))
+        return torch.stack(out).reshape(x_t.shape).to(x_t)
+
+    def _solve(self, t: float, z: Draw) -> tuple[Tensor, Tensor]:
+        """The gain C A^T (A C A^T + s^2 I)^-1 and the expected x_t, for one severity and one sample's draw."""
+        d = len(self.mean)
+        probes = torch.cat([torch.eye(d, dtype=torch.float64), self.mean[None], torch.zeros(1, d, dtype=torch.float64)])
+        probes = probes.reshape(-1, *self.shape)
+        severities = torch.full((len(probes),), t, dtype=torch.float64)
+        draw = {name: value.expand(len(probes), *value.shape[1:]) for name, value in z.items()}
+        draw |= {name: torch.zeros_like(probes) for name in self.degradation.noise}
+        seen = self.degradation(probes, severities, draw).flatten(1)
+        a = (seen[:-2] - seen[-1]).mT
+        variance = float(self.degradation.sigma(severities[:1]).square()) + self.sigma**2
+        cross = self.covariance @ a.mT
+        total = a @ cross + variance * torch.eye(d, dtype=torch.float64)
+        gain = torch.linalg.solve(total, cross.mT).mT
+        return gain, seen[-2]
