@@ -124,6 +124,7 @@ def test_a_run_learns_and_writes_everything(tmp_path: Path) -> None:
     ones = torch.ones(8)
     assert torch.equal(loaded.estimate(state.x, ones, state.z), model.estimate(state.x, ones, state.z))
     assert loaded.estimates == "mean"
+    assert loaded.notes["validation"]["restored_psnr_db"] == validations[-1]["validation_restored_psnr_db"]
 
 
 def test_overfits_eight_pictures(tmp_path: Path) -> None:

@@ -129,11 +129,11 @@ class Trainer:
 
     def save(self, *, validate: bool) -> None:
         """Checkpoint and model; with `validate`, also a line in metrics.jsonl and a sample grid."""
+        if validate and len(self.validation):
+            self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
         # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
         save_model(self.model, self.out, ema=self.average.restorer.state_dict())
         checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
-        if validate and len(self.validation):
-            self._validate()
 
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
@@ -194,7 +194,8 @@ class Trainer:
             return t
         return (t * knots).ceil() / knots
 
-    def _validate(self) -> None:
+    def _validate(self) -> dict[str, Any]:
+        """Write a line and a sample grid; the line's values are also noted in the model."""
         o = self.options
         result = validate(
             self.averaged, self.validation, o.validation_images, loss=o.loss, seed=o.seed, batch=max(o.batch, 64), device=self.device
@@ -204,6 +205,7 @@ class Trainer:
         self._write({f"validation_{name}": value for name, value in found.items()})
         columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, seed=o.seed, device=self.device)
         pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(columns))
+        return {"images": self.step * o.step_images, **found}
 
     def _require_finite(self, loss: Tensor) -> None:
         if not math.isfinite(float(loss)):
