@@ -30,6 +30,7 @@ napoleon_custom_sections = ["Source"]
 ROOMS = [
     "types",
     "registry",
+    "fields",
     "schedules",
     "degradations",
     "restorers",

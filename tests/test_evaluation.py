@@ -3,11 +3,12 @@
 import math
 
 import pytest
+import torch
 
 import snowmelt
 from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
-from snowmelt.evaluation import Report, evaluate, linear_wiener, verdict, work
+from snowmelt.evaluation import Report, evaluate, verdict, work
 from snowmelt.model import Model
 from snowmelt.samplers import Naive, TACoS
 from snowmelt.types import severity
@@ -32,7 +33,8 @@ def test_all_rows_are_there_for_both_inputs(splits: dict[str, object]) -> None:
         assert methods[:5] == ["Degraded", "Linear Wiener", "Diagonal Wiener", "Direct", "Algorithm 2 (TACoS)"]
         assert methods[5] == "Algorithm 1 (naive)"
         assert methods[6].startswith("Degraded, all ")
-    assert sum(ticks) == work(40, 2)
+    model = Model(snowmelt.build("gaussian-blur:sigma_px=3"), lambda x, t: x)
+    assert sum(ticks) == work(model, (1, 16, 16), 40, 2)
     assert all(row["intervals"]["rmse"][0] <= row["rmse"] <= row["intervals"]["rmse"][1] for row in found.rows)
 
 
@@ -64,8 +66,11 @@ def test_the_linear_filter_knows_the_mask(splits: dict[str, object]) -> None:
 
 def test_no_linear_filter_where_there_is_no_basis(splits: dict[str, object]) -> None:
     model = Model(snowmelt.build("pixelate"), lambda x, t: x)
-    assert linear_wiener(model, splits["train"], splits["validation"], seed=0, device="cpu") is None  # type: ignore[arg-type]
-    assert "Diagonal Wiener" not in [row["method"] for row in report(model, splits).rows]
+    ticks: list[int] = []
+    methods = [row["method"] for row in report(model, splits, tick=ticks.append).rows]
+    assert "Diagonal Wiener" not in methods
+    assert "Linear Wiener" in methods
+    assert sum(ticks) == work(model, (1, 16, 16), 40, 2)
 
 
 def test_inconsistency_catches_a_pretty_lie(splits: dict[str, object]) -> None:
@@ -120,3 +125,13 @@ def _colour(data: object) -> object:
     return open_data(DataOptions(path="bundled:digits", size=16, channels=3, validation=0.1, test=0.2), data.split)  # type: ignore[attr-defined]
 
 
+
+
+def test_a_walk_is_never_handed_the_noise_it_should_remove(splits: dict[str, object]) -> None:
+    """With the true noise in the draw, TACoS would return the truth's trace whatever the restorer says."""
+    model = Model(snowmelt.build("noise"), lambda x, t: torch.zeros_like(x))
+    with pytest.raises(ValueError, match="tacos steps through noise with its draw, and endpoint is not known"):
+        evaluate(model, **splits, samplers=[TACoS(steps=3)], images=8)  # type: ignore[arg-type]
+    found = evaluate(model, **splits, samplers=[snowmelt.build("ancestral:steps=3,eta=0", "sampler")], images=8)  # type: ignore[arg-type]
+    rows = {row["method"]: row["rmse"] for row in found.rows if row["input"] == "float"}
+    assert rows["ancestral"] == pytest.approx(rows["Direct"], rel=1e-5)  # a restorer that says 0 ends at 0

@@ -4,6 +4,7 @@ import json
 import tomllib
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from snowmelt import registry
 from snowmelt.degradations import Compose, Degradation, GaussianBlur, GaussianNoise, Grey, Mask, Pixelate, RecursiveBlur
+from snowmelt.fields import alternatives, strip
 from snowmelt.registry import Part, Range, SpecError, build, lookup, names, register, schema, spec, table
 from snowmelt.restorers import UNet
 from snowmelt.samplers import TACoS
@@ -47,8 +49,8 @@ def message(source: Any, kind: str = "degradation") -> str:
 
 def values(annotation: Any, depth: int = 0) -> st.SearchStrategy[Any]:
     """Any value a field of this type may have."""
-    base, extras = registry._strip(annotation)
-    options = registry._options(base)
+    base, extras = strip(annotation)
+    options = alternatives(base)
     kind = next(o for o in options if o is not type(None))
     low, high = next(((e.low, e.high) for e in extras if isinstance(e, Range)), (None, None))
     if typing.get_origin(kind) is Literal:
@@ -355,26 +357,7 @@ def test_an_unregistered_part_has_no_spec():
 
 # --- plug-ins --------------------------------------------------------------------------------------------
 
-SEPIA = '''
-from dataclasses import dataclass
-from typing import Annotated
-
-import torch
-from torch import Tensor
-
-from snowmelt import Degradation, Draw, Range, register
-
-
-@register("sepia")
-@dataclass(frozen=True)
-class Sepia(Degradation):
-    """Pull every pixel towards a warm grey: x_t = x + t * warmth * (grey(x) - x)."""
-
-    warmth: Annotated[float, Range(0, 1)] = 1.0
-
-    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
-        return torch.lerp(x, x.mean(1, keepdim=True) * x.new_tensor([1.07, 0.95, 0.75])[:, None, None], t * self.warmth)
-'''
+SEPIA = (Path(__file__).parent / "plugins" / "my_sepia.txt").read_text(encoding="utf-8")
 
 
 def test_a_plug_in_file_adds_a_degradation(fresh, tmp_path):

@@ -135,3 +135,9 @@ def test_no_module_hides_a_function_of_the_package() -> None:
 
     modules = {module.name for module in pkgutil.iter_modules(snowmelt.__path__)}
     assert not modules & set(snowmelt.__all__)
+
+
+def test_pixels_that_are_whole_numbers_are_refused_with_the_way_out() -> None:
+    x = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"x has dtype torch\.uint8; .*from_uint8"):
+        snowmelt.restore(Model(snowmelt.build("grey"), lambda x, t: x), x, severity=1.0)

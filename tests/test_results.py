@@ -22,7 +22,9 @@ def test_the_page_is_what_the_evaluations_say() -> None:
 
 
 def test_kept_evaluations_name_commit_device_and_seed() -> None:
-    for path in (ROOT / "docs" / "results").glob("*/evaluation.json"):
+    kept = list((ROOT / "docs" / "results").glob("*/evaluation.json"))
+    assert kept
+    for path in kept:
         facts = json.loads(path.read_text(encoding="utf-8"))["facts"]
         assert {"commit", "device", "threads", "torch", "date", "test pictures", "trained on"} <= facts.keys(), path
         assert "seed" in facts["test pictures"], path

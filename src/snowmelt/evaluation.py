@@ -116,12 +116,12 @@ def evaluate(
         tick: called with the number of pictures done, once a method and batch; see :func:`work`.
     """
     model, samplers = model.to(device), list(samplers)
-    best_linear = full_wiener(model, train)
+    best_linear, statistics = full_wiener(model, train), _statistics(model, train)
     chosen = permutation(seed, "evaluation", 0, len(test))[:images].tolist()
     rows = []
     for name in INPUTS:
         seen = dataclasses.replace(model, input=name)  # how the pictures were degraded, whatever the restorer was trained for
-        linear = linear_wiener(seen, train, validation, seed=seed, device=device)
+        linear = diagonal_wiener(seen, statistics, validation, seed=seed, device=device)
         methods: list[tuple[str, int, Method]] = [("Degraded", 0, _degraded)]
         if best_linear is not None:
             methods.append(("Linear Wiener", 1, best_linear))
@@ -145,23 +145,38 @@ def evaluate(
     return Report(rows, facts, verdict([row for row in rows if row["input"] == model.input]))
 
 
-def work(images: int, samplers: int) -> int:
-    """How many pictures `tick` will be told of in all."""
-    return len(INPUTS) * images * (4 + samplers)
+def work(model: Model, shape: tuple[int, ...], images: int, samplers: int) -> int:
+    """How many pictures of `shape` `tick` will be told of in all."""
+    filters = _is_small_and_linear(model, shape) + (model.degradation.basis is not None)
+    return len(INPUTS) * images * (2 + filters + samplers)
 
 
-def linear_wiener(model: Model, train: Dataset, validation: Dataset, *, seed: int, device: torch.device | str) -> Method | None:
+def _statistics(model: Model, train: Dataset) -> Restorer | None:
+    """A restorer without a network, fitted to the training set; None where the operator is diagonal in no basis."""
+    if model.degradation.basis is None:
+        return None
+    return _diagonal(model, train.shape, _WIENER_SIGMAS[0]).fit(_batches(train))
+
+
+def _diagonal(model: Model, shape: tuple[int, ...], sigma: float) -> Restorer:
+    return Restorer(model.degradation, Zero(), shape, parameterization=Wiener(sigma), noise_floor=model.noise_floor)
+
+
+def diagonal_wiener(
+    model: Model, fitted: Restorer | None, validation: Dataset, *, seed: int, device: torch.device | str
+) -> Method | None:
     """The Wiener filter in the operator's own basis; None where it is diagonal in none.
 
-    Its noise level is the one of three that does best on validation pictures: rounding, a tenth and a hundredth of it.
+    Its noise level is the one of three that does best on validation pictures, rounding, a tenth and a hundredth of it, as far as
+    they lie above the noise floor.
     """
-    if model.degradation.basis is None:
+    if fitted is None:
         return None
     best: tuple[float, Method] | None = None
     indices = range(min(len(validation), 256))
-    for sigma in _WIENER_SIGMAS:
-        restorer = Restorer(model.degradation, Zero(), train.shape, parameterization=Wiener(sigma), noise_floor=model.noise_floor)
-        restorer.fit(_batches(train))
+    for sigma in dict.fromkeys(max(sigma, model.noise_floor) for sigma in _WIENER_SIGMAS):
+        restorer = _diagonal(model, fitted.shape, sigma)
+        restorer.load_state_dict(fitted.state_dict())
         filtered = dataclasses.replace(model, restorer=restorer.to(device))
         method: Method = lambda model, state, ids, filtered=filtered: _direct(filtered, state, ids)  # type: ignore[misc]  # noqa: E731
         if not len(indices):
@@ -176,10 +191,9 @@ def linear_wiener(model: Model, train: Dataset, validation: Dataset, *, seed: in
 def full_wiener(model: Model, train: Dataset) -> Method | None:
     """The best linear restorer as a method; None for degradations that are not linear, and for large pictures.
 
-    Without a noise floor it takes x_t to be rounded to 8 bits, also where it is not: at less noise it would read digits
-    of the floating-point numbers that it cannot know the covariance of so exactly.
+    Where there is no noise floor it allows for the rounding of 8 bits, in floating point too.
     """
-    if not model.degradation.linear or math.prod(train.shape) > LARGEST:
+    if not _is_small_and_linear(model, train.shape):
         return None
     sigma = max(model.noise_floor, _WIENER_SIGMAS[0])
     filtered = LinearRestorer(model.degradation, _batches(train), sigma)
@@ -188,6 +202,10 @@ def full_wiener(model: Model, train: Dataset) -> Method | None:
         return filtered(state.x, severity(state.t, state.x), state.z), None
 
     return method
+
+
+def _is_small_and_linear(model: Model, shape: tuple[int, ...]) -> bool:
+    return model.degradation.linear and math.prod(shape) <= LARGEST
 
 
 def _batches(data: Dataset) -> Iterator[Batch]:

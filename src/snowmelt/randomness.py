@@ -6,7 +6,7 @@ randomness is one integer, an interrupted run goes on exactly where it was, and 
 not depend on the batch, the worker or the process it happens to land in.
 
 Draws are made on the CPU and then moved, so that a CPU and a GPU see the same numbers. With one
-generator per sample this is the only Python loop over a batch in the library (about 10 us a sample).
+generator per sample this is the only Python loop over a batch in the library.
 
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), for the idea of keyed streams;
 Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014) for SplitMix64.

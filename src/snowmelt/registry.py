@@ -16,11 +16,9 @@ Parts of other packages arrive through the entry-point group ``snowmelt`` (a mod
 
 import abc
 import dataclasses
-import difflib
 import functools
 import importlib
 import importlib.util
-import math
 import re
 import sys
 import types
@@ -29,33 +27,34 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
+
+from snowmelt.fields import Range, Raw, SpecError, alternatives, checked, nearest, number, scalar, split, strip, type_name
 
 _SPECIAL = re.compile(r'[,:+()="\s]')
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+__all__ = [
+    "Field",
+    "Part",
+    "Range",
+    "SpecError",
+    "build",
+    "checked",
+    "kinds",
+    "label",
+    "load_plugin",
+    "lookup",
+    "names",
+    "nearest",
+    "register",
+    "schema",
+    "spec",
+    "table",
+]
+
 _parts: dict[str, dict[str, type["Part"]]] = {}
 _names: dict[type["Part"], str] = {}
 _plugins: dict[Path, types.ModuleType] = {}
-
-
-class SpecError(ValueError):
-    """A spec, a name or a field that cannot be used; the message says what would be."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """The closed interval a field may lie in, with its unit: ``Annotated[float, Range(0, 100, "px")]``."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    unit: str = ""
-
-    def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        bounds = f"[{_number(self.low)}, {_number(self.high)}]"
-        return f"{bounds} {self.unit}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +160,13 @@ def schema(part: str | type[Part] | Part, kind: str = "degradation") -> tuple[Fi
     cls = part if isinstance(part, type) else type(part)
     out = []
     for field, annotation in _fields(cls):
-        base, extras = _strip(annotation)
+        base, extras = strip(annotation)
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
         out.append(
             Field(
                 name=field.name,
-                type=_type_name(base),
+                type=type_name(base),
                 default=None if required else default,
                 required=required,
                 range=next((e for e in extras if isinstance(e, Range)), None),
@@ -197,7 +196,7 @@ def build(source: "str | Mapping[str, Any] | Part", kind: str = "degradation") -
         if "name" not in table:
             raise SpecError(f"a {kind} table needs a 'name'; got the keys {sorted(table)}")
         return _make(lookup(str(table.pop("name")), kind), table)
-    terms = _split(source, "+")
+    terms = split(source, "+")
     parts = [_build_term(term, kind) for term in terms]
     return parts[0] if len(parts) == 1 else _make(lookup("compose", kind), {"parts": tuple(parts)})
 
@@ -272,42 +271,6 @@ def _fields(cls: type[Part]) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
     return tuple((field, hints[field.name]) for field in dataclasses.fields(cls) if field.init)
 
 
-def _strip(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Annotated[T, ...] -> (T, extras)."""
-    if typing.get_origin(annotation) is Annotated:
-        base, *extras = typing.get_args(annotation)
-        return base, tuple(extras)
-    return annotation, ()
-
-
-def nearest(word: str, known: typing.Iterable[str]) -> str:
-    """" (did you mean 'x'?)" for the known word closest to `word`, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Split at `separator` outside quotes and parentheses; the + of an exponent (1e+5) does not count."""
-    out, depth, quoted, start = [], 0, False, 0
-    for i, char in enumerate(text):
-        if char == '"':
-            quoted = not quoted
-        elif quoted:
-            continue
-        elif char == "(":
-            depth += 1
-        elif char == ")":
-            depth -= 1
-            if depth < 0:
-                break
-        elif char == separator and depth == 0 and not (char == "+" and re.search(r"[=(,][-+]?[\d.]+[eE]$", text[:i])):
-            out.append(text[start:i])
-            start = i + 1
-    if quoted or depth != 0:
-        raise SpecError(f"unbalanced {'quotes' if quoted else 'parentheses'} in {text!r}")
-    return [*out, text[start:]]
-
-
 def _build_term(term: str, kind: str) -> Part:
     term = term.strip()
     match = _NAME.match(term)
@@ -317,20 +280,14 @@ def _build_term(term: str, kind: str) -> Part:
     if not match or (rest and not rest.startswith(":")):
         raise SpecError(f"cannot read {term!r} as a {kind}: expected name:field=value,field=value")
     values: dict[str, Any] = {}
-    for item in _split(rest[1:], ",") if rest[1:] else []:
+    for item in split(rest[1:], ",") if rest[1:] else []:
         key, equals, value = item.partition("=")
         if not equals:
             raise SpecError(f"cannot read {item!r} in {term!r}: expected field=value")
         if key.strip() in values:
             raise SpecError(f"{name}.{key.strip()} is given twice in {term!r}")
-        values[key.strip()] = _Text(value.strip())
+        values[key.strip()] = Raw(value.strip())
     return _make(lookup(name, kind), values)
-
-
-class _Text(str):
-    """A value as it stands in a spec string, still to be read by its field's type."""
-
-    __slots__ = ()
 
 
 def _make(cls: type[P], values: Mapping[str, Any]) -> P:
@@ -354,94 +311,26 @@ def _describe(field: Field) -> str:
 
 def _read(where: str, annotation: Any, value: Any) -> Any:
     """A raw value, text of a spec or an entry of a table, as the field's type; ranges come later."""
-    base, _ = _strip(annotation)
-    options = _options(base)
-    if type(None) in options and (value is None or (isinstance(value, _Text) and value == "none")):
+    base, _ = strip(annotation)
+    options = alternatives(base)
+    if type(None) in options and (value is None or (isinstance(value, Raw) and value == "none")):
         return None
     kind = next((o for o in options if o is not type(None)), base)
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
-        if isinstance(value, _Text):
+        if isinstance(value, Raw):
             inner = value[1:-1] if value.startswith("(") and value.endswith(")") else value
-            value = [_Text(v.strip()) for v in _split(inner, ",") if v.strip()]
+            value = [Raw(v.strip()) for v in split(inner, ",") if v.strip()]
         if not isinstance(value, list | tuple):
             raise SpecError(f"{where} = {value!r} is not a list, such as (64,96)")
         return tuple(_read(where, item, v) for v in value)
     if isinstance(kind, type) and issubclass(kind, Part):
-        if isinstance(value, _Text) and value.startswith("(") and value.endswith(")"):
+        if isinstance(value, Raw) and value.startswith("(") and value.endswith(")"):
             value = value[1:-1]
         return build(str(value) if isinstance(value, str) else value, kind.part_kind)
-    if not isinstance(value, _Text):
+    if not isinstance(value, Raw):
         return value
-    return _read_scalar(where, kind, value)
-
-
-def _read_scalar(where: str, kind: Any, value: str) -> Any:
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        return value[1:-1].replace('""', '"')
-    if typing.get_origin(kind) is Literal:
-        return next((c for c in typing.get_args(kind) if str(c) == value), str(value))
-    if kind is bool and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            raise SpecError(f"{where} = {value} is not {'a whole number' if kind is int else 'a number'}") from None
-    return str(value)
-
-
-def checked(where: str, annotation: Any, value: Any) -> Any:
-    """`value` if it fits the annotation (an int becomes a float where one is due, a list a tuple).
-
-    Raises:
-        SpecError: it does not; the message begins with `where`, the dotted name of the field.
-    """
-    base, extras = _strip(annotation)
-    options = _options(base)
-    if value is None and type(None) in options:
-        return None
-    kind = next((o for o in options if o is not type(None)), base)
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices:
-            raise SpecError(f"{where} = {value} is unknown{nearest(str(value), map(str, choices))}; choose one of {', '.join(map(str, choices))}")
-        return value
-    if typing.get_origin(kind) is tuple:
-        item = Annotated[(typing.get_args(kind)[0], *extras)] if extras else typing.get_args(kind)[0]
-        if not isinstance(value, list | tuple):
-            raise SpecError(f"{where} = {value!r} is not a list")
-        return tuple(checked(where, item, v) for v in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(kind, type) and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
-        raise SpecError(f"{where} = {value!r} is not {_type_name(kind)}")
-    if isinstance(value, float) and math.isnan(value):
-        raise SpecError(f"{where} is not a number (NaN)")
-    for bounds in extras:
-        if isinstance(bounds, Range) and value not in bounds:
-            raise SpecError(f"{where} = {_number(value)} lies outside {bounds}")
-    return value
-
-
-def _options(base: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(base) in (typing.Union, types.UnionType)
-    return typing.get_args(base) if union else (base,)
-
-
-def _type_name(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return "choice"
-    if typing.get_origin(kind) is tuple:
-        return f"list of {_type_name(_strip(typing.get_args(kind)[0])[0])}"
-    names = [o.part_kind or o.__name__ if isinstance(o, type) and issubclass(o, Part) else o.__name__ for o in _options(kind)]
-    return " or ".join("none" if n == "NoneType" else n for n in names)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value).replace("e+", "e")
-    return str(value)
+    return scalar(where, kind, value)
 
 
 def _plain(value: Any) -> Any:
@@ -475,4 +364,4 @@ def _text(value: Any) -> str:
         return "none"
     if isinstance(value, str):
         return '"{}"'.format(value.replace('"', '""')) if not value or value == "none" or _SPECIAL.search(value) else value
-    return _number(value)
+    return number(value)

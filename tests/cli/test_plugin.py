@@ -6,25 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SEPIA = '''
-from dataclasses import dataclass
-from typing import Annotated
-
-import torch
-from torch import Tensor
-
-from snowmelt import Degradation, Draw, Range, register
-
-
-@register("sepia")
-@dataclass(frozen=True)
-class Sepia(Degradation):
-    """Pull every pixel towards a warm grey: x_t = x + t * warmth * (grey(x) - x)."""
-    warmth: Annotated[float, Range(0, 1)] = 1.0
-
-    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
-        return torch.lerp(x, x.mean(1, keepdim=True) * x.new_tensor([1.07, 0.95, 0.75])[:, None, None], t * self.warmth)
-'''
+SEPIA = (Path(__file__).parents[1] / "plugins" / "my_sepia.txt").read_text(encoding="utf-8")
 
 NET = '''
 from dataclasses import dataclass

@@ -240,3 +240,13 @@ def test_evaluate_prints_the_table_and_writes_the_report(cli, run: Path, tmp_pat
         assert word in done.out.lower()
     assert (tmp_path / "out" / "report.html").is_file()
     assert cli("evaluate", tmp_path).code == 2
+
+
+def test_a_trial_on_noise_does_not_know_the_noise(cli, folder: Path, tmp_path: Path) -> None:
+    words = ("--data", "bundled:digits", "--degradation", "noise", "--images", "32", "--training.batch", "16")
+    backbone = ("--model.backbone", "unet:widths=(8,16),patch=2,groups=4,blocks=1")
+    assert cli("train", *words, *backbone, "--out", tmp_path / "noisy").code == 0
+    done = cli("restore", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--sampler", "tacos", "--out", tmp_path / "o")
+    assert done.code == 2
+    assert "endpoint is not known" in done.error
+    assert cli("restore", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--out", tmp_path / "o").code == 0

@@ -304,3 +304,20 @@ def test_unpacking_an_image_pack(tmp_path):
     assert (images.to_uint8(images.read(tmp_path / "out/00002.png").x) == noise(4, 8, 8, 3)[2]).all()
     subprocess.run([*run, str(tmp_path / "by"), "--by", "label"], check=True)
     assert sorted(p.name for p in (tmp_path / "by").iterdir()) == ["_x", "a", "b"]
+
+
+def test_a_photograph_is_decoded_once_however_many_crops_are_cut(tmp_path, monkeypatch):
+    from PIL import Image as Pictures
+
+    for i, size in enumerate([(40, 30), (50, 36), (44, 60), (33, 47)]):
+        noise = np.random.default_rng(i).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+        Pictures.fromarray(noise).save(tmp_path / f"{i}.png")
+    data = open_data(DataOptions(path=str(tmp_path), size=16, fit="crop", validation=0, test=0.25), "train")
+    decoded = []
+    store = data._store
+    original = store.decode
+    object.__setattr__(store, "decode", lambda path: decoded.append(path) or original(path))
+    first = data.batch(range(len(data)))["x0"]
+    for _ in range(3):
+        assert torch.equal(data.batch(range(len(data)))["x0"], first)
+    assert len(decoded) == len(data)

@@ -77,6 +77,14 @@ def test_every_preset_is_a_recipe_whose_parts_exist(name: str) -> None:
         snowmelt.build(spec, "sampler")
 
 
-def test_the_demo_fits_into_its_minutes() -> None:
+def test_the_demo_runs_on_bundled_data_and_its_quick_form_is_short() -> None:
     assert demo_recipe().data.path.startswith("bundled:")
     assert demo_recipe(quick=True).training.images < demo_recipe().training.images / 10
+
+
+def test_noise_is_not_rounded_unless_asked_and_then_refused() -> None:
+    noisy = {**TINY, "degradation": "noise"}
+    assert run.make_model(from_table(noisy), (1, 8, 8)).input == "float"
+    assert run.make_model(recipe(), (1, 8, 8)).input == "8bit"
+    with pytest.raises(ValueError, match=r"model\.input = 8bit would clip the noise of noise"):
+        run.make_model(from_table({**noisy, "model": {**TINY["model"], "input": "8bit"}}), (1, 8, 8))  # type: ignore[dict-item]

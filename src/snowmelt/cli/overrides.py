@@ -10,7 +10,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter, Token
@@ -103,8 +103,3 @@ def given(overrides: Overrides | None, **scalars: Any) -> dict[str, Any]:
             table, _, field = name.partition("__")
             out.setdefault(table, {})[field] = value
     return out
-
-
-def flat(table: Mapping[str, Any]) -> set[str]:
-    """The dotted names of a nested table."""
-    return {f"{k}.{n}" if n else k for k, v in table.items() for n in (flat(v) if isinstance(v, Mapping) else [""])}

@@ -25,4 +25,4 @@ def walk_of(sampler: str | None, steps: int | None, degradation: Degradation) ->
 def default_of(model: Model, *, knows_draw: bool) -> Sampler | None:
     """What restoring uses when nothing is said; None, one call, where the walk would need a draw that nobody knows."""
     like = torch.zeros(1, 3, 1, 1)
-    return choose(model, State(like, 1.0, model.draw(like) if knows_draw else EMPTY), "default")
+    return choose(model, State(like, 1.0, model.draw(like, torch.Generator()) if knows_draw else EMPTY), "default")

@@ -32,7 +32,7 @@ from snowmelt.schedules import knot
 from snowmelt.types import Draw, Severity
 
 _FINEST_PX = 0.3
-_SMALL_PX = 96  # up to here two matrix products beat a pair of FFTs on CPUs (measured at 32, 64, 128 px)
+_SMALL_PX = 96  # small pictures by two matrix products, larger ones, whose table would grow with n^2, by FFTs
 
 
 @register("gaussian-blur")

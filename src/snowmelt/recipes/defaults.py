@@ -158,8 +158,8 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     images = given.get("training", {}).get("images", images)
     yield "training.images", images, why
     batch = 64
-    yield "training.batch", batch, "measured: larger ones learn no faster from the same images here"
-    yield "training.lr", 2e-3, "measured: the best for nets of this size, after warm-up"
+    yield "training.batch", batch, "small batches make the most of few images"
+    yield "training.lr", 2e-3, "what the presets for nets of this size use"
     severities = "auto" if D.knots is None else "knots"
     reason = "uniform in (0, 1]: one model restores every strength" if D.knots is None else f"the {D.knots} knots of the operator"
     yield "training.severities", severities, reason

@@ -171,7 +171,7 @@ def evaluate(
     specs = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true") if model.degradation.noise else o.samplers
     walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in specs for n in o.calls]
     count = min(images or o.images, len(test))
-    with Bar("evaluating", work(count, len(walks))) as bar:
+    with Bar("evaluating", work(model, test.shape, count, len(walks))) as bar:
         report = scores(
             model,
             test,

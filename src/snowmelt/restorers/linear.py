@@ -29,6 +29,9 @@ class LinearRestorer:
         degradation: affine for a fixed draw.
         batches: clean samples (b, *d), from which mean and covariance are taken.
         sigma: standard deviation of the noise in x_t beside the degradation's own: a noise floor, or rounding.
+
+    Raises:
+        ValueError: no sample was given.
     """
 
     def __init__(self, degradation: Degradation, batches: Iterable[Batch], sigma: float) -> None:
@@ -37,6 +40,8 @@ class LinearRestorer:
         for batch in batches:
             rows = batch.double().flatten(1)
             n, total, squares = n + len(rows), total + rows.sum(0), squares + rows.mT @ rows
+        if n == 0:
+            raise ValueError("a linear restorer needs clean samples: their mean and covariance are all it knows")
         self.shape = tuple(batch.shape[1:])
         self.mean = total / n
         self.covariance = squares / n - torch.outer(self.mean, self.mean)
