@@ -117,6 +117,10 @@ class Degradation(Part, kind="degradation"):
         """Severity t in the operator's own units, for people: {"sigma_px": 3.2}. By default there are none."""
         return {}
 
+    def unknowns(self, t: Severity, z: Draw) -> Mapping[str, Tensor]:
+        """The severities, each (b,) in [0, 1], that one would have to guess of a stranger's picture: by default t itself."""
+        return {"severity": t}
+
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """What a restorer may be told of the draw, as channels (b, k, *spatial); None when there is nothing to tell."""
         return None

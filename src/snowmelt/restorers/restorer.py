@@ -42,13 +42,14 @@ class Restorer(nn.Module):
         noise_floor: float = 0.0,
     ) -> None:
         super().__init__()
-        self.degradation, self.backbone, self.shape, self.told, self.noise_floor = degradation, backbone, tuple(shape), told, noise_floor
+        self.degradation, self.backbone, self.shape, self.noise_floor = degradation, backbone, tuple(shape), noise_floor
         self.parameterization = parameterization or preferred(degradation, told=told)
         self.parameterization.check(degradation)
         self.precision: Literal["fp32", "bf16"] = "fp32"
         like = torch.zeros(1, *shape)
         context = degradation.context(self.shape, like.new_ones(1), degradation.draw(like, torch.Generator())) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
+        self.told = told
         basis = self.parameterization.basis(degradation)
         if basis is not None and degradation.tells and not told:
             raise SpecError(f"wiener reads {', '.join(degradation.tells)} of the draw, which this restorer is not told: use residual")
@@ -79,7 +80,7 @@ class Restorer(nn.Module):
         with torch.autocast(x_t.device.type, enabled=False):
             c = self.parameterization.coefficients(self.degradation, self.statistics, x_t, t, z, self.noise_floor)
             linear, inner = linear_estimate(c, x_t)
-            context = self.degradation.context(tuple(x_t.shape[1:]), t, z) if self.context else None
+            context = self.degradation.context(tuple(x_t.shape[1:]), t, z) if self.told else None
             if context is not None:
                 inner = torch.cat([inner, context], dim=1)
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):

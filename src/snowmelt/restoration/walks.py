@@ -1,4 +1,4 @@
-"""The two jobs of a finished model as functions: restore what is degraded, generate what is new."""
+"""Restore and generate: the walks of a finished model, as functions of batches."""
 
 from typing import Literal
 
