@@ -61,6 +61,20 @@ class Cosine(Schedule):
         return torch.where(t >= 1, 0.0, torch.cos(t * (math.pi / 2))), torch.sin(t * (math.pi / 2))
 
 
+@register("ve")
+@dataclass(frozen=True)
+class VE(Schedule):
+    """Noise on top, alpha = 1 and sigma = sigma_max t: the variance explodes, the sample stays. A camera's noise.
+
+    Source: Song et al. 2021 (arXiv 2011.13456), the variance-exploding process, here with sigma proportional to t.
+    """
+
+    sigma_max: Annotated[float, Range(0, 1000), "standard deviation at t = 1, on the range of the data"] = 0.4
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), self.sigma_max * t
+
+
 @register("betas")
 @dataclass(frozen=True)
 class Betas(Schedule):

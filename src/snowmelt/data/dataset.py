@@ -97,7 +97,7 @@ class Dataset:
     """
 
     def __init__(
-        self, store: Store, split: Split, shape: tuple[int, int, int], ids: list[str], skipped: list[tuple[str, str]], *, flip: bool = False
+        self, store: Store, split: Split, shape: tuple[int, int, int], ids: list[str], skipped: list[tuple[str, str]], *, flip: bool = False, turn: bool = False
     ) -> None:
         self.split: Split = split
         self.shape = shape
@@ -105,12 +105,13 @@ class Dataset:
         self.skipped = skipped
         self._store = store
         self._flip = flip
+        self._turn = turn
 
     @property
     def random(self) -> bool:
         """Whether a training batch depends on its generators: something is flipped, or cut from a larger picture."""
         whole = isinstance(self._store, Held) and self._store.pixels.shape[1:3] == self.shape[1:]
-        return self.split == "train" and (self._flip or not whole)
+        return self.split == "train" and (self._flip or self._turn or not whole)
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -135,22 +136,24 @@ class Dataset:
             raise ValueError(f"{len(generators)} generators were given for {len(indices)} samples: give one per sample")
         rows = self._store.take(indices)
         random = generators is not None and self.split == "train"
-        if isinstance(rows, Tensor) and rows.shape[1:] == self.shape and not (random and self._flip):
+        if isinstance(rows, Tensor) and rows.shape[1:] == self.shape and not (random and (self._flip or self._turn)):
             return {"x0": rows}
-        draws = [torch.rand(3, generator=g).tolist() for g in generators] if random and generators else [None] * len(indices)
+        draws = [torch.rand(4, generator=g).tolist() for g in generators] if random and generators else [None] * len(indices)
         cuts = [self._cut(row, draw) for row, draw in zip(rows, draws, strict=True)]
         return {"x0": torch.stack(cuts) if cuts else torch.empty(0, *self.shape)}
 
     def _cut(self, x: Tensor, draw: list[float] | None) -> Tensor:
-        """One sample from a picture at least as large; `draw` is (top, left, flip), each in [0, 1)."""
+        """One sample from a picture at least as large; `draw` is (top, left, flip, turn), each in [0, 1)."""
         _, h, w = self.shape
         down, right = x.shape[1] - h, x.shape[2] - w
         if draw is None:
-            top, left, mirrored = down // 2, right // 2, False
+            top, left, mirrored, quarters = down // 2, right // 2, False, 0
         else:
             top, left, mirrored = int(draw[0] * (down + 1)), int(draw[1] * (right + 1)), self._flip and draw[2] < 0.5
+            quarters = int(draw[3] * 4) if self._turn else 0
         x = x[:, top : top + h, left : left + w]
-        return x.flip(-1) if mirrored else x
+        x = x.flip(-1) if mirrored else x
+        return torch.rot90(x, quarters, (-2, -1)) if quarters else x
 
 
 def fitted(x: Tensor, size: int | None, fit: Literal["resize", "crop"]) -> Tensor:

@@ -20,6 +20,7 @@ class DataOptions:
         channels: 1 (grey) or 3 (RGB); by default as they are, if all are equal.
         fit: resize the whole picture to size x size (bilinear), or crop a square: at random in training, else the centre.
         flip: mirror half of the training pictures left to right; never for digits or letters.
+        turn: turn training pictures by a random number of quarters; with flip, all eight positions of a square.
         validation: the part of the training pictures kept for validation, chosen by a hash of their content.
         test: the part kept for testing, chosen likewise; ignored where the source brings its own test split.
         limit: at most this many pictures in each split, chosen by hash.
@@ -31,6 +32,7 @@ class DataOptions:
     channels: Literal[1, 3] | None = None
     fit: Literal["resize", "crop"] = "resize"
     flip: bool = False
+    turn: bool = False
     validation: float = 0.05
     test: float = 0.1
     limit: int | None = None

@@ -59,7 +59,7 @@ class ArrayPool(Pool):
         if (channels, h, w) != (pixels.shape[3], options.size or h, options.size or w):
             pixels = np.concatenate([_converted(pixels[i : i + _CHUNK], channels, options) for i in range(0, len(pixels), _CHUNK)])
         shape = (channels, options.size or h, options.size or w)
-        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip)
+        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn)
 
 
 def _converted(pixels: NDArray[Any], channels: int, options: DataOptions) -> NDArray[Any]:
@@ -127,7 +127,7 @@ class FilePool(Pool):
         sizes = {shape[1:]} if options.fit == "resize" else {grown(*self.shapes[i][1:], shape[1]) for i in chosen}
         h, w = next(iter(sizes))
         if len(sizes) > 1 or len(paths) * shape[0] * h * w > HELD_BYTES:
-            return Dataset(Files(paths, ids, decode, skipped), split, shape, ids, skipped, flip=options.flip)
+            return Dataset(Files(paths, ids, decode, skipped), split, shape, ids, skipped, flip=options.flip, turn=options.turn)
         pixels = np.empty((len(paths), h, w, shape[0]), np.uint8)
         good: list[str] = []
         for i, path in enumerate(paths):
@@ -138,7 +138,7 @@ class FilePool(Pool):
                 skipped.append((ids[i], getattr(error, "reason", str(error))))
         if not good:
             raise ValueError(f"no {split} picture in {self.folder} can be read; {': '.join(skipped[-1])}")
-        return Dataset(Held(pixels[: len(good)]), split, shape, good, skipped, flip=options.flip)
+        return Dataset(Held(pixels[: len(good)]), split, shape, good, skipped, flip=options.flip, turn=options.turn)
 
     def _shape(self, options: DataOptions) -> tuple[int, int, int]:
         """(c, h, w) of every sample; ValueError that names two files where they differ and no option decides."""

@@ -8,9 +8,14 @@ from snowmelt.degradations.blend import Blend, GaussianNoise
 from snowmelt.degradations.blur import GaussianBlur, RecursiveBlur
 from snowmelt.degradations.colour import Grey
 from snowmelt.degradations.compose import Compose
+from snowmelt.degradations.holes import Holes
+from snowmelt.degradations.jpeg import Jpeg
 from snowmelt.degradations.mask import Mask
+from snowmelt.degradations.mixture import Mixture
+from snowmelt.degradations.motion import MotionBlur
 from snowmelt.degradations.pixelate import Pixelate
 from snowmelt.degradations.separable import SeparableTable
+from snowmelt.degradations.shot import PoissonNoise
 
 __all__ = [
     "Basis",
@@ -20,9 +25,14 @@ __all__ = [
     "GaussianBlur",
     "GaussianNoise",
     "Grey",
+    "Holes",
+    "Jpeg",
     "LinearDegradation",
     "Mask",
+    "Mixture",
+    "MotionBlur",
     "Pixelate",
+    "PoissonNoise",
     "RecursiveBlur",
     "SeparableTable",
 ]

@@ -76,20 +76,20 @@ class Compose(Degradation):
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
         """Every part at the same severity, each with its own share of the draw."""
         for i, part in enumerate(self.parts):
-            x = part.degrade(x, t, _of(z, i))
+            x = part.degrade(x, t, share_of(z, i))
         return x
 
     def recover(self, x_t: Batch, x0: Batch, t: Severity, z: Draw) -> Draw:
         """Solve the last part's noise, its clean input being what the parts before it make of x0."""
         for i, part in enumerate(self.parts[:-1]):
-            x0 = part(x0, t, _of(z, i))
+            x0 = part(x0, t, share_of(z, i))
         last = len(self.parts) - 1
-        return {**z, **_put(self.parts[last].recover(x_t, x0, t, _of(z, last)), last)}
+        return {**z, **keyed(self.parts[last].recover(x_t, x0, t, share_of(z, last)), last)}
 
     def refresh(self, z: Draw, t: Severity, s: Severity, eta: float, generator: Generators = None) -> Draw:
         """Renew the last part's noise; what comes before it stays as it was drawn."""
         last = len(self.parts) - 1
-        return {**z, **_put(self.parts[last].refresh(_of(z, last), t, s, eta, generator), last)}
+        return {**z, **keyed(self.parts[last].refresh(share_of(z, last), t, s, eta, generator), last)}
 
     def sigma(self, t: Severity) -> Tensor:
         """The parts' noises, scaled by what comes after each, added as variances."""
@@ -102,7 +102,7 @@ class Compose(Degradation):
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The product of the parts' gains."""
-        gains: Sequence[Tensor] = [part.gain(shape, t, _of(z, i)) for i, part in enumerate(self.parts)]
+        gains: Sequence[Tensor] = [part.gain(shape, t, share_of(z, i)) for i, part in enumerate(self.parts)]
         out = gains[0]
         for gain in gains[1:]:
             out = out * gain
@@ -114,14 +114,15 @@ class Compose(Degradation):
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """The parts' contexts, side by side."""
-        found = [c for i, part in enumerate(self.parts) if (c := part.context(shape, t, _of(z, i))) is not None]
+        found = [c for i, part in enumerate(self.parts) if (c := part.context(shape, t, share_of(z, i))) is not None]
         return torch.cat(found, dim=1) if found else None
 
 
-def _of(z: Draw, i: int) -> Draw:
-    """The share of part i."""
+def share_of(z: Draw, i: int) -> Draw:
+    """The share of part i in the draw of a composition: "2.endpoint" as "endpoint"."""
     return {name.partition(".")[2]: value for name, value in z.items() if name.partition(".")[0] == str(i)}
 
 
-def _put(z: Draw, i: int) -> Draw:
+def keyed(z: Draw, i: int) -> dict[str, Tensor]:
+    """The draw of part i as a share of the whole: the inverse of :func:`share_of`."""
     return {f"{i}.{name}": value for name, value in z.items()}

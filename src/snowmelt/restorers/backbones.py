@@ -14,6 +14,7 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597); Perez et al. 2017 (arXiv 170
 """
 
 import abc
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -54,6 +55,30 @@ class UNet(Backbone):
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
         """The network, with its last layer at zero."""
         return _UNet(self, in_channels, out_channels)
+
+
+@register("local-unet")
+@dataclass(frozen=True)
+class LocalUNet(Backbone):
+    """A U-Net that sees only so far: no normalisation, no attention; tiles of a large picture give what the whole would.
+
+    Its module says how far as `radius` (px) and on which grid as `multiple` (px). Severity enters as a constant plane.
+    Source: Zhang et al. 2021 (arXiv 2008.13751) for residual U-Nets without normalisation; Zhang et al. 2018 (arXiv 1710.04026) for the plane.
+    """
+
+    widths: Annotated[tuple[int, ...], Range(1, 4096), "channels per level"] = (48, 96, 160)
+    patch: Annotated[int, Range(1, 16, "px"), "side of the stem's patches"] = 2
+    blocks: Annotated[int, Range(1, 16), "residual blocks per level, each way"] = 2
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that there is a level."""
+        super().__post_init__()
+        if not self.widths:
+            raise SpecError("local-unet.widths is empty: give the channels of at least one level")
+
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """The network, with its last layer at zero."""
+        return _LocalUNet(self, in_channels, out_channels)
 
 
 @register("zero")
@@ -118,6 +143,59 @@ class _UNet(nn.Module):
             x = grow(blocks(torch.cat([x, skips.pop()], dim=1), e))
         x = self.out(functional.silu(self.norm(x)))
         return functional.pixel_shuffle(x, self.patch)[..., :h, :w]
+
+
+class _LocalUNet(nn.Module):
+    def __init__(self, size: LocalUNet, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.patch, self.multiple = size.patch, size.patch * 2 ** (len(size.widths) - 1)
+        # Convolutions of 3 x 3 reach 1 px of their level: stem and out, two in each block; halving and doubling reach one fine pixel more.
+        convolutions = [2 * size.blocks * (1 if level == len(size.widths) - 1 else 2) + (2 if level == 0 else 1) for level in range(len(size.widths))]
+        self.radius = size.patch * sum(n * 2**level for level, n in enumerate(convolutions)) + self.multiple
+        first = size.widths[0]
+        self.stem = nn.Conv2d((in_channels + 1) * size.patch**2, first, 3, padding=1)
+        pairs = list(itertools.pairwise(size.widths))
+        self.down = nn.ModuleList(_plain(width, size.blocks) for width in size.widths[:-1])
+        self.shrink = nn.ModuleList(nn.Conv2d(width, out, 2, stride=2) for width, out in pairs)
+        self.middle = _plain(size.widths[-1], size.blocks)
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(width, out, 2, stride=2) for out, width in reversed(pairs))
+        self.up = nn.ModuleList(_plain(width, size.blocks) for width in reversed(size.widths[:-1]))
+        self.out = nn.Conv2d(first, out_channels * size.patch**2, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # a Conv2d made with bias has one
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        h, w = x.shape[-2:]
+        plane = t.to(x.dtype)[:, None, None, None].expand(-1, 1, h, w)
+        x = _pad(torch.cat([x, plane], dim=1), self.multiple)
+        x = self.stem(functional.pixel_unshuffle(x, self.patch))
+        skips = []
+        for blocks, shrink in zip(self.down, self.shrink, strict=True):
+            x = blocks(x)
+            skips.append(x)
+            x = shrink(x)
+        x = self.middle(x)
+        for grow, blocks in zip(self.grow, self.up, strict=True):
+            x = blocks(grow(x) + skips.pop())
+        return functional.pixel_shuffle(self.out(x), self.patch)[..., :h, :w]
+
+
+def _plain(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(_PlainBlock(width) for _ in range(blocks)))
+
+
+class _PlainBlock(nn.Module):
+    """Convolution, ReLU, convolution, added to the input; it starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv2(functional.relu(self.conv1(x)))
+        return out
 
 
 class _Blocks(nn.ModuleList):

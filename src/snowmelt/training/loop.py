@@ -258,8 +258,12 @@ def precision(choice: Literal["auto", "bf16", "fp32"], device: torch.device) -> 
 
 
 def prior_for(model: Model) -> Model:
-    """The model with the prior its degradation ends in, where that is known: pure noise for a blend with noise."""
-    return dataclasses.replace(model, prior=Normal()) if model.degradation.noise == ("endpoint",) else model
+    """The model with the prior its degradation ends in, where that is known: pure noise for a blend that ends in it."""
+    if model.degradation.noise != ("endpoint",):
+        return model
+    one = torch.ones(1, dtype=torch.float64)
+    ends_in_noise = float(model.degradation.gain((), one, {})) < 0.1 and abs(float(model.degradation.sigma(one)) - 1) < 0.1
+    return dataclasses.replace(model, prior=Normal()) if ends_in_noise else model
 
 
 @contextlib.contextmanager
