@@ -97,7 +97,15 @@ class Dataset:
     """
 
     def __init__(
-        self, store: Store, split: Split, shape: tuple[int, int, int], ids: list[str], skipped: list[tuple[str, str]], *, flip: bool = False, turn: bool = False
+        self,
+        store: Store,
+        split: Split,
+        shape: tuple[int, int, int],
+        ids: list[str],
+        skipped: list[tuple[str, str]],
+        *,
+        flip: bool = False,
+        turn: bool = False,
     ) -> None:
         self.split: Split = split
         self.shape = shape

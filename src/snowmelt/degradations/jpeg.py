@@ -27,6 +27,7 @@ from snowmelt.types import Draw
 
 _BLOCK = 8
 _COLOUR_FADES_IN = 0.2  # the scale of quality 90
+_MIDDLE = 0.5  # luma is rounded about level 128, which lies half a level above the middle of [-1, 1]
 _LUMA = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -60,7 +61,7 @@ class Jpeg(Degradation):
             raise ValueError(f"jpeg degrades pictures of 1 or 3 channels; these have {x.shape[1]}")
         scale = t * _scale(self.quality)
         if x.shape[1] == 1:
-            return _rounded(x, scale, _LUMA)
+            return _rounded(x, scale, _LUMA, zero=_MIDDLE)
         luma = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
         blue, red = (x[:, 2:] - luma) / 1.772, (x[:, :1] - luma) / 1.402
         colour = torch.cat([blue, red], dim=1)
@@ -68,7 +69,7 @@ class Jpeg(Degradation):
         colour = torch.lerp(colour, coarse, (scale / _COLOUR_FADES_IN).clamp(max=1))
         blue, red = (1.772 * colour[:, :1]), (1.402 * colour[:, 1:])
         # From the change of luma and colours, not their sum: at t = 0 every bit of x comes back.
-        change = _rounded(luma, scale, _LUMA) - luma
+        change = _rounded(luma, scale, _LUMA, zero=_MIDDLE) - luma
         r, b = red - (x[:, :1] - luma) + change, blue - (x[:, 2:] - luma) + change
         g = change - ((r - change) * 0.299 + (b - change) * 0.114) / 0.587
         return x + torch.cat([r, g, b], dim=1)
@@ -84,15 +85,14 @@ def _scale(quality: float) -> float:
     return 50 / quality if quality < 50 else 2 - quality / 50
 
 
-def _rounded(x: Tensor, scale: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
-    """The 8 x 8 blocks of x (b, c, h, w), in [-1, 1], rounded in their cosine transform."""
+def _rounded(x: Tensor, scale: Tensor, table: tuple[tuple[int, ...], ...], *, zero: float = 0.0) -> Tensor:
+    """The 8 x 8 blocks of x (b, c, h, w), in [-1, 1], rounded in their cosine transform; `zero` is the level where the rounding counts from."""
     b, c, h, w = x.shape
     whole = functional.pad(x, (0, -w % _BLOCK, 0, -h % _BLOCK), mode="replicate") if h % _BLOCK or w % _BLOCK else x
     rows, columns = whole.shape[-2] // _BLOCK, whole.shape[-1] // _BLOCK
     blocks = whole.reshape(b, c, rows, _BLOCK, columns, _BLOCK).transpose(3, 4)
     cosines = dct_matrix(_BLOCK, x.dtype, x.device)
-    y = cosines @ (blocks * 127.5) @ cosines.mT  # in levels of an 8-bit file; level 128 is .5 above 0, which shifts the first coefficient
-    y = y - y.new_tensor([0.5 * _BLOCK] + [0.0] * (_BLOCK**2 - 1)).reshape(_BLOCK, _BLOCK)
+    y = cosines @ (blocks * 127.5 - zero) @ cosines.mT  # in levels of an 8-bit file
     step = (scale[..., None, None] * x.new_tensor(table)).clamp(max=255)
     step = torch.where(step >= 1, step.round(), step)
     lost = torch.where(step > 0, (y / torch.where(step > 0, step, 1)).round() * step - y, 0)

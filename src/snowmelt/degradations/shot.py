@@ -7,7 +7,7 @@ trajectory, by the first terms of the expansion of Cornish and Fisher,
 .. math:: k \approx N u + \sqrt{N u}\, z + \tfrac16 (z^2 - 1), \qquad N = N_1 / t^2,
 
 which has the mean and variance of the Poisson law and its skewness up to :math:`(N u)^{-1}`; below one photon its last term fades
-out with the light, and no count is negative. The noise is proportional to t.
+out with the light, no count is negative, and the mean is up to a third too high. The noise is proportional to t.
 
 Source: Cornish and Fisher 1938, "Moments and cumulants in the specification of distributions"; Hasinoff 2014, "Photon, Poisson noise".
 """
