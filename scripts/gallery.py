@@ -17,6 +17,11 @@ SPECS = [
     "mask",
     "pixelate",
     "grey",
+    "jpeg",
+    "poisson-noise",
+    "motion-blur",
+    "holes",
+    "mixture:parts=(gaussian-blur(sigma_px=2),noise(schedule=ve(sigma_max=0.3)),jpeg),chances=(1)",
     "gaussian-blur:sigma_px=2+noise:schedule=linear",
 ]
 SEVERITIES = [0, 0.2, 0.4, 0.6, 0.8, 1]

@@ -73,7 +73,7 @@ def values(annotation: Any, depth: int = 0) -> st.SearchStrategy[Any]:
 
 def anything(kind: str, depth: int = 0) -> st.SearchStrategy[Part]:
     """Any part of a kind, with any fields."""
-    known = [name for name in names(kind) if name != "words" and (depth < 2 or name != "compose")]
+    known = [name for name in names(kind) if name != "words" and (depth < 2 or name not in ("compose", "mixture"))]
     return st.sampled_from(known).map(lambda name: lookup(name, kind)).flatmap(lambda cls: fields(cls, depth))
 
 
@@ -82,7 +82,7 @@ def fields(cls: type[Part], depth: int) -> st.SearchStrategy[Part]:
         for key, value in chosen.items():  # what fields must be to fit each other
             if key == "kernel_size":
                 chosen[key] = value | 1
-            if key == "widths":
+            if key == "widths" and "groups" in chosen:
                 chosen[key] = tuple((1 + v // chosen["groups"]) * chosen["groups"] for v in value)
         try:
             return cls(**chosen)
@@ -222,7 +222,7 @@ WRONG = {
     "fields: sigma_px in [0, 1000] px, padding (reflect | circular)",
     "grey:level=2": "grey has no field 'level'; fields: it has none",
     "gaussian-blur:padding=reflct": "gaussian-blur.padding = reflct is unknown (did you mean 'reflect'?); choose one of reflect, circular",
-    "noise:schedule=beta": "unknown schedule 'beta' (did you mean 'betas'?); known: betas, cosine, linear. "
+    "noise:schedule=beta": "unknown schedule 'beta' (did you mean 'betas'?); known: betas, cosine, linear, ve. "
     "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)",
     "gaussian-blur:sigma_px=1,sigma_px=2": "gaussian-blur.sigma_px is given twice in 'gaussian-blur:sigma_px=1,sigma_px=2'",
     "gaussian-blur:sigma_px": "cannot read 'sigma_px' in 'gaussian-blur:sigma_px': expected field=value",

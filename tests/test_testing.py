@@ -33,7 +33,7 @@ from snowmelt.types import Draw, Generators
 CLAUSES = ["identity", "pure", "keeps_shape", "finite", "rows_independent", "draws", "oracle_exact", "round_trips"]
 
 EVERY = [
-    *(name for name in names("degradation") if name != "compose"),
+    *(name for name in names("degradation") if name not in ("compose", "mixture")),
     "gaussian-blur:sigma_px=0",
     "gaussian-blur:sigma_px=1000",
     "gaussian-blur:padding=circular,sigma_px=1.5",
@@ -48,6 +48,13 @@ EVERY = [
     "mask:strength=0",
     "pixelate:levels=1",
     "pixelate:levels=12",
+    "jpeg:quality=1",
+    "poisson-noise:peak=0.5",
+    "motion-blur:length_px=40",
+    "holes:strokes=1,width_px=30",
+    "noise:schedule=ve",
+    "mixture:parts=(gaussian-blur,noise(schedule=ve),jpeg,holes),chances=(0.5,0.9,0.5,0.5)",
+    "grey+poisson-noise+holes",
     "gaussian-blur:sigma_px=2+noise",
     "noise+gaussian-blur",
     "noise+noise",

@@ -4,13 +4,15 @@ import math
 
 import pytest
 import scipy.fft
+import scipy.ndimage
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from snowmelt.degradations import GaussianBlur, RecursiveBlur
+from snowmelt.degradations import GaussianBlur, RecursiveBlur, spectral
+from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import SpecError, build
 from snowmelt.schedules import knot
 
@@ -216,4 +218,65 @@ def test_the_mean_is_kept_and_what_is_not_a_picture_is_refused(padding):
 def test_a_table_too_large_for_memory_is_refused_with_the_way_out():
     x = torch.zeros(1, 1, 2, 4000)
     with pytest.raises(ValueError, match=r"recursive-blur of 50 knots on 4000 px needs a table of 6\.5 GB"):
-        build("recursive-blur:routine=special-6,steps=50")(x, torch.ones(1))
+        build("recursive-blur:routine=special-6,steps=50,discrete=true")(x, torch.ones(1))
+    assert build("recursive-blur:routine=special-6,steps=50")(x, torch.ones(1)).abs().max() == 0
+
+
+# --- large pictures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "recursion", [("constant", 11, 7.0, 4, "reflect", False), ("special-6", 3, 1.0, 5, "reflect", False), ("incremental", 31, 4.0, 3, "reflect", False)], ids=str
+)
+@pytest.mark.parametrize("size", [(32, 40), (33, 41), (1, 33), (2, 40)])
+def test_the_mirrored_extension_gives_what_the_table_gives_at_every_knot(recursion, size, monkeypatch):
+    blur, steps, x = RecursiveBlur(*recursion), recursion[3], picture(3, 2, *size)
+    severities = [torch.full((3,), i / steps, dtype=DOUBLE) for i in range(steps + 1)] + [torch.tensor([0.1, 0.55, 0.97], dtype=DOUBLE)]
+    expected, pulled = [blur(x, t) for t in severities], blur.adjoint(x, severities[-1])
+    monkeypatch.setattr("snowmelt.degradations.blur._MIRRORED_PX", 8)
+    monkeypatch.setattr(RecursiveBlur, "table", None)  # the way of small pictures is closed
+    for t, y in zip(severities, expected, strict=True):
+        torch.testing.assert_close(blur(x, t), y, rtol=0, atol=1e-12)
+        torch.testing.assert_close(blur(x.float(), t.float()).double(), y, rtol=0, atol=1e-5)
+    torch.testing.assert_close(blur.adjoint(x, severities[-1]), pulled, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(DOUBLE, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("size", [(257, 300), (258, 301), (263, 2), (300, 257)])
+def test_a_large_picture_has_the_dct_of_scipy_and_comes_back(size, dtype, tolerance):
+    x = picture(2, 1, *size, dtype=dtype)
+    y = forward(x, "dct")
+    expected = torch.from_numpy(scipy.fft.dctn(x.double().numpy(), axes=(-2, -1), norm="ortho"))
+    torch.testing.assert_close(y.double(), expected, rtol=0, atol=tolerance)
+    torch.testing.assert_close(backward(y, "dct", size[1]), x, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [(6, 5), (7, 8), (2, 3), (9, 2)])
+def test_the_dct_by_fft_is_the_dct_by_matrices_and_so_are_its_derivatives(size, monkeypatch):
+    x, t = picture(2, 3, *size), torch.tensor([0.4, 1.0], dtype=DOUBLE)
+    blur = GaussianBlur(2.0)
+
+    def seen() -> list[Tensor]:
+        return [forward(x, "dct"), backward(x, "dct", size[1]), blur(x, t), blur(x.float(), t.float()).double(), blur.adjoint(x.flip(0), t)]
+
+    expected = seen()
+    monkeypatch.setattr(spectral, "_LARGEST_MATRIX_PX", 1)
+    monkeypatch.setattr(spectral, "dct_matrix", None)
+    for got, want, tolerance in zip(seen(), expected, (1e-12, 1e-12, 1e-12, 1e-6, 1e-12), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=tolerance)
+    for f in (lambda v: forward(v, "dct"), lambda v: backward(v, "dct", size[1])):
+        assert torch.autograd.gradcheck(f, x[:1, :1].clone().requires_grad_())
+
+
+@pytest.mark.parametrize("basis", ["dct", "fft"])
+def test_a_large_gaussian_blur_is_that_of_scipy(basis):
+    x = picture(1, 1, 311, 270)
+    mode = {"dct": "reflect", "fft": "wrap"}[basis]
+    expected = scipy.ndimage.gaussian_filter(x[0, 0].numpy(), 3.0, mode=mode, truncate=12)
+    seen = GaussianBlur(3.0, {"dct": "reflect", "fft": "circular"}[basis])(x, torch.ones(1, dtype=DOUBLE))
+    torch.testing.assert_close(seen[0, 0], torch.from_numpy(expected), rtol=0, atol=1e-9)
+
+
+def test_half_precision_goes_through_the_matrix_at_any_size():
+    x = picture(1, 1, 3, 300)
+    torch.testing.assert_close(forward(x.bfloat16(), "dct").double(), forward(x, "dct"), rtol=0, atol=0.1)

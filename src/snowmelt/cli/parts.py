@@ -12,6 +12,7 @@ from snowmelt.cli.machine import Plugins, plug_in
 from snowmelt.registry import Field, Part, SpecError
 
 SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_EXAMPLES = {"compose": "gaussian-blur:sigma_px=2+noise", "mixture": "mixture:parts=(gaussian-blur,jpeg),chances=(0.3,0.5)"}
 
 
 def list_parts(kind: str | None = None, /, *, plugin: Plugins = ()) -> None:
@@ -107,8 +108,8 @@ def _value(value: object) -> str:
 
 def _example(name: str, fields: tuple[Field, ...]) -> str:
     """A spec with its first fields written out."""
-    if name == "compose":
-        return "gaussian-blur:sigma_px=2+noise"
+    if name in _EXAMPLES:
+        return _EXAMPLES[name]
     shown = [f"{f.name}={_nested(f.default)}" for f in fields if not f.required][:2]
     return f"{name}:{','.join(shown)}" if shown else name
 

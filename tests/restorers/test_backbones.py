@@ -1,0 +1,64 @@
+"""Backbones: what they promise beyond the shape of their output."""
+
+import pytest
+import torch
+from torch import nn
+
+from snowmelt.registry import SpecError, build
+from snowmelt.testing import check_backbone
+
+
+def awake(net: nn.Module) -> nn.Module:
+    """The network with layers that start at zero set to something, so that every path counts."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        if not parameter.any():
+            parameter.data.normal_(0, 0.05, generator=generator)
+    return net.double().eval()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "local-unet:widths=(4,6,8),blocks=1",
+        "local-unet:widths=(4,6),blocks=2,patch=1",
+        "local-unet:widths=(5),blocks=3,patch=4",
+    ],
+)
+def test_a_local_unet_sees_as_far_as_it_says(spec):
+    net = awake(build(spec, "backbone").build(3, 2))
+    size, grid = 2 * net.radius + 4 * net.multiple, net.multiple
+    x, t = torch.randn(1, 3, size, size, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    at = size // 2 // grid * grid
+    with torch.no_grad():
+        before, reach = net(x, t), 0
+        for offset in range(grid):  # wherever the pixel lies on the grid
+            changed = x.clone()
+            changed[..., at + offset, at + offset] += 100
+            rows, columns = ((net(changed, t) - before).abs().amax((0, 1)) > 0).nonzero().unbind(1)
+            reach = max(reach, *(int((where - at - offset).abs().max()) for where in (rows, columns)))
+    assert reach <= net.radius
+    assert reach > net.radius / 2, "it says it sees much farther than it does: tiles would be wasted on margins"
+
+
+def test_a_local_unet_gives_tiles_what_the_whole_picture_gives():
+    net = awake(build("local-unet:widths=(4,6),blocks=1", "backbone").build(1, 1))
+    x, t = torch.randn(1, 1, 160, 96, dtype=torch.float64), torch.full((1,), 0.3, dtype=torch.float64)
+    top, margin = 64, -(-net.radius // net.multiple) * net.multiple
+    with torch.no_grad():
+        whole, tile = net(x, t), net(x[..., top - margin : top + 32 + margin, :], t)
+    torch.testing.assert_close(tile[..., margin : margin + 32, :], whole[..., top : top + 32, :], rtol=0, atol=1e-12)
+
+
+def test_a_local_unet_starts_at_zero_and_knows_the_severity():
+    net = build("local-unet:widths=(4,6),blocks=1", "backbone").build(3, 3)
+    x = torch.randn(2, 3, 17, 31)
+    assert not net(x, torch.ones(2)).any()
+    net = awake(net).float()
+    assert not torch.equal(net(x, torch.ones(2)), net(x, torch.zeros(2)))
+    check_backbone(build("local-unet:widths=(4,6),blocks=1", "backbone"))
+
+
+def test_a_local_unet_needs_a_level():
+    with pytest.raises(SpecError, match=r"local-unet.widths is empty"):
+        build("local-unet:widths=()", "backbone")
