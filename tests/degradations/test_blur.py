@@ -226,7 +226,9 @@ def test_a_table_too_large_for_memory_is_refused_with_the_way_out():
 
 
 @pytest.mark.parametrize(
-    "recursion", [("constant", 11, 7.0, 4, "reflect", False), ("special-6", 3, 1.0, 5, "reflect", False), ("incremental", 31, 4.0, 3, "reflect", False)], ids=str
+    "recursion",
+    [("constant", 11, 7.0, 4, "reflect", False), ("special-6", 3, 1.0, 5, "reflect", False), ("incremental", 31, 4.0, 3, "reflect", False)],
+    ids=str,
 )
 @pytest.mark.parametrize("size", [(32, 40), (33, 41), (1, 33), (2, 40)])
 def test_the_mirrored_extension_gives_what_the_table_gives_at_every_knot(recursion, size, monkeypatch):

@@ -14,9 +14,13 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from snowmelt.degradations.separable import SeparableTable
+from snowmelt.degradations.base import images
+from snowmelt.degradations.separable import SMALL_PX, SeparableTable
 from snowmelt.registry import Range, register
+from snowmelt.schedules import knot
+from snowmelt.types import Draw
 
 
 @register("pixelate")
@@ -36,3 +40,31 @@ class Pixelate(SeparableTable):
         index = torch.arange(n)
         same = torch.stack([index[:, None] >> level == index[None, :] >> level for level in range(self.levels + 1)])
         return same.to(torch.float64) / same.sum(-1, keepdim=True)
+
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        """Two small matrix products, or for large pictures the means themselves, sample by sample: O(n^2), not O(n^3)."""
+        if max(images(x, "pixelate")) <= SMALL_PX:
+            return super().degrade(x, t, z)
+        below, on = knot(t.reshape(-1), self.knots)
+        rows = zip(x[:, None], below.tolist(), on.to(x.dtype), strict=True)
+        mixed = (torch.lerp(block_means(row, 2**level), block_means(row, 2 ** (level + 1)), w) for row, level, w in rows)
+        return torch.cat([x[:0], *mixed])  # the first for a batch of none
+
+
+def block_means(x: Tensor, side: int) -> Tensor:
+    """The picture (b, c, h, w) as means of its blocks of `side` px, each block shown at its old size."""
+    if side == 1:
+        return x
+    h, w = x.shape[-2:]
+    high, wide = min(side, h), min(side, w)
+    small = _along_rows(_along_rows(x, wide).mT, high).mT
+    tall = small[..., :, None, :].expand(*small.shape[:-1], high, small.shape[-1]).flatten(-3, -2)[..., :h, :]
+    return tall[..., None].expand(*tall.shape, wide).flatten(-2)[..., :w]
+
+
+def _along_rows(x: Tensor, side: int) -> Tensor:
+    """Means of `side` neighbours in a row, of fewer at its end: (..., n) to (..., ceil(n / side))."""
+    n = x.shape[-1]
+    blocks = -(-n // side)
+    sums: Tensor = functional.pad(x, (0, -n % side)).reshape(*x.shape[:-1], blocks, side).sum(-1)
+    return sums / (n - side * torch.arange(blocks, device=x.device)).clamp(max=side)

@@ -19,6 +19,7 @@ from snowmelt.registry import label
 from snowmelt.schedules import knot
 from snowmelt.types import Draw
 
+SMALL_PX = 96  # small pictures by two matrix products; larger ones, whose table grows with n^2, by a formula if there is one
 _LARGEST_BYTES = 2_000_000_000
 
 

@@ -16,6 +16,7 @@ from snowmelt.registry import SpecError, label
 from snowmelt.restorers.backbones import Backbone
 from snowmelt.restorers.parameterization import Parameterization, Residual, Wiener, linear_estimate, scale_output
 from snowmelt.restorers.statistics import Statistics
+from snowmelt.restorers.tiles import Tiles, tiled
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 
@@ -46,6 +47,7 @@ class Restorer(nn.Module):
         self.parameterization = parameterization or preferred(degradation, told=told)
         self.parameterization.check(degradation)
         self.precision: Literal["fp32", "bf16"] = "fp32"
+        self.tiles: Tiles | None = None  # None: pictures of more than about 1 megapixel only; see `tiled`
         like = torch.zeros(1, *shape)
         context = degradation.context(self.shape, like.new_ones(1), degradation.draw(like, torch.Generator())) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
@@ -84,9 +86,12 @@ class Restorer(nn.Module):
             if context is not None:
                 inner = torch.cat([inner, context], dim=1)
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            f = self.net(inner, t)
+            # Only the network works by tiles: the linear part, where the whole picture goes with itself, stays whole.
+            learning = self.training and torch.is_grad_enabled()
+            f = self.net(inner, t) if learning else tiled(self.net, inner, t, self.tiles)
+        del inner  # as large as the picture, as are the next two
         with torch.autocast(x_t.device.type, enabled=False):
-            return linear + scale_output(c, f.float())
+            return linear.add_(scale_output(c, f.float()))
 
     def _check(self, x_t: Tensor, z: Draw) -> None:
         missing = [name for name in self.context if name not in z]
