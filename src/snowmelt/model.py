@@ -27,6 +27,7 @@ from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json,
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
 from snowmelt.restorers import Restorer
+from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
 
 FORMAT = 1
@@ -44,6 +45,7 @@ class Model:
         input: "8bit" rounds x_t to the grid of an 8-bit file, as if it had been saved.
         range: the interval of the data.
         estimates: what R was trained to return, "mean" or "median".
+        estimator: reads severities from degraded pictures, where one was fitted.
         notes: what else is known: recipe, metrics.
     """
 
@@ -55,6 +57,7 @@ class Model:
     input: Literal["float", "8bit"] = "float"
     range: tuple[float, float] = (-1.0, 1.0)
     estimates: Literal["mean", "median"] = "mean"
+    estimator: Estimator | None = None
     notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,9 +104,9 @@ class Model:
 
     def to(self, device: torch.device | str) -> "Model":
         """This model with its weights on `device`; a plain function stays as it is."""
-        if isinstance(self.restorer, torch.nn.Module):
-            return dataclasses.replace(self, restorer=self.restorer.to(device))
-        return self
+        parts = {"restorer": self.restorer, "estimator": self.estimator}
+        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, torch.nn.Module)}
+        return dataclasses.replace(self, **moved) if moved else self
 
 
 def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = None) -> None:
@@ -121,16 +124,32 @@ def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = N
     path, restorer = Path(path), model.restorer
     if not isinstance(restorer, Restorer):
         raise TypeError("only a model whose restorer is a snowmelt.Restorer can be saved; this one is a plain callable")
-    groups = {"weights": dict(restorer.state_dict()), "ema": dict(ema or {}), "prior": dict(model.prior.tensors() if model.prior else {})}
+    groups = {
+        "weights": dict(restorer.state_dict()),
+        "ema": dict(ema or {}),
+        "prior": dict(model.prior.tensors() if model.prior else {}),
+        "estimator": model.estimator.tensors() if model.estimator else {},
+    }
     files = {}
     for group, tensors in groups.items():
         if tensors:
             files[group] = _save_tensors(path, group, tensors)
     write_json(path / "model.json", {"format": FORMAT, "snowmelt": __version__, **_describe(model, restorer), "files": files})
-    kept = {entry["file"] for entry in files.values()}
-    for old in path.glob("*-????????????.safetensors"):
-        if old.name not in kept:
-            old.unlink(missing_ok=True)
+    _sweep(path, files)
+
+
+def save_estimator(estimator: Estimator, path: str | Path) -> None:
+    """Add an estimator of severities to the model saved at `path`, or replace its own; all else there stays, bit for bit.
+
+    Raises:
+        FileNotFoundError: there is no model at `path`.
+        BadFile: its model.json is damaged, or was written by a later format.
+    """
+    path = Path(path)
+    info = _read(path)
+    info["files"] = {**info["files"], "estimator": _save_tensors(path, "estimator", estimator.tensors())}
+    write_json(path / "model.json", {**info, "estimator": estimator.table()})
+    _sweep(path, info["files"])
 
 
 def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
@@ -146,18 +165,32 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
         SpecError: a part of the model is not registered here; load its plug-in first.
     """
     path = Path(path)
-    if not (path / "model.json").is_file():
-        raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote")
-    info = read_json(path / "model.json")
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else info
-        raise BadFile(f"{path / 'model.json'} has format {found}; this snowmelt ({__version__}) reads format {FORMAT}")
+    info = _read(path)
     try:
         return _rebuild(info, path, weights)
     except KeyError as error:
         raise BadFile(f"{path / 'model.json'} lacks the entry {error}") from None
     except (TypeError, AttributeError, IndexError) as error:
         raise BadFile(f"{path / 'model.json'} has an entry of the wrong type: {error}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What model.json says."""
+    if not (path / "model.json").is_file():
+        raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote")
+    info = read_json(path / "model.json")
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        found = info.get("format") if isinstance(info, dict) else info
+        raise BadFile(f"{path / 'model.json'} has format {found}; this snowmelt ({__version__}) reads format {FORMAT}")
+    return info
+
+
+def _sweep(path: Path, files: Mapping[str, Mapping[str, str]]) -> None:
+    """Delete the tensors that model.json no longer names."""
+    kept = {entry["file"] for entry in files.values()}
+    for old in path.glob("*-????????????.safetensors"):
+        if old.name not in kept:
+            old.unlink(missing_ok=True)
 
 
 def _save_tensors(path: Path, group: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -184,6 +217,7 @@ def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
         "input": model.input,
         "range": list(model.range),
         "estimates": model.estimates,
+        "estimator": model.estimator.table() if model.estimator else None,
         "notes": dict(model.notes),
     }
 
@@ -215,8 +249,20 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
         input=info["input"],
         range=tuple(info["range"]),
         estimates=info["estimates"],
+        estimator=_estimator(info, path),
         notes=info["notes"],
     )
+
+
+def _estimator(info: Mapping[str, Any], path: Path) -> Estimator | None:
+    """The estimator of severities; models saved before there was one have no entry."""
+    table = info.get("estimator")
+    if table is None:
+        return None
+    try:
+        return Estimator.restored(table, _tensors(path, info["files"]["estimator"]))
+    except (RuntimeError, ValueError) as error:
+        raise BadFile(f"the estimator in {path} does not fit what is described there: {error}") from None
 
 
 def _tensors(path: Path, entry: Mapping[str, str]) -> dict[str, Tensor]:
