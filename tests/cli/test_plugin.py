@@ -61,11 +61,11 @@ def test_describe_train_and_restore_a_degradation_of_ones_own(cli, sepia: Path, 
     trained = cli("train", "--data", tmp_path / "in", "--degradation", "sepia:warmth=0.8", "--plugin", sepia, "--out", run, *plain)
     assert trained.code == 0, trained.err
     assert f"--plugin {sepia}" in trained.out
-    restored = cli("restore", run, tmp_path / "in", "--severity", "1", "--plugin", sepia, "--out", tmp_path / "out")
+    restored = cli("restore", "--model", run, tmp_path / "in", "--severity", "1", "--plugin", sepia, "--out", tmp_path / "out")
     assert restored.code == 0, restored.err
     assert len(list((tmp_path / "out").glob("*.png"))) == 6
     forgotten = subprocess.run(
-        [sys.executable, "-m", "snowmelt", "restore", str(run), str(tmp_path / "in"), "--severity", "1", "--out", str(tmp_path / "no")],
+        [sys.executable, "-m", "snowmelt", "restore", "--model", str(run), str(tmp_path / "in"), "--severity", "1", "--out", str(tmp_path / "no")],
         capture_output=True,
         text=True,
         check=False,
@@ -91,4 +91,4 @@ def test_train_a_backbone_of_ones_own(cli, tmp_path: Path, folder: Path, plain) 
     words = [w if not str(w).startswith("unet") else "three:width=6" for w in plain]
     done = cli("train", "--data", "bundled:digits", "--degradation", "gaussian-blur:sigma_px=2", "--plugin", net, "--out", run, *words)
     assert done.code == 0, done.err
-    assert cli("restore", run, folder, "--severity", "1", "--plugin", net, "--out", tmp_path / "out").code == 0
+    assert cli("restore", "--model", run, folder, "--severity", "1", "--plugin", net, "--out", tmp_path / "out").code == 0

@@ -10,26 +10,36 @@ from PIL import Image
 
 from snowmelt.data.images import read
 from snowmelt.model import load
-from snowmelt.randomness import generators
+from snowmelt.randomness import generator
 from snowmelt.restoration import restore
+
+
+def journal(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "restored.jsonl").read_text().splitlines()]
 
 
 def test_degraded_files_come_back_under_their_names(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
     out = tmp_path / "out"
-    done = cli("restore", run, folder, "--severity", ".5", "--out", out)
+    done = cli("restore", "--model", run, folder, "--severity", ".5", "--out", out)
     assert done.code == 0, done.err
-    assert files_in(out) == files_in(folder) | {"restore.json"}
-    assert "restored 6 pictures" in done.out
+    assert files_in(out) == files_in(folder) | {"restored.jsonl"}
+    assert "restored 6 pictures of 6 into" in done.out
     x = read(folder / "deep" / "4.png").x
-    expected = restore(load(run), x[None], severity=0.5, generator=generators(0, "restore", [4]))[0].clamp(-1, 1)
+    expected = restore(load(run), x[None], severity=0.5, generator=[generator(0, "restore/deep/4.png")])[0].clamp(-1, 1)
     assert float((read(out / "deep" / "4.png").x - expected).abs().max()) <= 0.51 / 127.5
-    settings = json.loads((out / "restore.json").read_text())
+    settings = journal(out)[0]["are"]
     assert settings["severity"] == 0.5
     assert settings["sampler"] == "tacos:steps=12,order=2"
 
 
 def test_without_a_severity_it_lists_candidates(cli, run: Path, folder: Path, tmp_path: Path) -> None:
-    done = cli("restore", run, folder, "--out", tmp_path / "out")
+    silent = tmp_path / "silent"  # the same model, without what estimates severities
+    silent.mkdir()
+    for path in (p for p in run.iterdir() if p.is_file()):
+        (silent / path.name).write_bytes(path.read_bytes())
+    info = json.loads((silent / "model.json").read_text())
+    (silent / "model.json").write_text(json.dumps(info | {"estimator": None}))
+    done = cli("restore", "--model", silent, folder, "--out", tmp_path / "out")
     assert done.code == 2
     for word in ("--severity t", "--strength sigma_px=VALUE", "0.5 (sigma_px = 0.531)", "1 (sigma_px = 2)", "--degrade"):
         assert word in done.error
@@ -37,8 +47,8 @@ def test_without_a_severity_it_lists_candidates(cli, run: Path, folder: Path, tm
 
 
 def test_a_strength_in_pixels_is_a_severity(cli, run: Path, folder: Path, tmp_path: Path) -> None:
-    assert cli("restore", run, folder, "--strength", "sigma_px=1.2", "--out", tmp_path / "out").code == 0
-    found = json.loads((tmp_path / "out" / "restore.json").read_text())["severity"]
+    assert cli("restore", "--model", run, folder, "--strength", "sigma_px=1.2", "--out", tmp_path / "out").code == 0
+    found = journal(tmp_path / "out")[0]["are"]["severity"]
     assert found == pytest.approx(load(run).degradation.severity(1.2), abs=1e-12)
 
 
@@ -53,25 +63,25 @@ def test_a_strength_in_pixels_is_a_severity(cli, run: Path, folder: Path, tmp_pa
     ],
 )
 def test_which_walk(cli, run: Path, folder: Path, tmp_path: Path, words, sampler: str) -> None:
-    done = cli("restore", run, folder / "0.png", "--severity", "1", "--out", tmp_path / "out", *words)
+    done = cli("restore", "--model", run, folder / "0.png", "--severity", "1", "--out", tmp_path / "out", *words)
     assert done.code == 0, done.err
     assert f"({sampler}, from t = 1)" in done.out
 
 
 def test_clean_pictures_are_degraded_and_scored(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
     out = tmp_path / "out"
-    done = cli("restore", run, folder, "--degrade", "--out", out, "--seed", "3")
+    done = cli("restore", "--model", run, folder, "--degrade", "--out", out, "--seed", "3")
     assert done.code == 0, done.err
     assert done.out.count(" dB, restored ") == 6
     assert {f"degraded/{name}" for name in files_in(folder)} < files_in(out)
-    one = json.loads((out / "restore.json").read_text())["pictures"][0]
+    one = journal(out)[1]
     clean, degraded = read(folder / "0.png").x, read(out / "degraded" / "0.png").x
     assert one["degraded_psnr_db"] == pytest.approx(-10 * float(((clean - degraded).square().mean() / 4).log10()), abs=1e-3)
 
 
 def test_every_step_is_kept(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
     out = tmp_path / "out"
-    done = cli("restore", run, folder / "0.png", "--degrade", "--steps", "3", "--save-trajectory", "--out", out)
+    done = cli("restore", "--model", run, folder / "0.png", "--degrade", "--steps", "3", "--save-trajectory", "--out", out)
     assert done.code == 0, done.err
     pictures = {f"x_{i:02d}.png" for i in range(4)} | {f"x0_hat_{i:02d}.png" for i in range(1, 4)}
     assert files_in(out / "trajectory" / "0.png") == pictures | {"trajectory.npz", "strip.png", "walk.gif"}
@@ -81,7 +91,7 @@ def test_every_step_is_kept(cli, run: Path, folder: Path, tmp_path: Path, files_
         assert found["t"].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 0])
         end = torch.from_numpy(found["x"][-1])
     assert float((read(out / "0.png").x - end.clamp(-1, 1)).abs().max()) <= 0.51 / 127.5
-    assert cli("restore", run, folder / "0.png", "--degrade", "--faithful", "--save-trajectory", "--overwrite", "--out", out).code == 0
+    assert cli("restore", "--model", run, folder / "0.png", "--degrade", "--faithful", "--save-trajectory", "--overwrite", "--out", out).code == 0
     assert files_in(out / "trajectory" / "0.png") == {"x_00.png", "x_01.png", "x0_hat_01.png", "trajectory.npz", "strip.png", "walk.gif"}
 
 
@@ -96,12 +106,14 @@ def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> Non
     )
     (place / "broken.png").write_bytes(b"\x89PNG nothing")
     (place / "notes.txt").write_text("no picture")
-    done = cli("restore", run, place, "--severity", ".3", "--out", out)
+    done = cli("restore", "--model", run, place, "--severity", ".3", "--out", out)
     assert done.code == 1  # one could not be read, the others are there
     assert "left out" in done.err
     assert "broken.png" in done.err
     assert "1 picture in colour turned grey" in done.err
-    assert {p.name for p in out.iterdir()} == {"colour.jpg", "wide.bmp", "old.png", "deep.png", "clear.png", "restore.json"}
+    assert {p.name for p in out.iterdir()} == {"colour.jpg", "wide.bmp", "old.png", "deep.png", "clear.png", "restored.jsonl", "errors.jsonl"}
+    assert "restored 5 pictures of 6 into" in done.out
+    assert f"; 1 failed, listed in {out / 'errors.jsonl'}" in done.out
     assert read(out / "deep.png").bits == 16
     assert read(out / "wide.bmp").x.shape == (1, 5, 13)
     alpha = read(out / "clear.png").alpha
@@ -110,15 +122,16 @@ def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> Non
 
 
 def test_a_batch_changes_nothing(cli, run: Path, folder: Path, tmp_path: Path) -> None:
-    assert cli("restore", run, folder, "--severity", ".7", "--out", tmp_path / "all").code == 0
-    assert cli("restore", run, folder / "0.png", "--severity", ".7", "--out", tmp_path / "one").code == 0
-    assert (
-        int(np.abs(np.asarray(Image.open(tmp_path / "all" / "0.png"), int) - np.asarray(Image.open(tmp_path / "one" / "0.png"))).max()) <= 1
-    )
+    assert cli("restore", "--model", run, folder, "--severity", ".7", "--out", tmp_path / "all").code == 0
+    assert cli("restore", "--model", run, folder / "0.png", "--severity", ".7", "--out", tmp_path / "one").code == 0
+    assert (tmp_path / "all" / "0.png").read_bytes() == (tmp_path / "one" / "0.png").read_bytes()
+    assert cli("restore", "--model", run, folder, "--severity", ".7", "--batch", "4", "--out", tmp_path / "together").code == 0
+    together = (np.asarray(Image.open(tmp_path / place / "0.png"), int) for place in ("all", "together"))
+    assert int(np.abs(np.subtract(*together)).max()) <= 1  # a sum in another order may end on the other side of a half
 
 
 def test_existing_outputs_are_left_alone_unless_told(cli, run: Path, folder: Path, tmp_path: Path) -> None:
-    words = ("restore", run, folder, "--severity", "1", "--out", tmp_path / "out")
+    words = ("restore", "--model", run, folder, "--severity", "1", "--out", tmp_path / "out")
     assert cli(*words).code == 0
     (tmp_path / "out" / "0.png").write_bytes(b"mine")
     again = cli(*words)
@@ -132,25 +145,33 @@ def test_existing_outputs_are_left_alone_unless_told(cli, run: Path, folder: Pat
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("{run}", "{in}", "--severity", "1.5", "--out", "o"), "severity = 1.5 lies outside [0, 1]"),
-        (("{run}", "{in}", "--severity", "nan", "--out", "o"), "severity = nan lies outside [0, 1]"),
-        (("{run}", "{in}", "--severity", "much", "--out", "o"), 'unable to convert "much" into float'),
-        (("{run}", "{in}", "--severity", "1"), "--out requires an argument"),
-        (("{run}", "--severity", "1", "--out", "o"), "restore needs pictures"),
-        (("{run}", "nowhere", "--severity", "1", "--out", "o"), "nowhere does not exist"),
-        (("{run}", "empty", "--severity", "1", "--out", "o"), "empty holds no picture"),
-        (("{run}", "{in}", "--severity", "1", "--out", "{in}"), "would be overwritten by its own restoration"),
-        (("{run}", "{in}", "{in}/0.png", "--severity", "1", "--out", "o"), "would both become"),
-        (("{run}", "{in}", "--severity", "1", "--out", "{in}/0.png"), "is a file: give --out a folder"),
-        (("empty", "{in}", "--severity", "1", "--out", "o"), "empty holds no model"),
-        (("{run}", "{in}", "--severity", "1", "--strength", "sigma_px=1", "--out", "o"), "say the same thing"),
-        (("{run}", "{in}", "--strength", "sigma_px=9", "--out", "o"), "lies outside [0, 2]"),
-        (("{run}", "{in}", "--strength", "sigma=1", "--out", "o"), "did you mean 'sigma_px'?"),
-        (("{run}", "{in}", "--severity", "1", "--faithful", "--best", "--out", "o"), "give one of them"),
-        (("{run}", "{in}", "--severity", "1", "--faithful", "--steps", "3", "--out", "o"), "--steps belongs to a walk"),
-        (("{run}", "{in}", "--severity", "1", "--sampler", "tacoss", "--out", "o"), "did you mean 'tacos'?"),
-        (("{run}", "{in}", "--severity", "1", "--steps", "0", "--out", "o"), "steps = 0 lies outside"),
-        (("{run}", "{in}", "--severity", "1", "--sampler", "ancestral", "--out", "o"), "has no noise that could be recovered"),
+        (("--model", "{run}", "{in}", "--severity", "1.5", "--out", "o"), "severity = 1.5 lies outside [0, 1]"),
+        (("--model", "{run}", "{in}", "--severity", "nan", "--out", "o"), "severity = nan lies outside [0, 1]"),
+        (("--model", "{run}", "{in}", "--severity", "much", "--out", "o"), 'unable to convert "much" into float'),
+        (("--model", "{run}", "{in}", "--severity", "1"), "Give --out DIR; only that of a single picture goes beside it"),
+        (("--model", "{run}", "{in}/0.png", "{in}/1.png", "--severity", "1"), "the restorations of 2 inputs go? Give --out DIR"),
+        (("{run}", "{in}", "--severity", "1", "--model", "{run}", "--out", "o"), "holds a model, not pictures to restore: give it as --model"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--shard", "3/2", "--out", "o"), "shard '3/2' is not i/n with 1 <= i <= n"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--shard", "0/2", "--out", "o"), "shard '0/2' is not i/n"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--preview", "0", "--out", "o"), "preview = 0 lies under 1"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--tile", "0", "--out", "o"), "tile = 0 lies under 1"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--samples", "0", "--out", "o"), "samples = 0 lies under 1"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--max-pixels", "0", "--out", "o"), "max_pixels = 0 lies under 1"),
+        (("{in}", "--model", "{run}", "--severity", "1", "--mask", "nowhere.png", "--out", "o"), "nowhere.png does not exist"),
+        (("--model", "{run}", "--severity", "1", "--out", "o"), "restore needs pictures"),
+        (("--model", "{run}", "nowhere", "--severity", "1", "--out", "o"), "nowhere does not exist"),
+        (("--model", "{run}", "empty", "--severity", "1", "--out", "o"), "empty holds no picture"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--out", "{in}"), "would be overwritten by its own restoration"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--out", "{in}/0.png"), "is a file: give --out a folder"),
+        (("--model", "empty", "{in}", "--severity", "1", "--out", "o"), "empty holds no model"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--strength", "sigma_px=1", "--out", "o"), "say the same thing"),
+        (("--model", "{run}", "{in}", "--strength", "sigma_px=9", "--out", "o"), "lies outside [0, 2]"),
+        (("--model", "{run}", "{in}", "--strength", "sigma=1", "--out", "o"), "did you mean 'sigma_px'?"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--faithful", "--best", "--out", "o"), "give one of them"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--faithful", "--steps", "3", "--out", "o"), "--steps belongs to a walk"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--sampler", "tacoss", "--out", "o"), "did you mean 'tacos'?"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--steps", "0", "--out", "o"), "steps = 0 lies outside"),
+        (("--model", "{run}", "{in}", "--severity", "1", "--sampler", "ancestral", "--out", "o"), "has no noise that could be recovered"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(cli, run, folder, tmp_path: Path, monkeypatch, files_in, words, says: str) -> None:
@@ -163,6 +184,78 @@ def test_bad_input_is_refused_in_one_line(cli, run, folder, tmp_path: Path, monk
     assert files_in(tmp_path) == before
 
 
+def test_a_single_picture_goes_beside_itself(cli, run: Path, folder: Path) -> None:
+    done = cli("restore", folder / "0.png", "--model", run, "--severity", ".5")
+    assert done.code == 0, done.err
+    assert {p.name for p in folder.glob("0*")} == {"0.png", "0-restored.png"}
+    again = cli("restore", folder / "0.png", "--model", run, "--severity", ".5")
+    assert again.code == 0
+    assert "restored 0 pictures of 1" in again.out
+    assert "; 1 already there" in again.out
+    told = cli("describe", folder / "0-restored.png").out
+    settings = ("severity = 0.5", "sampler = tacos:steps=12,order=2", "seed = 0")
+    for word in ("8 x 8 px, grey, 8 bits", f"model = {run.name}\n", *settings):
+        assert word in told
+    weights = json.loads((run / "model.json").read_text())["files"]["ema"]["sha256"]
+    assert f"weights_sha256 = {weights}" in told
+    assert "It does not say that snowmelt restored it." in cli("describe", folder / "0.png").out
+
+
+def test_describe_a_run(cli, run: Path, tmp_path: Path) -> None:
+    told = cli("describe", run).out
+    for word in ("a model of gaussian-blur:sigma_px=2", "restorer = unet:widths=(8,16)", "parameterization = wiener", "has not been evaluated"):
+        assert word in told
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in run.iterdir():
+        if path.is_file():
+            (copy / path.name).write_bytes(path.read_bytes())
+    (copy / "evaluation.json").write_text(json.dumps({"rows": [{"method": "Direct", "input": "8bit", "calls": 1, "rmse": 0.0712, "psnr": 23.5}]}))
+    assert "Direct (8bit, 1 calls): rmse 0.0712, psnr 23.5" in cli("describe", copy).out
+    (tmp_path / "text.png").write_text("no picture")
+    assert cli("describe", tmp_path / "text.png").code == 2
+    assert cli("describe", tmp_path / "nothing.png").code == 2
+
+
+def test_shards_and_preview(cli, run: Path, folder: Path, tmp_path: Path, files_in) -> None:
+    words = ("restore", folder, "--model", run, "--severity", ".5", "--out")
+    looked = cli(*words, tmp_path / "look", "--preview", "3")
+    assert looked.code == 0, looked.err
+    assert files_in(tmp_path / "look") == {"preview.png"}
+    assert "6 pictures ≈ " in looked.out
+    assert "3 of them are in" in looked.out
+    for i in (1, 2):
+        done = cli(*words, tmp_path / "parts", "--shard", f"{i}/2")
+        assert done.code == 0, done.err
+        assert "restored 3 pictures of 3 into" in done.out
+    assert cli(*words, tmp_path / "whole").code == 0
+    names = {name for name in files_in(tmp_path / "parts") if name.endswith(".png")}
+    assert names == files_in(folder)
+    assert all((tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes() for name in names)
+
+
+def test_ctrl_c_is_130_and_the_same_command_goes_on(cli, run: Path, folder: Path, tmp_path: Path, monkeypatch, files_in) -> None:
+    from snowmelt.restoration import folder as collections
+
+    compute, calls = collections.compute, []
+
+    def interrupted(work, batch):
+        calls.append(batch)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(work, batch)
+
+    monkeypatch.setattr(collections, "compute", interrupted)
+    words = ("restore", folder, "--model", run, "--severity", ".5", "--out", tmp_path / "out")
+    done = cli(*words)
+    assert done.code == 130
+    assert "interrupted: 2 of 6 pictures are done; the same command goes on" in done.err
+    assert len(files_in(tmp_path / "out")) == 3
+    again = cli(*words)
+    assert again.code == 0
+    assert "restored 4 pictures of 6" in again.out
+
+
 def test_a_damaged_run_is_refused(cli, run: Path, folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     copy.mkdir()
@@ -171,7 +264,7 @@ def test_a_damaged_run_is_refused(cli, run: Path, folder: Path, tmp_path: Path) 
             (copy / path.name).write_bytes(path.read_bytes())
     ema = next(copy.glob("ema-*"))
     ema.write_bytes(ema.read_bytes()[:-8] + b"12345678")
-    done = cli("restore", copy, folder, "--severity", "1", "--out", tmp_path / "out")
+    done = cli("restore", "--model", copy, folder, "--severity", "1", "--out", tmp_path / "out")
     assert done.code == 2
     assert "is damaged" in done.error
     assert not (tmp_path / "out").exists()
@@ -187,7 +280,7 @@ def test_a_full_disk_leaves_no_half_of_a_picture(cli, run: Path, folder: Path, t
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", full)
-    done = cli("restore", run, folder, "--degrade", "--save-trajectory", "--out", tmp_path / "out")
+    done = cli("restore", "--model", run, folder, "--degrade", "--save-trajectory", "--out", tmp_path / "out")
     assert done.code == 1
     assert "No space left on device" in done.error
     assert files_in(tmp_path / "out") == set()
@@ -221,16 +314,16 @@ def test_samples_depend_on_seed_and_number_alone(cli, tmp_path: Path, plain) -> 
     # A stranger's noisy file: the noise is solved for, so nothing else need be known.
     (tmp_path / "in").mkdir()
     Image.fromarray(np.full((8, 8), 77, np.uint8)).save(tmp_path / "in" / "a.png")
-    assert cli("restore", run, tmp_path / "in", "--severity", ".4", "--out", tmp_path / "d").code == 0
+    assert cli("restore", "--model", run, tmp_path / "in", "--severity", ".4", "--out", tmp_path / "d").code == 0
 
 
 def test_a_draw_that_nobody_knows_is_said(cli, tmp_path: Path, folder: Path, plain) -> None:
     run = tmp_path / "run"
     assert cli("train", "--data", "bundled:digits", "--degradation", "mask", "--out", run, *plain).code == 0
-    done = cli("restore", run, folder, "--severity", "1", "--out", tmp_path / "out")
+    done = cli("restore", "--model", run, folder, "--severity", "1", "--out", tmp_path / "out")
     assert done.code == 2
     assert "trained knowing centre of mask" in done.error
-    assert cli("restore", run, folder, "--degrade", "--out", tmp_path / "out").code == 0
+    assert cli("restore", "--model", run, folder, "--degrade", "--out", tmp_path / "out").code == 0
 
 
 def test_evaluate_prints_the_table_and_writes_the_report(cli, run: Path, tmp_path: Path) -> None:
@@ -246,7 +339,7 @@ def test_a_trial_on_noise_does_not_know_the_noise(cli, folder: Path, tmp_path: P
     words = ("--data", "bundled:digits", "--degradation", "noise", "--images", "32", "--training.batch", "16")
     backbone = ("--model.backbone", "unet:widths=(8,16),patch=2,groups=4,blocks=1")
     assert cli("train", *words, *backbone, "--out", tmp_path / "noisy").code == 0
-    done = cli("restore", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--sampler", "tacos", "--out", tmp_path / "o")
+    done = cli("restore", "--model", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--sampler", "tacos", "--out", tmp_path / "o")
     assert done.code == 2
     assert "endpoint is not known" in done.error
-    assert cli("restore", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--out", tmp_path / "o").code == 0
+    assert cli("restore", "--model", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--out", tmp_path / "o").code == 0

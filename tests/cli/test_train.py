@@ -27,7 +27,7 @@ def test_defaults_are_printed_with_reasons_and_written_down(cli, tmp_path: Path,
     assert done.code == 0, done.err
     assert "data.size = 8: pictures are 12 x 9 to 12 x 16 px" in done.out
     assert "training.images" not in done.out  # it was given, so it needs no reason
-    assert f"snowmelt restore {tmp_path / 'run'}" in done.out
+    assert f"snowmelt restore PICTURES --model {tmp_path / 'run'}" in done.out
     resolved = tomllib.loads((tmp_path / "run" / "recipe.toml").read_text())
     assert resolved["data"]["size"] == 8
     assert resolved["training"]["images"] == 160

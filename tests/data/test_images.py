@@ -161,13 +161,13 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
     return out
 
 
-def test_sixteen_bit_colour_is_read_at_eight(tmp_path):
+def test_sixteen_bit_colour_is_read_at_sixteen(tmp_path):
     header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
     pixels = zlib.compress(b"\x00" + struct.pack(">6H", 0, 0x8000, 0xFFFF, 0x7F00, 1, 0xFE00))
     (tmp_path / "a.png").write_bytes(png((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")))
     picture = images.read(tmp_path / "a.png")
-    assert picture.bits == 8
-    assert np.abs(images.to_uint8(picture.x).ravel().astype(int) - [0, 128, 255, 127, 0, 254]).max() <= 1
+    assert picture.bits == 16
+    assert images.to_uint16(picture.x).ravel().tolist() == [0, 0x8000, 0xFFFF, 0x7F00, 1, 0xFE00]
 
 
 # --- refusing what is none -----------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path):
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         (tmp_path / f"{name}.png").write_bytes(png((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100)))))
     assert "max_pixels = 100000000" in reason(tmp_path / "big.png")
-    assert "bomb" in reason(tmp_path / "huge.png")
+    assert "max_pixels = 100000000" in reason(tmp_path / "huge.png")
     gradient().save(tmp_path / "a.png")
     assert "20 x 12 px" in reason(tmp_path / "a.png", max_pixels=100)
 
@@ -218,8 +218,8 @@ def test_float_and_32_bit_tiff_have_no_range(tmp_path):
     [
         ("a.gif", (3, 4, 4), {}, r'".gif": use one of .png'),
         ("a.xyz", (3, 4, 4), {}, "use one of"),
-        ("a.png", (3, 4, 4), {"bits": 16}, "one channel"),
-        ("a.jpg", (1, 4, 4), {"bits": 16}, "one channel"),
+        ("a.webp", (3, 4, 4), {"bits": 16}, "needs .png or .tif"),
+        ("a.jpg", (1, 4, 4), {"bits": 16}, "needs .png or .tif"),
         ("a.png", (1, 4, 4), {"bits": 12}, "bits = 12"),
         ("a.jpg", (3, 4, 4), {"alpha": torch.ones(1, 4, 4)}, "keeps no alpha"),
         ("a.png", (2, 3, 4, 4), {}, "one at a time"),

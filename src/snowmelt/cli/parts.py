@@ -2,6 +2,9 @@
 
 import inspect
 import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -37,15 +40,22 @@ def list_parts(kind: str | None = None, /, *, plugin: Plugins = ()) -> None:
 
 
 def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> None:
-    """Describe a part: what it does, its fields, an example, and for a degradation what its severities mean.
+    """Describe a part, a picture or a model: what it is, and how it came to be.
+
+    Of a part: what it does, its fields, an example, and for a degradation what its severities mean. Of a picture: what the file
+    says, and how it was restored. Of a run directory: what the model undoes, what it is, and how well it does.
 
     Args:
-        name: a registered name, or a whole spec such as gaussian-blur:sigma_px=4.
+        name: a registered name, a whole spec such as gaussian-blur:sigma_px=4, a picture, or a run directory.
         kind: where the same name stands for parts of several kinds.
         plugin: parts of your own.
     """
     plug_in(plugin)
     word = name.partition(":")[0].partition("+")[0].strip()
+    if kind is None and Path(name).exists() and not any(word in registry.names(one) for one in registry.kinds()):
+        for line in _of_path(Path(name)):
+            print_plain(Console(), line)
+        return
     kind = kind or _kind(word)
     cls = registry.lookup(word, kind)
     console = Console()
@@ -59,6 +69,57 @@ def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> 
     part = registry.build(name, kind)
     if kind == "degradation":
         _strengths(console, part, registry.spec(part))
+
+
+def _of_path(path: Path) -> list[str]:
+    """What a picture, or a run directory, says of itself."""
+    if path.is_dir():
+        return _of_run(path)
+    from snowmelt.data import images
+
+    picture, note = images.read(path), images.note(path)
+    c, h, w = picture.x.shape
+    kept = {"EXIF": picture.metadata.exif, "a colour profile": picture.metadata.icc, "XMP": picture.metadata.xmp}
+    has = [name for name, value in kept.items() if value is not None]
+    opacity = "" if picture.alpha is None else " with opacity"
+    said = f"; it has {', '.join(has)}" if has else ""
+    lines = [f"{path}: {w} x {h} px, {'grey' if c == 1 else 'colour'}{opacity}, {picture.bits} bits a channel{said}"]
+    if note is None:
+        return [*lines, "It does not say that snowmelt restored it."]
+    return [*lines, "Restored by snowmelt:", *_listed(note)]
+
+
+def _of_run(path: Path) -> list[str]:
+    """Degradation, restorer and figures of a run directory."""
+    from snowmelt.files import read_json
+    from snowmelt.model import load
+    from snowmelt.restorers import Restorer
+
+    model = load(path)
+    lines = [f"{path}: a model of {registry.spec(model.degradation)}"]
+    if isinstance(model.restorer, Restorer):
+        net = model.restorer
+        said = {
+            "restorer": registry.spec(net.backbone),
+            "parameterization": registry.spec(net.parameterization),
+            "parameters": f"{sum(p.numel() for p in net.parameters()):,}",
+            "trained on": "samples of (c, h, w) = " + str(tuple(net.shape)),
+            "told": ", ".join(net.context) or "nothing of the draw",
+        }
+        lines += _listed(said)
+    lines += _listed({"estimates": f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor})
+    if not (path / "evaluation.json").is_file():
+        return [*lines, "It has not been evaluated: 'snowmelt evaluate' measures how well it restores."]
+    rows = read_json(path / "evaluation.json").get("rows", [])
+    lines.append("Measured on pictures that training has not seen:")
+    for row in rows:
+        figures = ", ".join(f"{name} {row[name]:.4g}" for name in ("rmse", "psnr", "ssim") if isinstance(row.get(name), int | float))
+        lines.append(f"  {row.get('method')} ({row.get('input')}, {row.get('calls')} calls): {figures}")
+    return lines
+
+
+def _listed(said: Mapping[str, Any]) -> list[str]:
+    return [f"  {name} = {value}" for name, value in said.items()]
 
 
 def print_plain(console: Console, text: str, style: str = "") -> None:

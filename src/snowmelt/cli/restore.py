@@ -1,15 +1,21 @@
 """``snowmelt restore``: files that are already degraded, made clean; with ``--degrade``, clean ones there and back."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
+
+if TYPE_CHECKING:
+    from snowmelt.restoration import Tally
+    from snowmelt.restoration.plan import Job
+    from snowmelt.samplers import Sampler
 
 
 def restore(
-    run: Path,
-    /,
     *inputs: Path,
-    out: Path,
+    model: str = "photo",
+    out: Path | None = None,
     severity: float | None = None,
     strength: str | None = None,
     degrade: Switch = False,
@@ -17,19 +23,28 @@ def restore(
     best: Switch = False,
     sampler: str | None = None,
     steps: int | None = None,
+    mask: Path | None = None,
+    samples: int = 1,
+    consistent: bool | None = None,
+    preview: int | None = None,
+    shard: str | None = None,
     save_trajectory: Switch = False,
     seed: int = 0,
     overwrite: Switch = False,
+    tile: int | None = None,
+    batch: int = 1,
+    max_pixels: int = 100_000_000,
     machine: OnMachine = HERE,
 ) -> int:
     """Restore pictures that are already degraded, in the way the model was trained for.
 
-    A file that cannot be read is named and left out; the others are restored, and the exit code is 1.
+    Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be restored is
+    named, in OUT/errors.jsonl too, and left out; the others are restored, and the exit code is 1.
 
     Args:
-        run: the directory that 'snowmelt train --out' wrote.
         inputs: pictures, and folders of pictures.
-        out: the folder to write to; names and sub-folders stay.
+        model: the directory that 'snowmelt train --out' wrote, or the name of a model that comes with snowmelt.
+        out: the folder to write to; names and sub-folders stay. Without it, a single picture becomes NAME-restored beside itself.
         severity: how degraded the pictures are, in [0, 1]: 1 is the strongest that the model knows.
         strength: the same in the operator's own units, sigma_px=3 for instance ('snowmelt describe' lists them).
         degrade: the pictures are clean: degrade them first, to severity 1 unless told, and score the result.
@@ -37,30 +52,97 @@ def restore(
         best: the walk that suits the degradation, more plausible detail.
         sampler: another walk, as a spec: tacos, naive, ancestral:eta=0.5.
         steps: calls of the restorer in a walk.
+        mask: a picture that is white where the damage is, or a folder of such, one for each picture.
+        samples: walks a picture; more than one give NAME-mean and NAME-uncertainty too.
+        consistent: whether the result, degraded again, has to agree with the picture.
+        preview: restore only this many, spread evenly, onto a sheet; say how long all would take, and stop.
+        shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
         save_trajectory: keep every x_t and x0_hat as PNG and npz, with a strip and an animation.
         seed: of what is random.
-        overwrite: replace files that are already in the folder.
+        overwrite: replace files that are already there.
+        tile: side in px of the tiles that large pictures are cut into.
+        batch: pictures of one size that share a call: faster for small ones; last digits then depend on who shares it.
+        max_pixels: refuse larger pictures.
         machine: where to compute.
     """
     _agree(inputs, severity, strength, faithful=faithful, best=best, sampler=sampler, steps=steps)
     where = machine.prepare()
-    from snowmelt.cli.restoring import Work, plan, run_all
     from snowmelt.cli.strength import severity_of, unknown_severity
-    from snowmelt.cli.walks import default_of, walk_of
-    from snowmelt.model import load
+    from snowmelt.degradations import Mixture
+    from snowmelt.restoration import restore_folder
+    from snowmelt.restoration.identity import opened
+    from snowmelt.restoration.plan import shard_of
 
-    model = load(run)
+    share = (1, 1) if shard is None else shard_of(shard)
+    found = opened(model)
     if strength is not None:
-        severity = severity_of(model.degradation, strength)
-    if severity is None:
-        if not degrade:
-            raise ValueError(unknown_severity(model.degradation))
-        severity = 1.0
-    jobs = plan(inputs, out)
-    chosen = best or sampler is not None or steps is not None
-    walk = None if faithful else walk_of(sampler, steps, model.degradation) if chosen else default_of(model, knows_draw=degrade)
-    work = Work(model.to(where), severity, walk, where, seed=seed, degrade=degrade, trajectory=save_trajectory)
-    return run_all(work, jobs, out, run=run, overwrite=overwrite)
+        severity = severity_of(found.model.degradation, strength)
+    if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture):
+        raise ValueError(unknown_severity(found.model.degradation))
+    tally = restore_folder(
+        inputs,
+        model=found,
+        out=out,
+        severity=severity,
+        sampler=_walk(found.model, sampler, steps, faithful=faithful, best=best, degrade=degrade),
+        seed=seed,
+        degrade=degrade,
+        overwrite=overwrite,
+        save_trajectory=save_trajectory,
+        shard=share,
+        preview=preview,
+        mask=mask,
+        samples=samples,
+        tile=tile,
+        consistent=consistent,
+        batch=batch,
+        max_pixels=max_pixels,
+        device=where,
+        bar=True,
+        say=say,
+        finished=_score,
+    )
+    return _summary(tally, inputs, out)
+
+
+def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool, best: bool, degrade: bool) -> "Sampler | None":
+    from snowmelt.cli.walks import default_of, walk_of
+
+    if faithful:
+        return None
+    if best or sampler is not None or steps is not None:
+        return walk_of(sampler, steps, model.degradation)
+    return default_of(model, knows_draw=degrade)
+
+
+def _score(job: "Job", entry: dict[str, Any]) -> None:
+    if "restored_psnr_db" in entry:
+        print(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB")
+
+
+def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
+    """Say what became of the pictures, in exact numbers; the exit code."""
+    code = 1 if tally.failed else 0
+    if tally.preview is not None:
+        for failure in tally.failed:
+            say(f"left out {failure.source}: {failure.reason}")
+        print(f"{tally.preview} ({tally.how}); {tally.preview.shown} of them are in {tally.preview.path}")
+        return code
+    place = inputs[0].parent if out is None else out
+    if tally.greyed:
+        say(f"{_count(tally.greyed)} in colour turned grey: the model was trained on grey ones")
+    if tally.kept:
+        other = f", {tally.elsewise:,} of them restored with other settings" if tally.elsewise else ""
+        say(f"{_count(tally.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
+    kept = f"; {tally.kept:,} already there" if tally.kept else ""
+    listed = "" if out is None else f", listed in {out / 'errors.jsonl'}"
+    failed = f"; {len(tally.failed):,} failed{listed}" if tally.failed else ""
+    print(f"restored {_count(tally.done)} of {tally.total:,} into {place} ({tally.how}){kept}{failed}")
+    return code
+
+
+def _count(n: int) -> str:
+    return f"{n:,} picture{'' if n == 1 else 's'}"
 
 
 def _agree(
@@ -75,7 +157,7 @@ def _agree(
 ) -> None:
     """Refuse what contradicts itself before anything is loaded."""
     if not inputs:
-        raise ValueError("restore needs pictures: snowmelt restore RUN INPUT... --out DIR")
+        raise ValueError("restore needs pictures: snowmelt restore INPUT... [--model RUN] [--out DIR]")
     if severity is not None and strength is not None:
         raise ValueError("--severity and --strength say the same thing: give one of them")
     if severity is not None and not 0 <= severity <= 1:

@@ -56,7 +56,7 @@ def train(
             _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
-    print(f"  snowmelt restore {out} PICTURES --severity 1 --out restored{_again(machine.plugin)}")
+    print(f"  snowmelt restore PICTURES --model {out} --severity 1 --out restored{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
 
 

@@ -59,18 +59,18 @@ def photos(split: Split, size: int = PHOTO_SIZE) -> tuple[NDArray[np.uint8], lis
     names: list[str] = []
     stride = max(1, size // (4 if split == "train" else 2))
     for file in _PHOTOS[split]:
-        photo = _photo(file, size)
-        h, w, _ = photo.shape
+        pixels = photo(file, size)
+        h, w, _ = pixels.shape
         for top in range(0, h - size + 1, stride):
             for left in range(0, w - size + 1, stride):
-                crops.append(photo[top : top + size, left : left + size])
+                crops.append(pixels[top : top + size, left : left + size])
                 names.append(f"{Path(file).stem}@{top},{left}")
     if not crops:
         raise ValueError(f'data.size = {size} px is larger than every {split} photograph of "bundled:photos": give 64 or 128')
     return np.stack(crops), names
 
 
-def _photo(file: str, size: int) -> NDArray[np.uint8]:
+def photo(file: str, size: int = PHOTO_SIZE) -> NDArray[np.uint8]:
     """One photograph, (h, w, 3), at half its size unless that is below `size`."""
     spec = importlib.util.find_spec("skimage")
     folder = Path(spec.origin).parent / "data" if spec and spec.origin else None

@@ -6,12 +6,15 @@ reading and writing change no bit. Every other module sees floats and never asks
 Pictures in the wild lie: 16-bit files saturate in a plain ``convert("RGB")``, phones rotate by an EXIF
 tag, transparency hides colours, a header promises gigapixels, a download stops half-way. :func:`read`
 therefore checks the header before it decodes, knows few formats, and turns whatever goes wrong into one
-error that names the file. Three limits are Pillow's: colour of 16 bits a channel is read at 8, colour
-profiles are ignored, and pictures above 179 megapixels are refused whatever `max_pixels` says.
+error that names the file. Depth is kept (:mod:`snowmelt.data.deep`), and so is what the file says of itself
+(:mod:`snowmelt.data.metadata`). Inks (CMYK) become sRGB through their own profile; the profile of an RGB or grey
+picture is carried along, never applied.
 """
 
+import io
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -19,11 +22,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
 from snowmelt import files
+from snowmelt.data import deep
+from snowmelt.data import metadata as meta
+from snowmelt.data.metadata import NOTHING, Metadata
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -39,7 +45,9 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tif": ("TIFF", {}),
     ".tiff": ("TIFF", {}),
 }
-_ORIENTATION = 0x0112
+MAX_PIXELS = 100_000_000
+_MOVING = ("GIF", "WEBP", "PNG", "TIFF")  # an MPO, a phone's JPEG with a preview in it, is one picture
+_OPENING = threading.Lock()
 _GREY_MODES = ("1", "L", "LA", "La")
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what Pillow and most papers call grey
 
@@ -60,11 +68,13 @@ class Picture(NamedTuple):
         x: (c, h, w), float32 in [-1, 1], c = 1 or 3, upright.
         alpha: opacity (1, h, w) in [0, 1], or None where the file has none.
         bits: 8 or 16, the depth x was decoded from.
+        metadata: what else the file says, orientation reset.
     """
 
     x: Tensor
     alpha: Tensor | None
     bits: int
+    metadata: Metadata = NOTHING
 
     @property
     def grey(self) -> bool:
@@ -76,39 +86,69 @@ class Picture(NamedTuple):
         return self.x if self.alpha is None else torch.lerp(torch.full_like(self.x, background), self.x, self.alpha)
 
 
-def read(path: str | Path, *, max_pixels: int = 100_000_000) -> Picture:
-    """The picture in a JPEG, PNG, WebP, BMP, TIFF or GIF file (first frame), upright, at its own depth.
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False) -> Picture:
+    """The picture in a JPEG, PNG, WebP, BMP, TIFF or GIF file, upright, at its own depth.
+
+    Args:
+        path: the file.
+        max_pixels: what its header may announce.
+        still: refuse a file of several frames or pages; otherwise the first is read.
 
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableImage: it is empty, truncated, too large, of another format, or its values have no declared range.
     """
-    with _opened(Path(path), max_pixels) as image:
-        image.load()
-        colour, alpha, bits = _decoded(image)
-        turn = _orientation(image)
+    path = Path(path)
+    with _opened(path, max_pixels) as (image, stream):
+        frames = getattr(image, "n_frames", 1) if still and image.format in _MOVING else 1
+        if frames > 1:
+            word = "pages" if image.format == "TIFF" else "frames"
+            raise UnreadableImage(path, f"{image.format} of {frames} {word}: only single pictures are restored; save the {word} one by one")
+        if deep.is_deep(image, stream):
+            colour, alpha, turn = deep.decode(image, stream)
+            metadata, bits, top = meta.of(image), 16, 65535
+        else:
+            image.load()
+            metadata, turn, top = meta.of(image), _orientation(image), 255
+            colour, alpha, bits = _decoded(image)
     x = _floats(_upright(colour, turn), 2**bits - 1)
-    return Picture(x, None if alpha is None else (_floats(_upright(alpha, turn), 255) + 1) / 2, bits)
+    return Picture(x, None if alpha is None else (_floats(_upright(alpha, turn), top) + 1) / 2, bits, metadata)
 
 
-def probe(path: str | Path, *, max_pixels: int = 100_000_000) -> tuple[int, int, int]:
+def probe(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
     """The shape (c, h, w) that :func:`read` would give, from the header alone; raises as it does."""
-    with _opened(Path(path), max_pixels) as image:
+    with _opened(Path(path), max_pixels) as (image, stream):
         w, h = image.size
         # Pillow turns a TIFF by itself and reports the turned size.
         if image.format != "TIFF" and _orientation(image) >= 5:
             w, h = h, w
-        return 1 if image.mode in _GREY_MODES or image.mode.startswith("I;16") else 3, h, w
+        return 1 if image.mode in _GREY_MODES or image.mode.startswith("I;16") or deep.is_deep_grey(image, stream) else 3, h, w
 
 
-def write(path: str | Path, x: Tensor, *, alpha: Tensor | None = None, bits: int = 8) -> None:
+def note(path: str | Path) -> dict[str, Any] | None:
+    """How the picture in a file was restored, as :func:`write` noted it there; None if it says nothing. Raises as :func:`read` does."""
+    with _opened(Path(path), MAX_PIXELS) as (image, _):
+        return meta.note_of(image)
+
+
+def write(
+    path: str | Path,
+    x: Tensor,
+    *,
+    alpha: Tensor | None = None,
+    bits: int = 8,
+    metadata: Metadata = NOTHING,
+    note: Mapping[str, Any] | None = None,
+) -> None:
     """Save a picture whole or not at all; values outside [-1, 1] are clipped, the rest rounded.
 
     Args:
         path: its suffix is the format: .png (also without suffix), .jpg, .webp (lossless), .bmp, .tif.
         x: (c, h, w), c = 1 or 3, in [-1, 1].
         alpha: opacity (1, h, w) in [0, 1]; PNG, WebP and TIFF keep it.
-        bits: 8, or 16 for a grey PNG or TIFF.
+        bits: 8, or 16 for PNG and TIFF.
+        metadata: what else the file shall say; a format keeps what it can hold.
+        note: how it was restored, an object for JSON; BMP cannot hold it.
 
     Raises:
         ValueError: the suffix is unknown, the format cannot hold the picture, or `x` holds NaN.
@@ -118,13 +158,17 @@ def write(path: str | Path, x: Tensor, *, alpha: Tensor | None = None, bits: int
         known = ", ".join(suffix for suffix in _WRITERS if suffix)
         raise ValueError(f'{path}: pictures cannot be written as "{path.suffix}": use one of {known}')
     kind, settings = _WRITERS[path.suffix.lower()]
-    if bits not in (8, 16) or (bits == 16 and (x.shape[0] != 1 or alpha is not None or kind not in ("PNG", "TIFF"))):
-        raise ValueError(f"{path}: bits = {bits} needs one channel, no alpha and .png or .tif: write 8 bits")
+    if bits not in (8, 16) or (bits == 16 and kind not in ("PNG", "TIFF")):
+        raise ValueError(f"{path}: bits = {bits} needs .png or .tif: write 8 bits")
     if alpha is not None and kind in ("JPEG", "BMP"):
         raise ValueError(f"{path}: {kind} keeps no alpha: write .png, or leave alpha out")
-    image = _encoded(x, alpha, bits)
+    array = _pixels(x, alpha, bits)
     with files.replacing(path) as temporary:
-        image.save(temporary, format=kind, **settings)
+        if bits == 16 and array.shape[-1] > 1:
+            deep.save(temporary, array.astype(np.uint16), kind, metadata, note)
+        else:
+            image = Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+            image.save(temporary, format=kind, **settings, **meta.settings(kind, metadata, note))
 
 
 def from_uint8(array: Pixels) -> Tensor:
@@ -187,8 +231,8 @@ def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """The image behind `path` with its header checked; all that fails inside becomes an UnreadableImage."""
+def _opened(path: Path, max_pixels: int) -> Iterator[tuple[Image.Image, io.BufferedReader]]:
+    """The image behind `path` with its header checked, and its bytes; all that fails inside becomes an UnreadableImage."""
     try:
         # Pillow's warnings (bombs, broken tags) are either an error below or no harm to the pixels.
         with warnings.catch_warnings(), path.open("rb") as stream:
@@ -196,15 +240,27 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             if not stream.read(1):
                 raise UnreadableImage(path, "the file is empty")
             stream.seek(0)
-            with Image.open(stream, formats=FORMATS) as image:
+            with _unlimited(stream) as image:
                 _check(path, image, max_pixels)
-                yield image
-    except (FileNotFoundError, UnreadableImage):
+                yield image, stream
+    except (FileNotFoundError, UnreadableImage, MemoryError):
         raise
     except UnidentifiedImageError:
         raise UnreadableImage(path, f"not a picture in one of {', '.join(FORMATS)}") from None
+    except OSError as error:
+        raise UnreadableImage(path, error.strerror or str(error) or type(error).__name__) from error
     except Exception as error:  # a damaged or hostile file makes a decoder raise anything
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
+
+
+def _unlimited(stream: io.BufferedReader) -> Image.Image:
+    """Read the header without Pillow's own limit on pixels, which is global and knows no `max_pixels`; ours comes next."""
+    with _OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(stream, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _check(path: Path, image: Image.Image, max_pixels: int) -> None:
@@ -217,7 +273,7 @@ def _check(path: Path, image: Image.Image, max_pixels: int) -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        turn = image.getexif().get(_ORIENTATION, 1)
+        turn = image.getexif().get(meta.ORIENTATION, 1)
     except Exception:  # broken metadata is no reason to refuse sound pixels
         return 1
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
@@ -238,6 +294,8 @@ def _decoded(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None, int
     """Colour (h, w, c), alpha (h, w, 1) or None, and bits."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)[..., None], None, 16
+    if image.mode == "CMYK":
+        return np.asarray(_from_inks(image)), None, 8
     grey = image.mode in _GREY_MODES
     if not image.has_transparency_data:
         array = np.asarray(image.convert("L" if grey else "RGB"))
@@ -246,12 +304,25 @@ def _decoded(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None, int
     return array[..., :-1], array[..., -1:], 8
 
 
-def _encoded(x: Tensor, alpha: Tensor | None, bits: int) -> Image.Image:
+def _from_inks(image: Image.Image) -> Image.Image:
+    """CMYK as sRGB: through its own profile, or by Pillow's plain formula where it has none that can be used."""
+    profile = image.info.get("icc_profile")
+    if profile:
+        try:
+            inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+            found = ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), intent, "RGB", flags=flags)
+        except (ImageCms.PyCMSError, OSError):
+            found = None
+        if found is not None:
+            return found
+    return image.convert("RGB")
+
+
+def _pixels(x: Tensor, alpha: Tensor | None, bits: int) -> NDArray[Any]:
+    """Pixels (h, w, c), alpha the last channel."""
     if x.ndim != 3 or x.shape[0] not in (1, 3):
         raise ValueError(f"a picture has shape (1, h, w) or (3, h, w), not {tuple(x.shape)}: write one at a time")
-    if bits == 16:
-        return Image.fromarray(to_uint16(x)[..., 0])
-    array = to_uint8(x)
-    if alpha is not None:
-        array = np.concatenate([array, to_uint8(alpha * 2 - 1)], axis=-1)
-    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
+    levels = to_uint16 if bits == 16 else to_uint8
+    array = levels(x)
+    return array if alpha is None else np.concatenate([array, levels(alpha * 2 - 1)], axis=-1)

@@ -1,0 +1,385 @@
+"""Collections: every picture in folders of them, whatever happens to one of them.
+
+For each picture, in the order of the plan: read it (while the one before is computed), restore it, write it whole or not at all, note
+it in the journal. So at any moment each output exists once and whole, or not at all, and the same call goes on where the last
+one was stopped. One large picture is in flight and one is being read: memory does not grow with the collection.
+"""
+
+import errno
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from snowmelt.data.images import MAX_PIXELS, read, to_channels, write
+from snowmelt.degradations import Mixture
+from snowmelt.model import Model
+from snowmelt.restoration import trajectory
+from snowmelt.restoration.identity import Opened, opened
+from snowmelt.restoration.journal import Journal
+from snowmelt.restoration.masks import mask_file, read_mask
+from snowmelt.restoration.picture import Loaded, compute, lossless, psnr, reason, save
+from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
+from snowmelt.restoration.preview import Preview, preview_of
+from snowmelt.restoration.walks import Choice, choose
+from snowmelt.restoration.work import Work, several, with_consistency, with_tiles
+from snowmelt.restorers.severity import Estimator
+from snowmelt.training.progress import Bar
+from snowmelt.types import EMPTY, State
+
+T = TypeVar("T")
+R = TypeVar("R")
+_BATCH_PIXELS = 250_000
+# These are about the disk, not about one picture: the next would fail as well.
+_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+
+
+class Stopped(Exception):
+    """Ctrl-C: what was finished is in place, and the same call goes on."""
+
+
+@dataclass
+class Tally:
+    """What became of the pictures of a collection, or of a shard of it.
+
+    Attributes:
+        total: how many there were.
+        done: restored now.
+        kept: there already, and left alone.
+        failed: could not be restored.
+        how: the walk and where it starts, in words.
+        greyed: in colour, but restored in grey, because the model knows no other.
+        elsewise: of `kept`, made with other settings.
+        preview: the sheet and the estimate, if that was all that was asked for.
+    """
+
+    total: int
+    how: str = ""
+    done: int = 0
+    kept: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    greyed: int = 0
+    elsewise: int = 0
+    preview: Preview | None = None
+
+
+def restore_folder(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    model: Model | Opened | str | Path = "photo",
+    out: str | Path | None = None,
+    severity: float | None = None,
+    sampler: Choice = "default",
+    seed: int = 0,
+    degrade: bool = False,
+    overwrite: bool = False,
+    save_trajectory: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    preview: int | None = None,
+    mask: str | Path | None = None,
+    samples: int = 1,
+    tile: int | None = None,
+    consistent: bool | None = None,
+    batch: int = 1,
+    max_pixels: int = MAX_PIXELS,
+    device: str = "cpu",
+    bar: bool = False,
+    say: Callable[[str], None] | None = None,
+    finished: Callable[[Job, dict[str, Any]], None] | None = None,
+) -> Tally:
+    """Restore pictures in files, and folders of them, into files.
+
+    A picture that cannot be restored is named, in the result and in OUT/errors.jsonl, and the others go on. Results appear as
+    they finish; what is there already is skipped.
+
+    Args:
+        inputs: pictures, and folders of them.
+        model: a model (see also :func:`~snowmelt.restoration.identity.opened`), a run directory, or the name of one in the package.
+        out: the folder to write to; None for a single picture, which then gets NAME-restored beside it.
+        severity: how degraded the pictures are, in [0, 1]; None lets the model estimate it, if it can, or is blind to it.
+        sampler: a sampler, its spec, "default", or None for one call.
+        seed: of what is random.
+        degrade: the pictures are clean: degrade them first, to severity 1 unless told.
+        overwrite: restore again what is there already.
+        save_trajectory: keep every step of every walk.
+        shard: (i, n), the i-th of n shares of the work; results are those of the whole.
+        preview: restore only so many, evenly spread, onto a sheet, and say how long all would take.
+        mask: a picture, white where the damage is, or a folder of them.
+        samples: walks a picture.
+        tile: side of a tile in px.
+        consistent: see :class:`~snowmelt.restoration.work.Work`.
+        batch: pictures of one size that share a call: faster for small ones, and the last digits depend on who shares it.
+        max_pixels: larger pictures are refused.
+        device: where to compute.
+        bar: show progress on stderr.
+        say: told, in words, what is worth knowing now.
+        finished: told of every finished picture, with what the journal says of it.
+
+    Raises:
+        ValueError: an option that contradicts another or lies outside its bounds, a plan that cannot be carried out.
+        FileNotFoundError: an input or the model does not exist.
+        OSError: the output cannot be written, or no longer.
+        Stopped: interrupted from the keyboard; what is finished stays.
+    """
+    given = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(one) for one in inputs]
+    _agree(given, severity, shard, preview, mask, samples, tile, batch, max_pixels)
+    whole = plan(given, None if out is None else Path(out))
+    found, name, weights = opened(model)
+    if severity is None and (degrade or isinstance(found.degradation, Mixture)):
+        severity = 1.0  # of a mixture, 1 is whatever the damage was
+    if severity is None:
+        estimator_of(found)
+    work = Work(found.to(device), name, weights, severity, _walk(found, sampler, knows_draw=degrade), device, seed, degrade, save_trajectory)
+    work = replace(work, mask=None if mask is None else Path(mask), samples=samples, tile=tile, consistent=consistent, max_pixels=max_pixels)
+    work = with_consistency(work if tile is None else with_tiles(work, tile))
+    work.rehearse()
+    root = Path(out) if out is not None else None
+    _writable(root or given[0].absolute().parent)
+    if preview is not None:
+        return _preview(work, whole, root or given[0].parent, preview, alone=root is None)
+    mine = whole.share(shard)
+    collection = _Collection(work, mine, Journal(root, shard, work.settings()), batch, overwrite=overwrite)
+    collection.say, collection.finished = say or _nothing, finished
+    return collection.run(bar=bar)
+
+
+def severity_for(work: Work, x: Tensor) -> float:
+    """How degraded one picture (c, h, w) is: what was said of all of them, or what the model's estimator makes of it."""
+    if work.severity is not None:
+        return work.severity
+    found = estimator_of(work.model).estimate(x[None].to(work.device)).severity
+    if len(found) != 1:
+        raise ValueError(f"it has {len(found)} severities ({', '.join(found)}), of which a walk needs one: give severity")
+    return float(*found.values())
+
+
+def estimator_of(model: Model) -> Estimator:
+    """What estimates severities for a model.
+
+    Raises:
+        ValueError: it has nothing of the kind, so that somebody has to say how degraded the pictures are.
+    """
+    if model.estimator is None:
+        raise ValueError("how degraded are the pictures? This model cannot tell: give severity, in [0, 1], or degrade = True if they are clean")
+    return model.estimator
+
+
+def load(work: Work, job: Job) -> Loaded:
+    """Read a picture, its mask and its severity; in the thread that reads ahead.
+
+    Raises:
+        UnreadableImage, ValueError, OSError: it or its mask cannot be used.
+    """
+    picture = read(job.source, max_pixels=work.max_pixels, still=True)
+    x, greyed = picture.x, False
+    if work.channels in (1, 3):
+        greyed = x.shape[0] > work.channels and bool((x != x[:1]).any())
+        x = to_channels(x, work.channels)
+    mask = None
+    if work.mask is not None:
+        h, w = x.shape[1:]
+        mask = read_mask(mask_file(work.mask, job.name), (h, w), max_pixels=work.max_pixels)
+    return Loaded(job, picture, x, severity_for(work, x), mask, greyed)
+
+
+def ahead(items: Sequence[T], do: Callable[[T], R]) -> Iterator[tuple[T, Callable[[], R]]]:
+    """(item, how to get do(item)), each done in one other thread while the one before is in use: never more than one ahead."""
+    with ThreadPoolExecutor(1, "snowmelt-read") as pool:
+        waiting = None
+        for item in items:
+            coming = (item, pool.submit(do, item).result)
+            if waiting is not None:
+                yield waiting
+            waiting = coming
+        if waiting is not None:
+            yield waiting
+
+
+class _Collection:
+    """One run over a plan: the loop, and what is counted in it."""
+
+    def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int, *, overwrite: bool) -> None:
+        self.work, self.plan, self.journal, self.batch, self.overwrite = work, jobs, journal, batch, overwrite
+        self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how())
+        self.say: Callable[[str], None] = _nothing
+        self.finished: Callable[[Job, dict[str, Any]], None] | None = None
+
+    def run(self, *, bar: bool) -> Tally:
+        sweep(self.plan.jobs)
+        self.journal.settle([job.source for job in self.plan.jobs])
+        shown = Bar("restoring", self.tally.total, unit="pictures") if bar else None
+        try:
+            with shown or nullcontext():
+                for failure in self.plan.refused:
+                    self._fail(failure)
+                    self._advance(shown, 1)
+                for batch in self._batches(self._unfinished(shown), shown):
+                    self._restore(batch)
+                    self._advance(shown, len(batch))
+                    del batch  # or it would be in memory until the next but one is read
+        except KeyboardInterrupt:
+            done = self.tally.done + self.tally.kept
+            raise Stopped(f"interrupted: {done:,} of {self.tally.total:,} pictures are done; the same command goes on") from None
+        finally:
+            self.journal.close()
+        return self.tally
+
+    def _unfinished(self, shown: Bar | None) -> list[Job]:
+        todo = []
+        for job in self.plan.jobs:
+            if self.overwrite or not job.target.exists():
+                todo.append(job)
+                continue
+            self.tally.kept += 1
+            self.tally.elsewise += self.journal.kept(job.source, job.target)
+            self._advance(shown, 1)
+        return todo
+
+    def _batches(self, jobs: Sequence[Job], shown: Bar | None) -> Iterator[list[Loaded]]:
+        """Runs of pictures of one shape, and of one severity where the model is a table; one picture each unless told."""
+        waiting: list[Loaded] = []
+        for job, get in ahead(jobs, lambda job: load(self.work, job)):
+            try:
+                one = get()
+            except (OSError, ValueError, MemoryError, RuntimeError) as error:
+                self._fail(Failure(job.source, reason(error)))
+                self._advance(shown, 1)
+                continue
+            del get  # it holds the picture too
+            full = len(waiting) >= self.batch or (len(waiting) + 1) * one.x[0].numel() > _BATCH_PIXELS
+            if waiting and (full or not self._alike(waiting[0], one)):
+                yield waiting
+                waiting = []
+            waiting.append(one)
+            del one
+            if self.batch == 1:
+                yield waiting
+                waiting = []
+        if waiting:
+            yield waiting
+
+    def _alike(self, a: Loaded, b: Loaded) -> bool:
+        return a.x.shape == b.x.shape and (self.work.model.degradation.knots is None or a.severity == b.severity)
+
+    def _restore(self, batch: list[Loaded]) -> None:
+        start = time.perf_counter()
+        try:
+            states = compute(self.work, batch)
+        except Exception as error:  # whatever a picture does to a network or a plug-in, the others go on
+            if len(batch) > 1:
+                for one in batch:
+                    self._restore([one])
+            else:
+                self._fail(Failure(batch[0].job.source, reason(error)))
+            return
+        seconds = (time.perf_counter() - start) / len(batch)
+        for row, one in enumerate(batch):
+            try:
+                entry = self._write(one, states, row, seconds)
+            except OSError as error:
+                if error.errno in _NO_MORE:
+                    raise
+                self._fail(Failure(one.job.source, reason(error)))
+            except ValueError as error:
+                self._fail(Failure(one.job.source, reason(error)))
+            else:
+                self.tally.done += 1
+                self.tally.greyed += one.greyed
+                self.journal.done(one.job.source, one.job.target, entry)
+                if self.finished:
+                    self.finished(one.job, entry)
+
+    def _write(self, one: Loaded, states: list[State], row: int, seconds: float) -> dict[str, Any]:
+        """Everything of one picture, its restoration last: that it is there says that all of it is."""
+        degraded, restored, work = states[0].x[row], states[-1].x[row], self.work
+        entry: dict[str, Any] = {"severity": one.severity, "width": restored.shape[2], "height": restored.shape[1]}
+        note = {**work.settings(), "severity": one.severity}
+        if work.degrade:
+            write(lossless(one.job.beside("degraded")), degraded)
+            entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, one.x)}
+        if work.trajectory:
+            trajectory.save(one.job.beside("trajectory"), states, row)
+        if work.samples > 1:
+            mean, spread = several(work, states[0].x[row : row + 1], one.severity, one.job.key, one.mask)
+            save(one.job.variant("mean"), mean[0], one.picture, note)
+            save(one.job.variant("uncertainty"), spread[0], one.picture, note)
+        save(one.job.target, restored, one.picture, note)
+        return entry | {"seconds": round(seconds, 3)}
+
+    def _fail(self, failure: Failure) -> None:
+        self.tally.failed.append(failure)
+        self.journal.failed(failure.source, failure.reason)
+        self.say(f"left out {failure.source}: {failure.reason}")
+
+    @staticmethod
+    def _advance(shown: Bar | None, n: int) -> None:
+        if shown is not None:
+            shown.advance(n)
+
+
+def _agree(
+    inputs: Sequence[Path],
+    severity: float | None,
+    shard: tuple[int, int],
+    preview: int | None,
+    mask: str | Path | None,
+    samples: int,
+    tile: int | None,
+    batch: int,
+    max_pixels: int,
+) -> None:
+    if not inputs:
+        raise ValueError("restore needs pictures, or folders of pictures")
+    run = next((one for one in inputs if (one / "model.json").is_file()), None)
+    if run is not None:
+        raise ValueError(f"{run} holds a model, not pictures to restore: give it as --model {run}")
+    if severity is not None and not 0 <= severity <= 1:
+        raise ValueError(f"severity = {severity:g} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
+    if not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"shard = {shard[0]}/{shard[1]} is not i/n with 1 <= i <= n: 2/8 is the second of eight shares")
+    for name, value in {"preview": preview, "samples": samples, "tile": tile, "batch": batch, "max_pixels": max_pixels}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} = {value} lies under 1")
+    if mask is not None and not Path(mask).exists():
+        raise FileNotFoundError(f"{mask} does not exist: give a mask, or a folder of masks")
+
+
+def _walk(model: Model, sampler: Choice, *, knows_draw: bool) -> Any:
+    """The sampler of a choice; what is asked of the draw is only which names it has."""
+    like = torch.zeros(1, 3, 1, 1)
+    return choose(model, State(like, 1.0, model.draw(like, torch.Generator()) if knows_draw else EMPTY), sampler)
+
+
+def _preview(work: Work, whole: Plan, folder: Path, n: int, *, alone: bool) -> Tally:
+    def one(job: Job) -> tuple[Loaded, list[State]]:
+        loaded = load(work, job)
+        return loaded, compute(work, [loaded])
+
+    path = whole.jobs[0].source.with_name(f"{whole.jobs[0].source.stem}-preview.png") if alone else folder / "preview.png"
+    found, failed = preview_of(whole.jobs, one, n, path, reason, max_pixels=work.max_pixels)
+    return Tally(len(whole.jobs) + len(whole.refused), work.how(), failed=failed, preview=found)
+
+
+def _writable(folder: Path) -> None:
+    """Refuse an output folder in which nothing can be written, before anything is computed; leaves no trace.
+
+    Raises:
+        OSError: nothing can.
+    """
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write into {folder}: {error.strerror or error}; choose another --out") from error
+
+
+def _nothing(text: str) -> None:
+    """Say nothing."""

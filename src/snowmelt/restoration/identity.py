@@ -1,0 +1,48 @@
+"""Which model a result comes from: its name and the SHA-256 of its weights."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from snowmelt.files import BadFile, read_json
+from snowmelt.model import Model, load
+from snowmelt.restorers import Restorer
+
+
+class Opened(NamedTuple):
+    """A model, what it is called, and the SHA-256 of its weights."""
+
+    model: Model
+    name: str
+    weights: str
+
+
+def opened(model: Model | Opened | str | Path) -> Opened:
+    """A model that is at hand, in a run directory, or comes with the package under a name; raises as :func:`snowmelt.load` does."""
+    if isinstance(model, Opened):
+        return model
+    if isinstance(model, Model):
+        return Opened(model, "", digest(model))
+    found = load(model)
+    # The last part only: where a run lies on somebody's disk is nothing to write into pictures that are passed on.
+    return Opened(found, Path(model).resolve().name, _of_file(Path(model)) or digest(found))
+
+
+def digest(model: Model) -> str:
+    """The SHA-256 of the weights in memory: names, shapes and bytes; of a plain function, nothing."""
+    if not isinstance(model.restorer, Restorer):
+        return ""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(model.restorer.state_dict().items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _of_file(path: Path) -> str | None:
+    """The SHA-256 of the weights' file, as model.json says; :func:`snowmelt.load` has checked it."""
+    try:
+        files = read_json(path / "model.json")["files"]
+        return str(files["ema" if "ema" in files else "weights"]["sha256"])
+    except (OSError, BadFile, KeyError, TypeError):
+        return None

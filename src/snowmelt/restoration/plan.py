@@ -1,0 +1,177 @@
+"""What becomes what: the pictures behind the inputs, in one order, each with the path of its restoration.
+
+The plan is made from names alone, before the first picture is opened. Its order (inputs as given, folders sorted) and the path of
+a picture below its folder do not depend on the shard or on what is finished; so every share of the work is a share of one whole.
+"""
+
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from snowmelt.data.images import SUFFIXES
+
+WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture.
+
+    Attributes:
+        number: its place in the whole plan.
+        source: where it is.
+        name: its path below the input it came from.
+        target: the file it becomes.
+        root: the output folder; None where the result lies beside its picture.
+    """
+
+    number: int
+    source: Path
+    name: Path
+    target: Path
+    root: Path | None
+
+    @property
+    def key(self) -> str:
+        """What its random numbers are keyed by: the path below the input, the same on every system."""
+        return unicodedata.normalize("NFC", self.name.as_posix())
+
+    def beside(self, what: str) -> Path:
+        """Where something further goes: OUT/WHAT/NAME, or NAME-WHAT where the result lies beside its picture."""
+        if self.root is not None:
+            return self.root / what / self.target.relative_to(self.root)
+        return self.source.with_name(f"{self.source.stem}-{what}{self.target.suffix}")
+
+    def variant(self, what: str) -> Path:
+        """A second result of the same picture: NAME-WHAT."""
+        return self.target.with_name(f"{self.target.stem}-{what}{self.target.suffix}")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be restored, and why, in one line."""
+
+    source: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs in order, and what is known to fail before anything is opened."""
+
+    jobs: tuple[Job, ...]
+    refused: tuple[Failure, ...]
+
+    def share(self, shard: tuple[int, int]) -> "Plan":
+        """The i-th of n shares: every n-th picture from the i-th on; what is refused belongs to the first."""
+        i, n = shard
+        return Plan(self.jobs[i - 1 :: n], self.refused if i == 1 else ())
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """The (i, n) of "i/n".
+
+    Raises:
+        ValueError: it is not 1 <= i <= n.
+    """
+    found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"shard {text!r} is not i/n with 1 <= i <= n: 2/8 is the second of eight shares")
+    return int(found[1]), int(found[2])
+
+
+def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
+    """One job per picture.
+
+    Args:
+        inputs: pictures, and folders of them.
+        out: the output folder; None puts the restoration of a single picture beside it, as NAME-restored.
+
+    Raises:
+        FileNotFoundError: an input does not exist.
+        ValueError: a folder holds no picture, `out` is missing or is a file, or an output would be an input.
+    """
+    missing = next((given for given in inputs if not given.exists()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"{missing} does not exist: give pictures, or folders of pictures")
+    if out is None:
+        return _alone(inputs)
+    if out.is_file():
+        raise ValueError(f"{out} is a file: give --out a folder")
+    refused: list[Failure] = []
+    found: dict[Path, tuple[Path, Path]] = {}  # by the real path: a picture that is given twice is one picture
+    for source, name in (pair for given in inputs for pair in _pictures(given, out, refused)):
+        found.setdefault(Path(os.path.abspath(source)), (source, name))
+    taken: dict[Path, Path] = {}
+    # Where two would become one file, a picture that keeps its name goes before one that changes its format.
+    for source, name in sorted(found.values(), key=lambda pair: _target(pair[1]) != pair[1]):
+        taken.setdefault(_target(name), source)
+    jobs: list[Job] = []
+    for source, name in found.values():
+        target = out / _target(name)
+        if target.resolve() == source.resolve():
+            raise ValueError(f"{source} would be overwritten by its own restoration: choose another --out")
+        first = taken[_target(name)]
+        if first is not source:
+            refused.append(Failure(source, f"it and {first} would both become {target}: restore them into two folders"))
+        else:
+            jobs.append(Job(len(jobs), source, name, target, out))
+    return Plan(tuple(jobs), tuple(refused))
+
+
+def sweep(jobs: Sequence[Job]) -> None:
+    """Remove what a killed run left half written beside the outputs of `jobs`; those of other jobs may still be at work."""
+    targets = {path for job in jobs for path in (job.target, job.beside("degraded"), job.beside("trajectory"))}
+    targets |= {path.with_name(f"{path.name}.png") for path in targets}
+    for folder in sorted({path.parent for path in targets}):
+        if not folder.is_dir():
+            continue
+        for entry in list(os.scandir(folder)):
+            found = _PART.fullmatch(entry.name)
+            if found and folder / found["name"] in targets:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _alone(inputs: Sequence[Path]) -> Plan:
+    if len(inputs) != 1 or not inputs[0].is_file():
+        what = f"{len(inputs)} inputs" if len(inputs) != 1 else f"the folder {inputs[0]}"
+        raise ValueError(f"where shall the restorations of {what} go? Give --out DIR; only that of a single picture goes beside it")
+    source = inputs[0]
+    name = _target(Path(source.name))
+    return Plan((Job(0, source, Path(source.name), source.with_name(f"{source.stem}-restored{name.suffix}"), None),), ())
+
+
+def _target(name: Path) -> Path:
+    """The name in a format that can be written."""
+    return name if name.suffix.lower() in WRITTEN else name.with_suffix(".png")
+
+
+def _pictures(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[Path, Path]]:
+    """(file, path below `given`) of an input, sorted; hidden files, and what is in `out`, are left out."""
+    if given.is_file():
+        yield given, Path(given.name)
+        return
+    found: list[Path] = []
+    closed = _closed(out, given)
+    for place, folders, names in os.walk(given, onerror=lambda error: refused.append(Failure(Path(error.filename), str(error.strerror)))):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and not (closed and (here / name).resolve() == closed)]
+        found += [here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
+    found = [path for path in found if path.is_file()]
+    if not found:
+        raise ValueError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
+    yield from ((path, path.relative_to(given)) for path in sorted(found))
+
+
+def _closed(out: Path, given: Path) -> Path | None:
+    """The output folder, where it lies inside an input: what is in it is no input of the next run."""
+    inside = out.resolve()
+    return inside if inside != given.resolve() and inside.is_relative_to(given.resolve()) else None
