@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from snowmelt.files import BadFile, read_json, read_tensors, write_json
-from snowmelt.model import Model, load, save
+from snowmelt.model import Model, load, save, save_estimator
 from snowmelt.priors import Normal
 from snowmelt.randomness import generator, generators
 from snowmelt.registry import SpecError, build
-from snowmelt.restorers import Restorer, UNet
+from snowmelt.restorers import Estimator, Restorer, UNet
 from snowmelt.testing import perfect
 from snowmelt.types import EMPTY, State, expand, severity
 
@@ -335,3 +335,58 @@ def test_a_model_whose_restorer_expects_another_floor_is_refused():
     inner = made(noise_floor=0.0)
     with pytest.raises(ValueError, match=r"model\.noise_floor = 0\.3, but its restorer was made for 0: give both the same"):
         Model(inner.degradation, inner.restorer, noise_floor=0.3)
+
+
+# --- the estimator of severities -------------------------------------------------------------------------
+
+
+def reader(seed: int = 0) -> Estimator:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Estimator(SHAPE, ["severity"]).rounded().eval()
+
+
+def test_an_estimator_of_severities_is_saved_with_its_model(tmp_path):
+    model = made(estimator=reader())
+    save(model, tmp_path)
+    back = load(tmp_path).to("cpu")
+    x = pixels(3, (3, 30, 20))
+    assert torch.equal(back.estimator.estimate(x).severity["severity"], model.estimator.estimate(x).severity["severity"])
+    assert read_json(tmp_path / "model.json")["estimator"]["unknowns"] == ["severity"]
+    save(made(), tmp_path)
+    assert load(tmp_path).estimator is None
+    assert not list(tmp_path.glob("estimator-*"))
+
+
+def test_a_model_saved_before_there_were_estimators_still_loads(tmp_path):
+    save(made(), tmp_path)
+    info = read_json(tmp_path / "model.json")
+    assert info.pop("estimator") is None
+    write_json(tmp_path / "model.json", info)
+    assert load(tmp_path).estimator is None
+
+
+def test_an_estimator_is_added_to_a_saved_model_and_all_else_stays(tmp_path):
+    model = made(noise_floor=0.1)
+    save(model, tmp_path, ema=model.restorer.state_dict())
+    before, files = read_json(tmp_path / "model.json"), {p.name: p.read_bytes() for p in tmp_path.glob("*.safetensors")}
+    save_estimator(reader(0), tmp_path)
+    save_estimator(reader(1), tmp_path)
+    after = read_json(tmp_path / "model.json")
+    assert {**after, "estimator": None, "files": {k: v for k, v in after["files"].items() if k != "estimator"}} == before
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+    assert len(list(tmp_path.glob("estimator-*"))) == 1
+    x = pixels()
+    assert torch.equal(load(tmp_path).estimator.estimate(x).std["severity"], reader(1).estimate(x).std["severity"])
+    with pytest.raises(FileNotFoundError, match="holds no model"):
+        save_estimator(reader(), tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(("field", "value"), [("widths", [32, 64, 95]), ("unknowns", []), ("hidden", "many")])
+def test_an_estimator_that_does_not_fit_its_description_is_refused(tmp_path, field, value):
+    save(made(estimator=reader()), tmp_path)
+    info = read_json(tmp_path / "model.json")
+    info["estimator"][field] = value
+    write_json(tmp_path / "model.json", info)
+    with pytest.raises(BadFile, match="estimator|wrong type"):
+        load(tmp_path)

@@ -31,6 +31,7 @@ from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
 
 FORMAT = 1
+SHIPPED = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
     """The model saved in the directory `path`, ready to use on the CPU.
 
     Args:
-        path: a run directory, or any directory with a model.json.
+        path: a run directory, any directory with a model.json, or the name of a model that comes with snowmelt: "photo".
         weights: "ema" prefers the moving average when there is one.
 
     Raises:
@@ -164,7 +165,7 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
         BadFile: a file is damaged, or was written by a later format.
         SpecError: a part of the model is not registered here; load its plug-in first.
     """
-    path = Path(path)
+    path = located(path)
     info = _read(path)
     try:
         return _rebuild(info, path, weights)
@@ -174,10 +175,21 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
         raise BadFile(f"{path / 'model.json'} has an entry of the wrong type: {error}") from None
 
 
+def shipped() -> list[str]:
+    """The names of the models that come with snowmelt."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
+
+
+def located(path: str | Path) -> Path:
+    """The directory meant by a path, or by the name of a shipped model where no such directory is."""
+    return SHIPPED / path if not Path(path).exists() and str(path) in shipped() else Path(path)
+
+
 def _read(path: Path) -> dict[str, Any]:
     """What model.json says."""
     if not (path / "model.json").is_file():
-        raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote")
+        known = f", or {' or '.join(shipped())}" if shipped() else ""
+        raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote{known}")
     info = read_json(path / "model.json")
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         found = info.get("format") if isinstance(info, dict) else info

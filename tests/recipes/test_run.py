@@ -10,6 +10,7 @@ from snowmelt.recipes import run
 from snowmelt.recipes.demo import recipe as demo_recipe
 from snowmelt.recipes.recipe import Recipe, from_table, load, presets
 from snowmelt.recipes.report import WRITTEN
+from snowmelt.training.loop import Stopped
 
 TINY = {
     "degradation": "gaussian-blur:sigma_px=2",
@@ -58,6 +59,50 @@ def test_how_it_is_judged_may_change_without_a_new_run(tmp_path: Path) -> None:
     run.train(recipe(), tmp_path)
     changed = from_table({**TINY, "about": "the same", "evaluation": {"images": 4, "calls": [1], "samplers": ["naive"]}})
     run.train(changed, tmp_path)
+
+
+def test_reading_severities_is_learned_once_also_after_the_training(tmp_path: Path) -> None:
+    trained = run.train(recipe(), tmp_path)
+    assert trained.estimator is None
+    weights = {p.name: p.read_bytes() for p in tmp_path.glob("*.safetensors")}
+    model = run.train(recipe(severity_images=64), tmp_path)
+    assert model.estimator is not None
+    assert {name: (tmp_path / name).read_bytes() for name in weights} == weights
+    x = torch.rand(2, 1, 20, 20) * 2 - 1
+    assert torch.equal(snowmelt.load(tmp_path).estimator.estimate(x).severity["severity"], model.estimator.estimate(x).severity["severity"])  # type: ignore[union-attr]
+    before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    run.train(recipe(severity_images=64), tmp_path)
+    assert {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    assert run.train(recipe(), tmp_path).estimator is not None
+
+
+def test_a_run_from_before_severities_were_read_goes_on(tmp_path: Path) -> None:
+    run.train(recipe(), tmp_path)
+    path = tmp_path / run.RECIPE
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("severity_images")]
+    assert len(lines) < len(path.read_text().splitlines())
+    path.write_text("\n".join(lines))
+    assert run.train(recipe(severity_images=64), tmp_path).estimator is not None
+
+
+def test_the_whole_run_at_once_is_the_run_in_two_parts(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    run.train(recipe(severity_images=64), one)
+    run.train(recipe(), two)
+    run.train(recipe(severity_images=64), two)
+    assert {p.name for p in one.glob("*.safetensors")} == {p.name for p in two.glob("*.safetensors")}  # the names are made of the contents
+
+
+def test_a_run_stopped_while_severities_are_learned_keeps_its_restorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*args: object, **options: object) -> None:
+        raise Stopped("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "fit", stopped)
+        with pytest.raises(Stopped):
+            run.train(recipe(severity_images=64), tmp_path)
+    assert snowmelt.load(tmp_path).estimator is None
+    assert run.train(recipe(severity_images=64), tmp_path).estimator is not None
 
 
 def test_the_weights_of_an_untrained_model_depend_on_the_seed_alone() -> None:

@@ -43,7 +43,7 @@ def demo(
     fresh: Switch = False,
     machine: OnMachine = HERE,
 ) -> None:
-    """Train a small restorer, restore pictures it has not seen, and write a report.
+    """Restore damaged photographs with the model in the package, then train a small restorer of digits and write a report.
 
     Args:
         out: the run directory.
@@ -52,9 +52,14 @@ def demo(
         machine: where to compute.
     """
     where = machine.prepare()
+    from snowmelt.recipes.demo import OPENING, opening
     from snowmelt.recipes.demo import demo as show
 
     out = out.with_name(f"{out.name}-quick") if quick else out  # beside a demo in full, not in its place
+    print("Photographs the shipped model has never seen, damaged and restored:")
+    for title, (before, after) in opening(out).items():
+        print(f"  {title:24} {before:5.1f} dB -> {after:5.1f} dB")
+    print(f"open {out / OPENING}\nNow a training, live: digits, blurred until nobody can read them.")
     report = show(out, quick=quick, fresh=fresh, device=where)
     print(report.markdown())
     print(f"open {out / 'report.html'}")

@@ -15,10 +15,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, LinearDegradation, images
+from snowmelt.degradations.base import Basis, Inverse, LinearDegradation, images
+from snowmelt.degradations.inverse import divided
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, register
-from snowmelt.types import Batch, Draw, Generators, Severity
+from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 
 @register("holes")
@@ -49,10 +50,16 @@ class Holes(LinearDegradation):
         """Pixels."""
         return "pixel"
 
+    @property
+    def inverse(self) -> Inverse:
+        """Pixel by pixel."""
+        return "exact"
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """mask (b, 1, h, w): 1 where the picture is known, 0 under a stroke."""
         h, w = images(like, "holes")
-        ends, width = uniform(like, generator, (self.strokes, 5)).split((4, 1), dim=-1)
+        drawn = uniform(like, generator, (self.strokes, 5))
+        ends, width = drawn[..., :4], drawn[..., 4:]
         size = like.new_tensor([h, w, h, w])
         # Pixels, then the nearest point of each stroke's middle line to them: (b, strokes, h, w, 2).
         start, end = (ends * size).unflatten(-1, (2, 2))[:, :, None, None].unbind(-2)
@@ -71,6 +78,10 @@ class Holes(LinearDegradation):
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """1 - t (1 - mask): (b, 1, h, w)."""
         return 1 - t[:, None, None, None] * (1 - z["mask"].to(t))
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """Y over the mask, where more than a twentieth of a pixel is left."""
+        return divided(y, self.gain(tuple(y.shape[1:]), t.to(y.dtype), z))
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """What is left of each pixel, one channel."""

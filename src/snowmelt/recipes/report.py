@@ -21,6 +21,7 @@ from snowmelt.training.loop import history
 from snowmelt.types import State, severity
 
 WRITTEN = ("degradation.png", "trajectory.png", "trajectory.gif", "grid.png", "loss.svg", "report.html")
+OPENING = "photo.png"  # what the demo shows before it trains
 _ROWS = 6
 _FRAMES = 8
 

@@ -14,19 +14,21 @@ from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report, work
 from snowmelt.evaluation import evaluate as scores
 from snowmelt.files import write_text
-from snowmelt.model import Model, load
+from snowmelt.model import Model, load, save_estimator
 from snowmelt.randomness import seed
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
-from snowmelt.recipes.report import WRITTEN, environment
+from snowmelt.recipes.report import OPENING, WRITTEN, environment
 from snowmelt.recipes.report import write as write_report
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import default_sampler
 from snowmelt.training import checkpoint
 from snowmelt.training.loop import Trainer, history, prior_for
 from snowmelt.training.progress import Bar
+from snowmelt.training.severity import fit
 
 RECIPE = "recipe.toml"
+_UNTRAINED = ("about", "evaluation", "training.severity_images")  # fields that change nothing of the restorer
 
 
 def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
@@ -55,7 +57,8 @@ def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch
 
     Args:
         recipe: what to do.
-        out: the run directory; gets the resolved recipe, the model, checkpoints, metrics.jsonl and sample grids.
+        out: the run directory; gets the resolved recipe, the model, checkpoints, metrics.jsonl and sample grids, and at
+            the end an estimator of severities if the recipe wants one and there is none.
         fresh: start over, deleting what an earlier run left there.
         device: "cpu", "cuda", "mps".
 
@@ -74,7 +77,16 @@ def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch
         claim(recipe, out, fresh=True)
     write_text(out / RECIPE, to_toml(recipe))
     trainer.resume()
-    return trainer.run()
+    return _able_to_read(trainer.run(), trainer, recipe, out)
+
+
+def _able_to_read(model: Model, trainer: Trainer, recipe: Recipe, out: Path) -> Model:
+    """The trained model with the estimator of severities that lies in `out`; if there is none but the recipe wants it, one is fitted."""
+    estimator, wanted = load(out).estimator, recipe.training.severity_images
+    if estimator is None and wanted:
+        estimator = fit(model, trainer.train, trainer.validation, images=wanted, seed=recipe.training.seed, device=trainer.device)
+        save_estimator(estimator, out)
+    return dataclasses.replace(model, estimator=estimator)
 
 
 def make_trainer(recipe: Recipe, out: Path, *, device: torch.device | str = "cpu") -> Trainer:
@@ -99,7 +111,7 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
     if fresh and (out / RECIPE).is_file():
         clear(out)
         return  # what else lies there was put beside a run by its owner, and stays
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name == OPENING for path in out.iterdir()):
         return
     if not (out / RECIPE).is_file():
         raise ValueError(f"{out} is not empty and holds no run of snowmelt: choose another --out")
@@ -114,7 +126,7 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
 
 def clear(out: Path) -> None:
     """Delete what a run of snowmelt wrote to `out`, and nothing else."""
-    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", "evaluation.*", *WRITTEN):
+    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", "evaluation.*", *WRITTEN, OPENING):
         for path in out.glob(pattern):
             path.unlink()
     shutil.rmtree(out / "samples", ignore_errors=True)
@@ -137,7 +149,7 @@ def differences(new: Mapping[str, Any], old: Mapping[str, Any], prefix: str = ""
     out: dict[str, tuple[Any, Any]] = {}
     for key in new.keys() | old.keys():
         a, b = new.get(key), old.get(key)
-        if f"{prefix}{key}" in ("about", "evaluation"):
+        if f"{prefix}{key}" in _UNTRAINED:
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             out |= differences(a, b, f"{prefix}{key}.")

@@ -116,7 +116,7 @@ class Trainer:
         if self.step == 0:
             self._prepare()
         every = max(o.validate_every // o.step_images, 1)
-        with _until_asked() as asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar:
+        with until_asked() as asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar:
             while self.step < o.steps:
                 loss = self._advance(bar)
                 done = self.step == o.steps
@@ -267,7 +267,7 @@ def prior_for(model: Model) -> Model:
 
 
 @contextlib.contextmanager
-def _until_asked() -> Iterator[threading.Event]:
+def until_asked() -> Iterator[threading.Event]:
     """An event set by the first Ctrl-C or SIGTERM; the second one interrupts at once."""
     asked = threading.Event()
 

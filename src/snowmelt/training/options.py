@@ -26,6 +26,8 @@ class TrainingOptions:
         seed: of everything random.
         validate_every: images between validations, sample grids and checkpoints.
         validation_images: how many validation pictures, always the same ones.
+        severity_images: crops from which, after the training, an estimator learns to read severities; 0 for none.
+            It may be asked for later: it changes nothing of the restorer.
     """
 
     images: int = 200_000
@@ -42,6 +44,7 @@ class TrainingOptions:
     seed: int = 0
     validate_every: int = 50_000
     validation_images: int = 256
+    severity_images: int = 0
 
     def __post_init__(self) -> None:
         """Refuse numbers no training could use.
@@ -52,6 +55,8 @@ class TrainingOptions:
         for name in ("images", "batch", "accumulate", "validate_every", "validation_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [1, ∞)")
+        if self.severity_images < 0:
+            raise ValueError(f"training.severity_images = {self.severity_images} lies outside [0, ∞)")
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
