@@ -32,8 +32,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files the README speaks of."""
     monkeypatch.chdir(tmp_path)
     picture = torch.empty(3, 48, 56).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
-    for name in ("photo.png", "blurred.png", "sharp.png"):
+    (tmp_path / "holiday").mkdir()
+    for name in ("photo.png", "blurred.png", "sharp.png", "holiday/beach.jpg", "holiday/hills.png"):
         write(tmp_path / name, picture)
+    write(tmp_path / "scratches.png", torch.where(torch.arange(56) == 20, 1.0, -1.0).expand(1, 48, 56))
     run.train(from_table(DEMO), tmp_path / "runs" / "demo")
     return tmp_path
 

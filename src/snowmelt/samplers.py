@@ -30,10 +30,10 @@ Source: Bansal et al. 2022 (arXiv 2208.09392), Algorithms 1 and 2; Ho et al. 202
 
 import abc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal, TypeAlias, final
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ from snowmelt.degradations import Degradation
 from snowmelt.model import Model
 from snowmelt.registry import Part, Range, label, register
 from snowmelt.types import Draw, Generators, State, severity
+
+Post: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Sampler(Part, kind="sampler"):
         """Whether each move is repeated with the mean of the estimates at its two ends."""
         return False
 
+    @property
+    def random(self) -> bool:
+        """Whether its walks draw, so that two of them from one state end apart."""
+        return False
+
     @abc.abstractmethod
     def move(
         self, degradation: Degradation, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, z: Draw, generator: Generators
@@ -71,7 +78,7 @@ class Sampler(Part, kind="sampler"):
 
     def reads(self, degradation: Degradation) -> frozenset[str]:
         """The entries of the draw without which this sampler cannot move."""
-        return frozenset(_entries(degradation))
+        return frozenset(entries(degradation))
 
     def grid(self) -> list[float]:
         """The severities of the walk, from 1 to 0, as fractions of where it starts: uniform."""
@@ -79,7 +86,9 @@ class Sampler(Part, kind="sampler"):
 
     @final
     @torch.no_grad()
-    def trajectory(self, model: Model, state: State, generator: Generators = None, *, cond: Tensor | None = None) -> Iterator[State]:
+    def trajectory(
+        self, model: Model, state: State, generator: Generators = None, *, cond: Tensor | None = None, post: Post | None = None
+    ) -> Iterator[State]:
         """The states of the walk: `state` itself, then one after every move. Memory does not grow with steps.
 
         Args:
@@ -87,6 +96,7 @@ class Sampler(Part, kind="sampler"):
             state: where to start: x at severity t, with the draw it came from.
             generator: one, or one per sample, for samplers that draw.
             cond: what the restorer is conditioned on, handed through.
+            post: what is done to every estimate before the walk uses it, and to x at the end: data consistency.
 
         Raises:
             ValueError: the state lacks a part of the draw that this sampler reads.
@@ -104,17 +114,24 @@ class Sampler(Part, kind="sampler"):
             x0 = estimate
             if self.order == 2 and previous is not None:
                 x0 = x0 + min(1.0, (t_i - s_i) / (grid[i - 1] - t_i)) / 2 * (x0 - previous)
+            if post is not None:
+                x0 = post(x0)
             if self.corrector and s_i > 0:
                 ahead, z_ahead = self.move(degradation, x, x0, t, s, z, generator)
-                x0 = (x0 + model.estimate(ahead, s, z_ahead, cond)) / 2
+                other = model.estimate(ahead, s, z_ahead, cond)
+                x0 = (x0 + (other if post is None else post(other))) / 2
             x, z = self.move(degradation, x, x0, t, s, z, generator)
+            if post is not None and s_i == 0:
+                x = post(x)
             previous = estimate
             yield State(x, start * s_i, z, estimate)
 
     @final
-    def sample(self, model: Model, state: State, generator: Generators = None, *, cond: Tensor | None = None) -> Tensor:
+    def sample(
+        self, model: Model, state: State, generator: Generators = None, *, cond: Tensor | None = None, post: Post | None = None
+    ) -> Tensor:
         """The end of the trajectory, x at t = 0: (b, *d)."""
-        return deque(self.trajectory(model, state, generator, cond=cond), maxlen=1)[0].x
+        return deque(self.trajectory(model, state, generator, cond=cond, post=post), maxlen=1)[0].x
 
     def _check(self, degradation: Degradation, z: Draw, x: Tensor) -> None:
         missing = sorted(self.reads(degradation) - z.keys())
@@ -139,8 +156,8 @@ def on_knots(grid: list[float], start: float | Tensor, knots: int | None) -> lis
     return [round(t * first) / first for t in grid]
 
 
-def _entries(degradation: Degradation) -> Draw:
-    """The draw of a one-pixel sample: only its names matter, so any generator will do, but never the ambient one."""
+def entries(degradation: Degradation) -> Draw:
+    """All that a degradation draws, as the draw of a one-pixel sample: only its names matter, so any generator will do, but never the ambient one."""
     return degradation.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
 
 
@@ -177,6 +194,11 @@ class Ancestral(Sampler):
     """
 
     eta: Annotated[float, Range(0, 1)] = 1.0
+
+    @property
+    def random(self) -> bool:
+        """Where noise is renewed."""
+        return self.eta > 0
 
     def reads(self, degradation: Degradation) -> frozenset[str]:
         """All but the noise, which is solved for."""

@@ -22,7 +22,7 @@ from PIL import Image
 from snowmelt.data import images
 from snowmelt.data.images import read
 from snowmelt.registry import build
-from snowmelt.restoration import Stopped, folder, restore_folder
+from snowmelt.restoration import Stopped, folder, loading, restore_folder
 from snowmelt.restoration.plan import shard_of
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.tiles import Tiles
@@ -132,10 +132,10 @@ def test_severities_may_differ_within_a_batch(tmp_path, noisy, draw, monkeypatch
         draw(many / f"{i}.png", seed=i)
 
     def severity_for(work, x):
-        return float(x.mean() + 1) / 2
+        return float(x.mean() + 1) / 2, None
 
     walk = folder.Work.walk
-    monkeypatch.setattr(folder, "severity_for", severity_for)
+    monkeypatch.setattr(loading, "severity_for", severity_for)
     monkeypatch.setattr(folder.Work, "walk", lambda self, x, t, keys, mask=None: asked.append(t) or walk(self, x, t, keys, mask))
     restore_folder(many, model=noisy, out=tmp_path / "one", severity=0.5)
     assert not any(isinstance(t, torch.Tensor) for t in asked)
@@ -172,7 +172,8 @@ def test_a_model_that_can_tell_is_asked_about_each_picture(many, tmp_path, model
             return self
 
         def estimate(self, x):
-            return SimpleNamespace(severity={name: (x.mean((1, 2, 3)) + 1) / 2 for name in self.unknowns})
+            found = {name: (x.mean((1, 2, 3)) + 1) / 2 for name in self.unknowns}
+            return SimpleNamespace(severity=found, describe=lambda degradation: ["bright"])
 
     restore_folder(many, model=dataclasses.replace(model, estimator=Brightness()), out=tmp_path / "out")
     found = lines(tmp_path / "out" / "restored.jsonl")
@@ -181,6 +182,7 @@ def test_a_model_that_can_tell_is_asked_about_each_picture(many, tmp_path, model
         x = read(line["input"]).x
         assert line["severity"] == pytest.approx(float(x.mean() + 1) / 2)
         assert images.note(line["output"])["severity"] == line["severity"]
+        assert images.note(line["output"])["damage"] == line["damage"] == "bright"
     Brightness.unknowns = ("blur", "noise")
     tally = restore_folder(many, model=dataclasses.replace(model, estimator=Brightness()), out=tmp_path / "out", overwrite=True)
     assert {failure.reason for failure in tally.failed} == {"it has 2 severities (blur, noise), of which a walk needs one: give severity"}
@@ -382,7 +384,7 @@ def test_only_two_pictures_are_in_memory(many, tmp_path, model, monkeypatch):
         most.append(sum(ref() is not None for ref in alive))
         return picture
 
-    monkeypatch.setattr(folder, "read", counted)
+    monkeypatch.setattr(loading, "read", counted)
     gc.collect()
     assert restore_folder(many, model=model, out=tmp_path / "out", severity=1).done == 9
     assert len(most) == 9

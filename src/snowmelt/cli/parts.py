@@ -46,14 +46,14 @@ def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> 
     says, and how it was restored. Of a run directory: what the model undoes, what it is, and how well it does.
 
     Args:
-        name: a registered name, a whole spec such as gaussian-blur:sigma_px=4, a picture, or a run directory.
+        name: a registered name, a whole spec such as gaussian-blur:sigma_px=4, a picture, a run directory, or photo, the model that comes with snowmelt.
         kind: where the same name stands for parts of several kinds.
         plugin: parts of your own.
     """
     plug_in(plugin)
     word = name.partition(":")[0].partition("+")[0].strip()
-    if kind is None and Path(name).exists() and not any(word in registry.names(one) for one in registry.kinds()):
-        for line in _of_path(Path(name)):
+    if kind is None and not any(word in registry.names(one) for one in registry.kinds()) and _located(name).exists():
+        for line in _of_path(_located(name)):
             print_plain(Console(), line)
         return
     kind = kind or _kind(word)
@@ -69,6 +69,13 @@ def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> 
     part = registry.build(name, kind)
     if kind == "degradation":
         _strengths(console, part, registry.spec(part))
+
+
+def _located(name: str) -> Path:
+    """A path, or where a model that comes with snowmelt lies."""
+    from snowmelt.model import located
+
+    return located(name)
 
 
 def _of_path(path: Path) -> list[str]:

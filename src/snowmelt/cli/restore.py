@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
 
+_LISTED = 5
+
 if TYPE_CHECKING:
     from snowmelt.restoration import Tally
     from snowmelt.restoration.plan import Job
@@ -26,6 +28,9 @@ def restore(
     mask: Path | None = None,
     samples: int = 1,
     consistent: bool | None = None,
+    enlarge: int = 1,
+    colour: Switch = False,
+    anyway: Switch = False,
     preview: int | None = None,
     shard: str | None = None,
     save_trajectory: Switch = False,
@@ -55,6 +60,9 @@ def restore(
         mask: a picture that is white where the damage is, or a folder of such, one for each picture.
         samples: walks a picture; more than one give NAME-mean and NAME-uncertainty too.
         consistent: whether the result, degraded again, has to agree with the picture.
+        enlarge: 2 doubles height and width, for models that learned it, as photo did.
+        colour: let pictures without colour get some.
+        anyway: restore also pictures that look clean, and those the model is unsure of.
         preview: restore only this many, spread evenly, onto a sheet; say how long all would take, and stop.
         shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
         save_trajectory: keep every x_t and x0_hat as PNG and npz, with a strip and an animation.
@@ -95,12 +103,15 @@ def restore(
         samples=samples,
         tile=tile,
         consistent=consistent,
+        enlarge=enlarge,
+        colour=colour,
+        anyway=anyway,
         batch=batch,
         max_pixels=max_pixels,
         device=where,
         bar=True,
         say=say,
-        finished=_score,
+        finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
     )
     return _summary(tally, inputs, out)
 
@@ -115,7 +126,14 @@ def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool,
     return default_of(model, knows_draw=degrade)
 
 
-def _score(job: "Job", entry: dict[str, Any]) -> None:
+def _tell_all(job: "Job", entry: dict[str, Any]) -> None:
+    """What is known of a single picture."""
+    if "damage" in entry:
+        print(f"{job.name}: {entry['damage']}")
+    _tell(job, entry)
+
+
+def _tell(job: "Job", entry: dict[str, Any]) -> None:
     if "restored_psnr_db" in entry:
         print(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB")
 
@@ -134,10 +152,17 @@ def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
     if tally.kept:
         other = f", {tally.elsewise:,} of them restored with other settings" if tally.elsewise else ""
         say(f"{_count(tally.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
+    for left, why in ((tally.clean, "looks clean"), (tally.unsure, "is unlike what the model knows, or too hard to judge")):
+        for source in left[:_LISTED]:
+            say(f"{source} {why}, and is left as it is: --anyway restores it all the same")
+        if len(left) > _LISTED:
+            say(f"so {'are' if len(left) > _LISTED + 1 else 'is'} {len(left) - _LISTED:,} more; restored.jsonl lists all of them")
     kept = f"; {tally.kept:,} already there" if tally.kept else ""
+    kept += f"; {len(tally.clean):,} clean and {len(tally.unsure):,} unsure, left as they are" if tally.clean or tally.unsure else ""
     listed = "" if out is None else f", listed in {out / 'errors.jsonl'}"
     failed = f"; {len(tally.failed):,} failed{listed}" if tally.failed else ""
-    print(f"restored {_count(tally.done)} of {tally.total:,} into {place} ({tally.how}){kept}{failed}")
+    into = str(place) if out is not None or not tally.done else f"{inputs[0].stem}-restored{inputs[0].suffix}"
+    print(f"restored {_count(tally.done)} of {tally.total:,} into {into} ({tally.how}){kept}{failed}")
     return code
 
 

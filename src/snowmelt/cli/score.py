@@ -52,8 +52,9 @@ def demo(
         machine: where to compute.
     """
     where = machine.prepare()
-    from snowmelt.recipes.demo import OPENING, opening
+    from snowmelt.recipes.demo import opening
     from snowmelt.recipes.demo import demo as show
+    from snowmelt.recipes.report import OPENING
 
     out = out.with_name(f"{out.name}-quick") if quick else out  # beside a demo in full, not in its place
     print("Photographs the shipped model has never seen, damaged and restored:")

@@ -3,7 +3,7 @@
 A new one is a new file here, or seven lines in a file of the user's own; no other room changes.
 """
 
-from snowmelt.degradations.base import Basis, Degradation, LinearDegradation
+from snowmelt.degradations.base import Basis, Degradation, Inverse, LinearDegradation
 from snowmelt.degradations.blend import Blend, GaussianNoise
 from snowmelt.degradations.blur import GaussianBlur, RecursiveBlur
 from snowmelt.degradations.colour import Grey
@@ -26,6 +26,7 @@ __all__ = [
     "GaussianNoise",
     "Grey",
     "Holes",
+    "Inverse",
     "Jpeg",
     "LinearDegradation",
     "Mask",

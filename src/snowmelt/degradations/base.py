@@ -19,10 +19,12 @@ from typing import Literal, TypeAlias, final
 import torch
 from torch import Tensor
 
+from snowmelt.degradations.inverse import solved
 from snowmelt.registry import Part, label
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand
 
 Basis: TypeAlias = Literal["any", "pixel", "channel", "dct", "fft"]
+Inverse: TypeAlias = Literal["exact", "damped", "iterative"]
 
 
 class Degradation(Part, kind="degradation"):
@@ -73,6 +75,11 @@ class Degradation(Part, kind="degradation"):
         """The orthonormal basis in which D is diagonal; "any" for a scalar, None when there is none."""
         return None
 
+    @property
+    def inverse(self) -> Inverse | None:
+        """How :meth:`pinv` undoes D: "exact", so that D(pinv(D x)) = D x; "damped" where gains sink to nothing; "iterative"; None: not at all."""
+        return None
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """One draw of all randomness, every value batch-first. Reads only the shape, dtype and device of `like`."""
         return EMPTY
@@ -113,6 +120,14 @@ class Degradation(Part, kind="degradation"):
         """The diagonal of D in its basis, broadcastable to (b, *shape)."""
         raise TypeError(f"{label(type(self))} is diagonal in no basis it knows, so it has no gain")
 
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """A_t(z)^+ y: the least sample (b, *d) that D turns into y, or nearly so where `inverse` is not "exact".
+
+        Raises:
+            TypeError: the degradation knows no inverse.
+        """
+        raise TypeError(f"{label(type(self))} has no pseudo-inverse, so nothing can be made consistent with what it left: set consistent = False")
+
     def in_units(self, t: float) -> Mapping[str, float]:
         """Severity t in the operator's own units, for people: {"sigma_px": 3.2}. By default there are none."""
         return {}
@@ -133,6 +148,15 @@ class LinearDegradation(Degradation):
     def linear(self) -> bool:
         """True."""
         return True
+
+    @property
+    def inverse(self) -> Inverse | None:
+        """By its adjoint, unless it knows better."""
+        return "iterative"
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """A^T (A A^T + epsilon)^-1 y, by conjugate gradients."""
+        return solved(y, lambda x: self(x, t, z), lambda u: self.adjoint(u, t, z))
 
     @final
     def adjoint(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:

@@ -24,12 +24,13 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, LinearDegradation, images
+from snowmelt.degradations.base import Basis, Inverse, LinearDegradation, images
+from snowmelt.degradations.inverse import damped
 from snowmelt.degradations.separable import SMALL_PX, SeparableTable
 from snowmelt.degradations.spectral import backward, forward, frequencies
 from snowmelt.registry import Range, SpecError, register
 from snowmelt.schedules import knot
-from snowmelt.types import Draw, Severity
+from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 _FINEST_PX = 0.3
 _MIRRORED_PX = 1024  # the mirrored extension has 4 times the pixels: at 1000 px a table, once made, is twice as fast, at 2000 px equal
@@ -47,6 +48,15 @@ class GaussianBlur(LinearDegradation):
     def basis(self) -> Basis:
         """DCT with reflecting edges, FFT with circular ones."""
         return "dct" if self.padding == "reflect" else "fft"
+
+    @property
+    def inverse(self) -> Inverse:
+        """Frequency by frequency."""
+        return "damped"
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """Each frequency by its damped inverse gain."""
+        return backward(damped(forward(y, self.basis), self.gain(tuple(y.shape[1:]), t.to(y.dtype), z)), self.basis, y.shape[-1])
 
     def width(self, t: Tensor) -> Tensor:
         """The standard deviation s(t) in pixels."""
@@ -121,6 +131,17 @@ class RecursiveBlur(SeparableTable):
     def basis(self) -> Basis | None:
         """FFT for circular edges. Mirrored ones are diagonal in the DCT-I, which is not orthonormal."""
         return None if self.reflects else "fft"
+
+    @property
+    def inverse(self) -> Inverse:
+        """Frequency by frequency for circular edges."""
+        return "iterative" if self.reflects else "damped"
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """Each frequency by its damped inverse gain; for mirrored edges by conjugate gradients."""
+        if self.reflects:
+            return super().pinv(y, t, z)
+        return backward(damped(forward(y, "fft"), self._circular_gain(tuple(y.shape), t.to(y.dtype))), "fft", y.shape[-1])
 
     def kernels(self) -> Tensor:
         """The kernel of every step: (steps, taps), float64, each with sum 1."""

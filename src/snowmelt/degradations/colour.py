@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, LinearDegradation
+from snowmelt.degradations.base import Basis, Inverse, LinearDegradation
+from snowmelt.degradations.inverse import divided
+from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import register
-from snowmelt.types import Draw, Severity
+from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 
 @register("grey")
@@ -38,3 +40,12 @@ class Grey(LinearDegradation):
         out = (1 - t)[:, None].repeat(1, shape[0])
         out[:, 0] = 1
         return out.reshape(*out.shape, *(1,) * (len(shape) - 1))
+
+    @property
+    def inverse(self) -> Inverse:
+        """Coefficient by coefficient."""
+        return "exact"
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """Grey as it is, and colour over 1 - t where more than a twentieth of it is left."""
+        return backward(divided(forward(y, self.basis), self.gain(tuple(y.shape[1:]), t.to(y.dtype), z)), self.basis, y.shape[-1])

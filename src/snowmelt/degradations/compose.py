@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, Degradation
+from snowmelt.degradations.base import Basis, Degradation, Inverse
+from snowmelt.degradations.inverse import damped
+from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import SpecError, register
-from snowmelt.types import Batch, Draw, Generators, Severity
+from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 
 @register("compose")
@@ -68,6 +70,13 @@ class Compose(Degradation):
             return None
         return found.pop() if found else "any"
 
+    @property
+    def inverse(self) -> Inverse | None:
+        """That of a single part; "damped" for several that are diagonal in one basis; else none, for (A B)^+ is not B^+ A^+."""
+        if len(self.parts) == 1:
+            return self.parts[0].inverse
+        return "damped" if self.basis is not None and all(part.inverse for part in self.parts) else None
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """The parts' draws, one after the other from the same generators."""
         drawn = [part.draw(like, generator) for part in self.parts]
@@ -107,6 +116,15 @@ class Compose(Degradation):
         for gain in gains[1:]:
             out = out * gain
         return out
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """The single part's, or one by the product of the parts' gains."""
+        if len(self.parts) == 1:
+            return self.parts[0].pinv(y, t, share_of(z, 0))
+        if self.basis is None or not self.inverse:
+            return super().pinv(y, t, z)
+        gain = self.gain(tuple(y.shape[1:]), t.to(y.dtype), z)
+        return backward(damped(forward(y, self.basis), gain), self.basis, y.shape[-1])
 
     def in_units(self, t: float) -> dict[str, float]:
         """The parts' units, keyed as their draws are: "0.sigma_px"."""

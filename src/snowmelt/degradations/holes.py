@@ -62,7 +62,7 @@ class Holes(LinearDegradation):
         ends, width = drawn[..., :4], drawn[..., 4:]
         size = like.new_tensor([h, w, h, w])
         # Pixels, then the nearest point of each stroke's middle line to them: (b, strokes, h, w, 2).
-        start, end = (ends * size).unflatten(-1, (2, 2))[:, :, None, None].unbind(-2)
+        start, end = (ends * size).reshape(len(like), self.strokes, 2, 2)[:, :, None, None].unbind(-2)
         pixels = torch.stack(torch.meshgrid(torch.arange(h).to(like), torch.arange(w).to(like), indexing="ij"), dim=-1) + 0.5
         along = end - start
         share = ((pixels - start) * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True).clamp(min=1e-6)

@@ -20,10 +20,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, LinearDegradation, images
+from snowmelt.degradations.base import Basis, Inverse, LinearDegradation, images
+from snowmelt.degradations.inverse import divided
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, register
-from snowmelt.types import Batch, Draw, Generators, Severity
+from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 _DEEPEST = 1e-3  # 1 - G at the centre, which keeps a power of it differentiable
 _EMPTY = 1 / 128  # what is left below this is nothing
@@ -48,6 +49,11 @@ class Mask(LinearDegradation):
         """Pixels."""
         return "pixel"
 
+    @property
+    def inverse(self) -> Inverse:
+        """Pixel by pixel."""
+        return "exact"
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """centre (b, 2): row and column of the hole, in units of the height and the width."""
         if self.centre == "middle":
@@ -69,6 +75,10 @@ class Mask(LinearDegradation):
         hole = torch.exp(scale * rows**2)[:, None, :, None] * torch.exp(scale * columns**2)[:, None, None, :]
         left = (1 - (1 - _DEEPEST) * hole) ** (self.strength * t)[:, None, None, None]
         return ((left - _EMPTY) / (1 - _EMPTY)).clamp(min=0)
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """Y over the mask, where more than a twentieth of a pixel is left."""
+        return divided(y, self.gain(tuple(y.shape[1:]), t.to(y.dtype), z))
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The mask itself, one channel."""

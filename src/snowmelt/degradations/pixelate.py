@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snowmelt.degradations.base import images
+from snowmelt.degradations.base import Inverse, images
+from snowmelt.degradations.inverse import LEAST_GAIN
 from snowmelt.degradations.separable import SMALL_PX, SeparableTable
 from snowmelt.registry import Range, register
 from snowmelt.schedules import knot
-from snowmelt.types import Draw
+from snowmelt.types import EMPTY, Batch, Draw, Severity, expand
 
 
 @register("pixelate")
@@ -34,6 +35,19 @@ class Pixelate(SeparableTable):
     def knots(self) -> int:
         """`levels`."""
         return self.levels
+
+    @property
+    def inverse(self) -> Inverse:
+        """Means are projections, nested in each other."""
+        return "exact"
+
+    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """(1 - w) P + w Q of nested projections P and Q is undone by P / (1 - w) - w / (1 - w) Q; at a knot, w = 0, by itself."""
+        below, on = knot(t, self.knots)
+        fine, coarse = (self(y, level.to(y.dtype) / self.knots, z) for level in (below, below + 1))
+        w = expand(on.to(y.dtype), y)
+        gone = 1 - w <= LEAST_GAIN
+        return torch.where(gone, coarse, fine - w / torch.where(gone, 1, 1 - w) * (coarse - fine))
 
     def matrices(self, n: int) -> Tensor:
         """Block means of 1, 2, 4, ... pixels: (levels + 1, n, n)."""

@@ -6,36 +6,33 @@ one was stopped. One large picture is in flight and one is being read: memory do
 """
 
 import errno
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from snowmelt.data.images import MAX_PIXELS, read, to_channels, write
-from snowmelt.degradations import Mixture
+from snowmelt import files
+from snowmelt.data.images import MAX_PIXELS, write
+from snowmelt.degradations import Compose, Mixture, Pixelate
 from snowmelt.model import Model
 from snowmelt.restoration import trajectory
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
-from snowmelt.restoration.masks import mask_file, read_mask
-from snowmelt.restoration.picture import Loaded, compute, lossless, psnr, reason, save
+from snowmelt.restoration.loading import ahead, estimator_of, load
+from snowmelt.restoration.picture import Loaded, compute, finished, lossless, psnr, reason, save
 from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
 from snowmelt.restoration.preview import Preview, preview_of
 from snowmelt.restoration.walks import Choice, choose
-from snowmelt.restoration.work import Work, several, with_consistency, with_tiles
-from snowmelt.restorers.severity import Estimator
+from snowmelt.restoration.work import Work, several, with_consistency, with_precision, with_tiles
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, State
 
-T = TypeVar("T")
-R = TypeVar("R")
 _BATCH_PIXELS = 250_000
 # These are about the disk, not about one picture: the next would fail as well.
 _NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
@@ -57,6 +54,8 @@ class Tally:
         how: the walk and where it starts, in words.
         greyed: in colour, but restored in grey, because the model knows no other.
         elsewise: of `kept`, made with other settings.
+        clean: left as they are, because nothing seems to be wrong with them.
+        unsure: left as they are, because the model cannot judge them.
         preview: the sheet and the estimate, if that was all that was asked for.
     """
 
@@ -67,6 +66,8 @@ class Tally:
     failed: list[Failure] = field(default_factory=list)
     greyed: int = 0
     elsewise: int = 0
+    clean: list[Path] = field(default_factory=list)
+    unsure: list[Path] = field(default_factory=list)
     preview: Preview | None = None
 
 
@@ -87,6 +88,9 @@ def restore_folder(
     samples: int = 1,
     tile: int | None = None,
     consistent: bool | None = None,
+    colour: bool = False,
+    enlarge: int = 1,
+    anyway: bool = False,
     batch: int = 1,
     max_pixels: int = MAX_PIXELS,
     device: str = "cpu",
@@ -114,7 +118,10 @@ def restore_folder(
         mask: a picture, white where the damage is, or a folder of them.
         samples: walks a picture.
         tile: side of a tile in px.
-        consistent: see :class:`~snowmelt.restoration.work.Work`.
+        consistent: whether the result, degraded again, has to agree with the picture; None is the model's own choice.
+        colour: pictures without colour may get some.
+        enlarge: 2 doubles height and width.
+        anyway: restore also what looks clean, and what the model is unsure of.
         batch: pictures of one size that share a call: faster for small ones, and the last digits depend on who shares it.
         max_pixels: larger pictures are refused.
         device: where to compute.
@@ -138,7 +145,9 @@ def restore_folder(
         estimator_of(found)
     work = Work(found.to(device), name, weights, severity, _walk(found, sampler, knows_draw=degrade), device, seed, degrade, save_trajectory)
     work = replace(work, mask=None if mask is None else Path(mask), samples=samples, tile=tile, consistent=consistent, max_pixels=max_pixels)
-    work = with_consistency(work if tile is None else with_tiles(work, tile))
+    work = replace(work, colour=colour, enlarge=enlarge, anyway=anyway)
+    _enlarges(work)
+    work = with_consistency(with_precision(work if tile is None else with_tiles(work, tile)))
     work.rehearse()
     root = Path(out) if out is not None else None
     _writable(root or given[0].absolute().parent)
@@ -148,58 +157,6 @@ def restore_folder(
     collection = _Collection(work, mine, Journal(root, shard, work.settings()), batch, overwrite=overwrite)
     collection.say, collection.finished = say or _nothing, finished
     return collection.run(bar=bar)
-
-
-def severity_for(work: Work, x: Tensor) -> float:
-    """How degraded one picture (c, h, w) is: what was said of all of them, or what the model's estimator makes of it."""
-    if work.severity is not None:
-        return work.severity
-    found = estimator_of(work.model).estimate(x[None].to(work.device)).severity
-    if len(found) != 1:
-        raise ValueError(f"it has {len(found)} severities ({', '.join(found)}), of which a walk needs one: give severity")
-    return float(*found.values())
-
-
-def estimator_of(model: Model) -> Estimator:
-    """What estimates severities for a model.
-
-    Raises:
-        ValueError: it has nothing of the kind, so that somebody has to say how degraded the pictures are.
-    """
-    if model.estimator is None:
-        raise ValueError("how degraded are the pictures? This model cannot tell: give severity, in [0, 1], or degrade = True if they are clean")
-    return model.estimator
-
-
-def load(work: Work, job: Job) -> Loaded:
-    """Read a picture, its mask and its severity; in the thread that reads ahead.
-
-    Raises:
-        UnreadableImage, ValueError, OSError: it or its mask cannot be used.
-    """
-    picture = read(job.source, max_pixels=work.max_pixels, still=True)
-    x, greyed = picture.x, False
-    if work.channels in (1, 3):
-        greyed = x.shape[0] > work.channels and bool((x != x[:1]).any())
-        x = to_channels(x, work.channels)
-    mask = None
-    if work.mask is not None:
-        h, w = x.shape[1:]
-        mask = read_mask(mask_file(work.mask, job.name), (h, w), max_pixels=work.max_pixels)
-    return Loaded(job, picture, x, severity_for(work, x), mask, greyed)
-
-
-def ahead(items: Sequence[T], do: Callable[[T], R]) -> Iterator[tuple[T, Callable[[], R]]]:
-    """(item, how to get do(item)), each done in one other thread while the one before is in use: never more than one ahead."""
-    with ThreadPoolExecutor(1, "snowmelt-read") as pool:
-        waiting = None
-        for item in items:
-            coming = (item, pool.submit(do, item).result)
-            if waiting is not None:
-                yield waiting
-            waiting = coming
-        if waiting is not None:
-            yield waiting
 
 
 class _Collection:
@@ -253,6 +210,10 @@ class _Collection:
                 self._advance(shown, 1)
                 continue
             del get  # it holds the picture too
+            if self.work.verdict(one.estimate) != "damaged":
+                self._leave(one)
+                self._advance(shown, 1)
+                continue
             full = len(waiting) >= self.batch or (len(waiting) + 1) * one.x[0].numel() > _BATCH_PIXELS
             if waiting and (full or not self._alike(waiting[0], one)):
                 yield waiting
@@ -298,20 +259,47 @@ class _Collection:
 
     def _write(self, one: Loaded, states: list[State], row: int, seconds: float) -> dict[str, Any]:
         """Everything of one picture, its restoration last: that it is there says that all of it is."""
-        degraded, restored, work = states[0].x[row], states[-1].x[row], self.work
+        degraded, restored, work = states[0].x[row], finished(one, states[-1].x[row]), self.work
         entry: dict[str, Any] = {"severity": one.severity, "width": restored.shape[2], "height": restored.shape[1]}
-        note = {**work.settings(), "severity": one.severity}
+        entry |= self._damage(one)
+        note = {**work.settings(), "severity": one.severity, **self._damage(one)}
         if work.degrade:
             write(lossless(one.job.beside("degraded")), degraded)
             entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, one.x)}
         if work.trajectory:
             trajectory.save(one.job.beside("trajectory"), states, row)
         if work.samples > 1:
-            mean, spread = several(work, states[0].x[row : row + 1], one.severity, one.job.key, one.mask)
-            save(one.job.variant("mean"), mean[0], one.picture, note)
-            save(one.job.variant("uncertainty"), spread[0], one.picture, note)
+            seen = degraded if work.degrade else one.x
+            mean, uncertainty = several(work, seen[None].to(work.device), one.severity, one.job.key, one.mask)
+            save(one.job.variant("mean"), finished(one, mean[0].cpu()), one.picture, note)
+            save(one.job.variant("uncertainty"), uncertainty[0].cpu(), one.picture, note)
         save(one.job.target, restored, one.picture, note)
         return entry | {"seconds": round(seconds, 3)}
+
+    def _leave(self, one: Loaded) -> None:
+        """A picture that is clean, or that the model cannot judge, stays as it is: the file itself is copied."""
+        verdict = self.work.verdict(one.estimate)
+        try:
+            if one.job.source.suffix == one.job.target.suffix:
+                with files.replacing(one.job.target) as temporary:
+                    shutil.copyfile(one.job.source, temporary)
+            else:
+                save(one.job.target, one.picture.x, one.picture, {})
+        except OSError as error:
+            if error.errno in _NO_MORE:
+                raise
+            self._fail(Failure(one.job.source, reason(error)))
+            return
+        left = self.tally.clean if verdict == "clean" else self.tally.unsure
+        left.append(one.job.source)
+        entry = {"left as it is": verdict, **self._damage(one)}
+        self.journal.done(one.job.source, one.job.target, entry)
+        if self.finished:
+            self.finished(one.job, entry)
+
+    def _damage(self, one: Loaded) -> dict[str, str]:
+        """What the estimator says of a picture, in words."""
+        return {} if one.estimate is None else {"damage": one.estimate.describe(self.work.model.degradation)[0]}
 
     def _fail(self, failure: Failure) -> None:
         self.tally.failed.append(failure)
@@ -349,6 +337,15 @@ def _agree(
             raise ValueError(f"{name} = {value} lies under 1")
     if mask is not None and not Path(mask).exists():
         raise FileNotFoundError(f"{mask} does not exist: give a mask, or a folder of masks")
+
+
+def _enlarges(work: Work) -> None:
+    """Refuse to enlarge with a model that has not learned it."""
+    parts = work.model.degradation.parts if isinstance(work.model.degradation, Mixture | Compose) else (work.model.degradation,)
+    most = max((2**part.levels for part in parts if isinstance(part, Pixelate)), default=1)
+    if work.enlarge not in (1, *(2**i for i in range(1, 13) if 2**i <= most)):
+        learned = f"by 2 to {most}" if most > 1 else "nothing"
+        raise ValueError(f"enlarge = {work.enlarge}: this model has learned to enlarge {learned} (pixelate), in powers of 2")
 
 
 def _walk(model: Model, sampler: Choice, *, knows_draw: bool) -> Any:

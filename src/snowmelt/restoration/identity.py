@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from snowmelt.files import BadFile, read_json
-from snowmelt.model import Model, load
+from snowmelt.model import Model, load, located
 from snowmelt.restorers import Restorer
 
 
@@ -25,7 +25,7 @@ def opened(model: Model | Opened | str | Path) -> Opened:
         return Opened(model, "", digest(model))
     found = load(model)
     # The last part only: where a run lies on somebody's disk is nothing to write into pictures that are passed on.
-    return Opened(found, Path(model).resolve().name, _of_file(Path(model)) or digest(found))
+    return Opened(found, Path(model).resolve().name, _of_file(located(model)) or digest(found))
 
 
 def digest(model: Model) -> str:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt.data.images import Picture, UnreadableImage, write
+from snowmelt.data.images import Picture, UnreadableImage, resize, write
 from snowmelt.restoration.plan import Job
 from snowmelt.restoration.work import Work, with_smaller_tiles
+from snowmelt.restorers import Estimate
 from snowmelt.types import State
 
 _DEEP = (".png", ".tif", ".tiff")
@@ -20,14 +21,27 @@ _CLEAR = (".png", ".webp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture that is ready to be restored: x (c, h, w) has the model's channels; mask is (1, 1, h, w)."""
+    """A picture that is ready to be restored.
+
+    Attributes:
+        job: which one.
+        picture: as it was read.
+        x: (c, h, w), with the model's channels, enlarged if that was asked for.
+        severity: where its walk starts.
+        mask: (1, 1, h, w), 1 where it is known; None without a user's mask.
+        greyed: in colour, but the model knows only grey.
+        grey: without colour, and to stay so.
+        estimate: what the model's estimator reads from it; None if it was not asked.
+    """
 
     job: Job
     picture: Picture
     x: Tensor
     severity: float
-    mask: Tensor | None
-    greyed: bool
+    mask: Tensor | None = None
+    greyed: bool = False
+    grey: bool = False
+    estimate: Estimate | None = None
 
 
 def compute(work: Work, batch: Sequence[Loaded]) -> list[State]:
@@ -52,12 +66,20 @@ def compute(work: Work, batch: Sequence[Loaded]) -> list[State]:
     raise MemoryError(f"not enough memory for {batch[0].x.shape[2]} x {batch[0].x.shape[1]} px, even by tiles: make it smaller")
 
 
+def finished(one: Loaded, x: Tensor) -> Tensor:
+    """A restored picture x (c, h, w) as it is written: what came without colour stays without."""
+    return x.mean(0, keepdim=True).expand(one.picture.x.shape[0], -1, -1) if one.grey and x.shape[0] > 1 else x
+
+
 def save(path: Path, x: Tensor, picture: Picture, note: dict[str, Any]) -> None:
     """Write at the depth it was read, with its opacity and what the file said, where the format can hold them."""
     suffix = path.suffix.lower()
     metadata = picture.metadata if x.shape[0] == picture.x.shape[0] else replace(picture.metadata, icc=None)
     bits = 16 if picture.bits == 16 and suffix in _DEEP else 8
-    write(path, x, alpha=picture.alpha if suffix in _CLEAR else None, bits=bits, metadata=metadata, note=note)
+    alpha = picture.alpha if suffix in _CLEAR else None
+    if alpha is not None:
+        alpha = resize(alpha, (x.shape[1], x.shape[2]))
+    write(path, x, alpha=alpha, bits=bits, metadata=metadata, note=note)
 
 
 def reason(error: BaseException) -> str:

@@ -5,10 +5,12 @@ from typing import Literal
 import torch
 
 from snowmelt import registry
+from snowmelt.degradations import Mixture
 from snowmelt.model import Model
 from snowmelt.randomness import normal
+from snowmelt.restoration.consistency import consistency_for, keep, known_pixels
 from snowmelt.restorers import Restorer
-from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.samplers import Post, Sampler, default_sampler
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
 
@@ -19,9 +21,10 @@ def restore(
     model: Model,
     x: Batch,
     *,
-    severity: float | torch.Tensor,
+    severity: float | torch.Tensor | None = None,
     sampler: Choice = "default",
     z: Draw = EMPTY,
+    consistent: bool | None = None,
     generator: Generators = None,
 ) -> Batch:
     """The clean samples behind x, which is *already degraded*: (b, *d).
@@ -29,21 +32,51 @@ def restore(
     Args:
         model: what :func:`snowmelt.load` returned.
         x: degraded samples (b, *d) in the model's range; any height and width.
-        severity: how degraded they are, in [0, 1]: one number, or one a sample.
+        severity: how degraded they are, in [0, 1]: one number, or one a sample; None lets the model tell, if it can.
         sampler: a sampler or its spec ("tacos:steps=20"); None for one call of the restorer, the posterior mean;
             "default" for :func:`snowmelt.samplers.default_sampler`, or one call where that would need an unknown draw.
         z: what is known of the draw (a mask's centre, say).
+        consistent: whether the result, degraded again, has to be x. None: where the operator and its draw are known, nothing was
+            added, and it costs little (see :mod:`snowmelt.restoration.consistency`). True for a mixture whose z holds a
+            mask: pixels known there are x.
         generator: for the noise floor and for samplers that draw.
 
     Raises:
-        ValueError: severity outside [0, 1], values that are not finite, a draw that is needed and missing.
+        ValueError: severity outside [0, 1] or not to be told, values that are not finite, a draw that is needed and missing,
+            consistency that is asked for and impossible.
     """
-    start = begin(model, x, severity, z, generator)
-    chosen = choose(model, start, sampler)
-    if chosen is None:
-        with torch.no_grad():
-            return model.estimate(start.x, severities(start.t, start.x), start.z)
-    return chosen.sample(model, start, generator)
+    level = severity_of(model, x) if severity is None else severity
+    start = begin(model, x, level, z, generator)
+    mask = known_pixels(model.degradation, z) if consistent else None
+    post = None if mask is not None else consistency_for(model, x, level, z, wanted=consistent, guessed=severity is None)
+    restored = _walked(model, start, choose(model, start, sampler), generator, post)
+    if mask is not None:
+        return keep(x, restored, mask)
+    return restored if post is None else post.settle(restored)
+
+
+def _walked(model: Model, start: State, sampler: Sampler | None, generator: Generators, post: Post | None = None) -> Batch:
+    """The end of the walk, or of one call."""
+    if sampler is not None:
+        return sampler.sample(model, start, generator, post=post)
+    with torch.no_grad():
+        return model.estimate(start.x, severities(start.t, start.x), start.z)
+
+
+def severity_of(model: Model, x: Batch) -> float | torch.Tensor:
+    """How degraded x is, as far as the model can tell: one number, or one a sample (b,). Of a mixture, 1 is whatever it was.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if isinstance(model.degradation, Mixture):
+        return 1.0
+    if model.estimator is None:
+        raise ValueError("how degraded is x? This model has no estimator to tell: give severity, in [0, 1]")
+    found = model.estimator.estimate(x).severity
+    if len(found) != 1:
+        raise ValueError(f"how degraded is x? Of its {len(found)} severities ({', '.join(found)}) a walk needs one: give severity, in [0, 1]")
+    return next(iter(found.values()))
 
 
 def begin(model: Model, x: Batch, severity: float | torch.Tensor, z: Draw = EMPTY, generator: Generators = None) -> State:
@@ -97,8 +130,4 @@ def generate(model: Model, n: int, *, sampler: Choice = "default", generator: Ge
     if isinstance(model.restorer, Restorer):
         device = next(model.restorer.parameters()).device
         start = State(start.x.to(device), start.t, {k: v.to(device) for k, v in start.z.items()})
-    chosen = choose(model, start, sampler)
-    if chosen is None:
-        with torch.no_grad():
-            return model.estimate(start.x, severities(start.t, start.x), start.z)
-    return chosen.sample(model, start, generator)
+    return _walked(model, start, choose(model, start, sampler), generator)

@@ -1,0 +1,108 @@
+"""Put a trained run into the package as a shipped model: half precision, hashed, small enough for a wheel.
+
+What goes in is the moving average of the weights (and the severity estimator, if there is one) as float16, and
+model.json with the recipe, the commit and the machine it was trained on. ``snowmelt.load(NAME)`` finds it by its name.
+
+Beside it lies its card, README.md: scripts/NAME_card.md with what model.json and the benchmark's results say filled in.
+
+    python scripts/ship.py runs/photo photo --results benchmarks/results/photos.json
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snowmelt.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
+from snowmelt.model import SHIPPED, load
+from snowmelt.training.loop import history
+
+LARGEST_BYTES = 8_000_000
+
+
+def ship(run: Path, out: Path) -> int:
+    """Write the shipped form of `run` to the directory `out`; its size in bytes.
+
+    Raises:
+        ValueError: a weight does not fit float16, or the files would be larger than 8 MB.
+    """
+    info: dict[str, Any] = read_json(run / "model.json")
+    load(run)  # refuses what is damaged
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    files = {}
+    for group, entry in info["files"].items():
+        if group == "weights" and "ema" in info["files"]:
+            continue
+        name = "weights" if group == "ema" else group
+        files[name] = _half(run / entry["file"], out / f"{name}.safetensors")
+    write_json(out / "model.json", {**info, "files": files})
+    size = sum(path.stat().st_size for path in out.iterdir())
+    if size > LARGEST_BYTES:
+        shutil.rmtree(out)
+        raise ValueError(f"{run} takes {size / 1e6:.1f} MB in half precision, more than {LARGEST_BYTES / 1e6:g} MB: train a smaller backbone")
+    load(out)
+    return size
+
+
+def _half(source: Path, target: Path) -> dict[str, str]:
+    """Rewrite the tensors of `source` in float16 as `target`, named after its hash."""
+    halves = {}
+    for name, tensor in read_tensors(source).items():
+        halves[name] = tensor.half() if tensor.is_floating_point() else tensor
+        if not torch.isfinite(halves[name]).all():
+            raise ValueError(f"{name} in {source} reaches {float(tensor.abs().max()):.3g}, beyond float16")
+    write_tensors(target, halves)
+    digest = sha256(target)
+    final = target.with_name(f"{target.stem}-{digest[:12]}.safetensors")
+    target.replace(final)
+    return {"file": final.name, "sha256": digest}
+
+
+def card(folder: Path, template: Path, results: Path | None, minutes: float) -> None:
+    """Write README.md beside a shipped model; without results its scores are "pending"."""
+    info = read_json(folder / "model.json")
+    recipe, made, seen = info["notes"]["recipe"], info["notes"]["trained_with"], info["notes"].get("validation", {})
+    weights = {name: tensor for entry in info["files"].values() for name, tensor in read_tensors(folder / entry["file"]).items()}
+    facts = {
+        "network": f"`{info['restorer']['backbone']}`" if isinstance(info["restorer"]["backbone"], str) else f"`{recipe['model']['backbone']}`",
+        "values": f"{sum(t.numel() for t in weights.values()) / 1e6:.2f} million, float16",
+        "trained on": f"{seen.get('images', 0):,} crops of {recipe['data']['size']} px",
+        "training time": f"{minutes:.0f} minutes",
+        "version": f"`{next(iter(info['files'].values()))['sha256'][:12]}` (SHA-256 of the weights)",
+        **{name: str(value) for name, value in made.items()},
+    }
+    tables = "Pending: the benchmark has not been run for these weights."
+    if results is not None:
+        script = Path(__file__).parents[1] / "benchmarks" / "photos" / "table.py"
+        tables = subprocess.run([sys.executable, script, results], check=True, capture_output=True, text=True).stdout
+    text = template.read_text(encoding="utf-8")
+    text = text.replace("{facts}", "\n".join(f"| {name} | {value} |" for name, value in facts.items())).replace("{tables}", tables.strip())
+    write_text(folder / "README.md", text)
+
+
+def main() -> int:
+    """Read the command line, ship, say how large."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--results", type=Path, metavar="JSON", help="what benchmarks/photos/run.py wrote, for the card")
+    arguments = parser.parse_args()
+    folder = SHIPPED / arguments.name
+    try:
+        size = ship(arguments.run, folder)
+        minutes = max((line["wall_s"] for line in history(arguments.run)), default=0) / 60
+        card(folder, Path(__file__).with_name(f"{arguments.name}_card.md"), arguments.results, minutes)
+    except (OSError, ValueError) as error:
+        print(f"ship: {error}", file=sys.stderr)
+        return 2
+    print(f"{folder}: {size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
