@@ -46,7 +46,7 @@ def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> 
     says, and how it was restored. Of a run directory: what the model undoes, what it is, and how well it does.
 
     Args:
-        name: a registered name, a whole spec such as gaussian-blur:sigma_px=4, a picture, a run directory, or photo, the model that comes with snowmelt.
+        name: a registered name, a whole spec such as gaussian-blur:sigma_px=4, a picture, a run directory, or a model in the package (photo).
         kind: where the same name stands for parts of several kinds.
         plugin: parts of your own.
     """
@@ -111,7 +111,7 @@ def _of_run(path: Path) -> list[str]:
             "parameterization": registry.spec(net.parameterization),
             "parameters": f"{sum(p.numel() for p in net.parameters()):,}",
             "trained on": "samples of (c, h, w) = " + str(tuple(net.shape)),
-            "told": ", ".join(net.context) or "nothing of the draw",
+            "told": ", ".join(net.context or (net.degradation.given if net.told else ())) or "nothing of the draw",
         }
         lines += _listed(said)
     lines += _listed({"estimates": f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor})

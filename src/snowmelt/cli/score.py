@@ -52,8 +52,8 @@ def demo(
         machine: where to compute.
     """
     where = machine.prepare()
-    from snowmelt.recipes.demo import opening
     from snowmelt.recipes.demo import demo as show
+    from snowmelt.recipes.demo import opening
     from snowmelt.recipes.report import OPENING
 
     out = out.with_name(f"{out.name}-quick") if quick else out  # beside a demo in full, not in its place
