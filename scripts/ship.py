@@ -39,7 +39,11 @@ def ship(run: Path, out: Path) -> int:
         if group == "weights" and "ema" in info["files"]:
             continue
         name = "weights" if group == "ema" else group
-        files[name] = _half(run / entry["file"], out / f"{name}.safetensors")
+        if name == "weights":
+            files[name] = _half(run / entry["file"], out / f"{name}.safetensors")
+        else:  # an estimator's weights are float16 already, its calibration is not
+            files[name] = dict(entry)
+            shutil.copyfile(run / entry["file"], out / entry["file"])
     write_json(out / "model.json", {**info, "files": files})
     size = sum(path.stat().st_size for path in out.iterdir())
     if size > LARGEST_BYTES:

@@ -93,7 +93,7 @@ def test_a_mixture_is_damaged_again_as_it_was_said_to_be():
     assert float(found.std[1].square().mean().sqrt()) == pytest.approx(0.2, rel=0.05)  # half of .4
     mask = torch.ones(2, 1, 12, 16, dtype=DOUBLE)
     mask[..., 3:6, 3:9] = 0
-    spread(Model(d, lambda x, t: seen.append(x) or x), x, z={**given, "2.mask": mask, "2.severity": x.new_ones(2)}, samples=2)
+    spread(Model(d, lambda x, t: seen.append(x) or x), x, z={**given, "2.mask": mask}, samples=2)
     assert torch.equal(seen[-1][0] == 0, (mask == 0)[0].expand(3, -1, -1))
 
 

@@ -154,6 +154,8 @@ def _damage(model: Model, x: Batch, z: Draw) -> dict[str, Tensor]:
         key = f"{i}.severity"
         if any(f"{i}.{entry}" not in z for entry in part.tells):
             fixed[key] = x.new_zeros(len(x))  # nobody says where, so a restorer is told that there is none
+        elif key not in z and part.tells:
+            fixed[key] = x.new_ones(len(x))  # where it is is known, and so is that it is there
         elif key not in z:
             found = found or _estimated(model, x)
             fixed[key] = _on_knots(found[name].to(x), part)
@@ -193,7 +195,7 @@ def _ranks(values: Tensor) -> Tensor:
     """Ranks from 0; equal values share the mean of theirs."""
     _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
     last = counts.cumsum(0)
-    ranks: Tensor = (last - (counts + 1) / 2)[inverse]
+    ranks: Tensor = (last - (counts.double() + 1) / 2)[inverse]
     return ranks
 
 
