@@ -22,10 +22,11 @@ from PIL import Image
 from snowmelt.data import images
 from snowmelt.data.images import read
 from snowmelt.registry import build
-from snowmelt.restoration import Stopped, folder, loading, restore_folder
+from snowmelt.restoration import folder, loading, restore_folder
 from snowmelt.restoration.plan import shard_of
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.tiles import Tiles
+from snowmelt.training.loop import Stopped
 
 KEPT = ("restored.jsonl", "errors.jsonl")
 

@@ -1,7 +1,7 @@
 """The jobs of a finished model: restore what is degraded, generate what is new."""
 
 from snowmelt.restoration.consistency import Consistency, consistency_for, keep
-from snowmelt.restoration.folder import Stopped, Tally, restore_folder
+from snowmelt.restoration.folder import Tally, restore_folder
 from snowmelt.restoration.spread import Spread, rank_correlation, sparsification, spread
 from snowmelt.restoration.walks import Choice, begin, choose, generate, restore
 
@@ -9,7 +9,6 @@ __all__ = [
     "Choice",
     "Consistency",
     "Spread",
-    "Stopped",
     "Tally",
     "begin",
     "choose",

@@ -30,16 +30,13 @@ from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
 from snowmelt.restoration.preview import Preview, preview_of
 from snowmelt.restoration.walks import Choice, choose
 from snowmelt.restoration.work import Work, several, with_consistency, with_precision, with_tiles
+from snowmelt.training.loop import Stopped
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, State
 
 _BATCH_PIXELS = 250_000
 # These are about the disk, not about one picture: the next would fail as well.
 _NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
-
-
-class Stopped(Exception):
-    """Ctrl-C: what was finished is in place, and the same call goes on."""
 
 
 @dataclass

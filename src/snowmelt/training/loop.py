@@ -46,7 +46,7 @@ class Diverged(RuntimeError):
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Training was interrupted after a whole step, and saved."""
+    """Long work was interrupted between two steps; what is done is saved, and the same call goes on."""
 
 
 class Trainer:
