@@ -185,6 +185,12 @@ def located(path: str | Path) -> Path:
     return SHIPPED / path if not Path(path).exists() and str(path) in shipped() else Path(path)
 
 
+def weights_of(path: Path) -> str:
+    """The SHA-256 of the weights that :func:`load` takes from a model's directory."""
+    files = _read(path)["files"]
+    return str(files["ema" if "ema" in files else "weights"]["sha256"])
+
+
 def _read(path: Path) -> dict[str, Any]:
     """What model.json says."""
     if not (path / "model.json").is_file():

@@ -39,6 +39,7 @@ class ModelOptions:
         noise_floor: standard deviation of the noise added to every degraded picture, on [-1, 1]; 0 for none.
         input: 8bit rounds degraded pictures as a file would, float leaves them as they are; by default 8bit,
             but float where the degradation ends in noise, which no file could hold.
+        init: a run directory, or a model in the package, whose averaged weights training starts from; by default fresh ones.
     """
 
     backbone: str = "unet"
@@ -46,6 +47,7 @@ class ModelOptions:
     told: bool = True
     noise_floor: float = 0.0
     input: Literal["float", "8bit"] | None = None
+    init: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a noise floor outside [0, 1].

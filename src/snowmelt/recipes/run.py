@@ -14,7 +14,7 @@ from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report, work
 from snowmelt.evaluation import evaluate as scores
 from snowmelt.files import write_text
-from snowmelt.model import Model, load, save_estimator
+from snowmelt.model import Model, load, located, save_estimator, weights_of
 from snowmelt.randomness import seed
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
@@ -49,7 +49,25 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
             noise_floor=o.noise_floor,
         )
     notes = {"recipe": to_table(recipe), "trained_with": environment()}
+    if o.init is not None:
+        notes["init"] = {"model": Path(o.init).name, "weights": begin_from(restorer, o.init)}
     return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, notes=notes))
+
+
+def begin_from(restorer: Restorer, init: str) -> str:
+    """Give a fresh restorer the averaged weights of a trained one; their hash.
+
+    Raises:
+        ValueError: they are those of another network.
+    """
+    given = load(init).restorer
+    assert isinstance(given, Restorer)  # noqa: S101 - nothing else is ever saved
+    try:
+        restorer.load_state_dict(given.state_dict())
+    except RuntimeError as error:
+        why = str(error).splitlines()[-1].strip()
+        raise ValueError(f"model.init = {init} holds another network than {registry.spec(restorer.backbone)}: {why}") from None
+    return weights_of(located(init))
 
 
 def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch.device | str = "cpu") -> Model:

@@ -4,8 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from snowmelt.files import BadFile, read_json
-from snowmelt.model import Model, load, located
+from snowmelt.model import Model, load, located, weights_of
 from snowmelt.restorers import Restorer
 
 
@@ -25,7 +24,7 @@ def opened(model: Model | Opened | str | Path) -> Opened:
         return Opened(model, "", digest(model))
     found = load(model)
     # The last part only: where a run lies on somebody's disk is nothing to write into pictures that are passed on.
-    return Opened(found, Path(model).resolve().name, _of_file(located(model)) or digest(found))
+    return Opened(found, Path(model).resolve().name, weights_of(located(model)))
 
 
 def digest(model: Model) -> str:
@@ -37,12 +36,3 @@ def digest(model: Model) -> str:
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()
-
-
-def _of_file(path: Path) -> str | None:
-    """The SHA-256 of the weights' file, as model.json says; :func:`snowmelt.load` has checked it."""
-    try:
-        files = read_json(path / "model.json")["files"]
-        return str(files["ema" if "ema" in files else "weights"]["sha256"])
-    except (OSError, BadFile, KeyError, TypeError):
-        return None
