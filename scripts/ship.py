@@ -76,7 +76,8 @@ def card(folder: Path, template: Path, results: Path | None, minutes: float) -> 
         "network": f"`{info['restorer']['backbone']}`" if isinstance(info["restorer"]["backbone"], str) else f"`{recipe['model']['backbone']}`",
         "values": f"{sum(t.numel() for t in weights.values()) / 1e6:.2f} million, float16",
         "trained on": f"{seen.get('images', 0):,} crops of {recipe['data']['size']} px",
-        "training time": f"{minutes:.0f} minutes",
+        **({"begun from": f"{init['model']}, weights `{init['weights'][:12]}`"} if (init := info["notes"].get("init")) else {}),
+        "training time": f"{minutes:.0f} minutes, all stages",
         "version": f"`{next(iter(info['files'].values()))['sha256'][:12]}` (SHA-256 of the weights)",
         **{name: str(value) for name, value in made.items()},
     }
@@ -89,6 +90,12 @@ def card(folder: Path, template: Path, results: Path | None, minutes: float) -> 
     write_text(folder / "README.md", text)
 
 
+def stages(run: Path) -> list[Path]:
+    """The run, and the runs it began from."""
+    init = read_json(run / "model.json")["notes"]["recipe"]["model"].get("init")
+    return [run, *(stages(Path(init)) if init and (Path(init) / "model.json").is_file() else [])]
+
+
 def main() -> int:
     """Read the command line, ship, say how large."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -99,7 +106,7 @@ def main() -> int:
     folder = SHIPPED / arguments.name
     try:
         size = ship(arguments.run, folder)
-        minutes = max((line["wall_s"] for line in history(arguments.run)), default=0) / 60
+        minutes = sum(max((line["wall_s"] for line in history(stage)), default=0) for stage in stages(arguments.run)) / 60
         card(folder, Path(__file__).with_name(f"{arguments.name}_card.md"), arguments.results, minutes)
     except (OSError, ValueError) as error:
         print(f"ship: {error}", file=sys.stderr)

@@ -41,6 +41,20 @@ def test_a_run_is_trained_evaluated_and_started_over(tmp_path: Path) -> None:
     assert not (out / "report.html").exists()
 
 
+def test_a_run_may_begin_from_another(tmp_path: Path) -> None:
+    first = run.train(recipe(), tmp_path / "first").restorer.state_dict()
+    begun = from_table({**TINY, "model": {**TINY["model"], "init": str(tmp_path / "first")}})  # type: ignore[dict-item]
+    fresh = run.make_model(begun, (1, 8, 8))
+    assert all(torch.equal(value, first[name]) for name, value in fresh.restorer.state_dict().items())
+    assert fresh.notes["init"]["weights"][:12] in next((tmp_path / "first").glob("ema-*")).name
+    assert not all(torch.equal(value, first[name]) for name, value in run.make_model(recipe(), (1, 8, 8)).restorer.state_dict().items())
+    run.train(begun, tmp_path / "second")
+    assert snowmelt.load(tmp_path / "second").notes["recipe"]["model"]["init"].endswith("first")
+    other = {**TINY["model"], "init": str(tmp_path / "first"), "backbone": "unet:widths=(16,16),patch=2,groups=4,blocks=1"}
+    with pytest.raises(ValueError, match=r"model.init = .*first holds another network than unet:widths=\(16,16\)"):
+        run.make_model(from_table({**TINY, "model": other}), (1, 8, 8))  # type: ignore[dict-item]
+
+
 def test_the_same_recipe_on_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     run.train(recipe(), tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
