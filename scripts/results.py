@@ -21,7 +21,7 @@ from snowmelt.recipes.recipe import from_table, load, presets
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = ("evaluation.json", "grid.png", "trajectory.png", "loss.svg")
-UNPUBLISHED = ("demo",)
+UNPUBLISHED = ("demo", "photo-base", "photo")  # the photo model has a page of its own
 INTRODUCTION = """# Results
 
 Every number on this page comes from a recipe in `src/snowmelt/recipes/`, run by the command above its table, and was written here by

@@ -258,7 +258,7 @@ def _score(
         scores.update(out, x0)
         if estimate is not None:
             last.update(estimate, x0)
-        if not model.degradation.noise:
+        if not model.degradation.hidden:
             t = severity(1.0, x0)
             again = model.degradation(out, t, state.z) - model.degradation(x0, t, state.z)
             squares.append(again.div(2).square().flatten(1).mean(1).cpu())
@@ -273,8 +273,8 @@ def _start(model: Model, data: Dataset, ids: Sequence[int], *, seed: int, device
     """Clean pictures and the state at t = 1 that restoring them starts from; draws are keyed by the pictures' numbers."""
     x0 = data.batch(ids)["x0"]
     state = model.corrupt(x0, 1.0, generators(seed, "evaluation-draw", ids))
-    # The noise itself stays behind: a walk that is handed it would only have to subtract it.
-    z = {name: value.to(device) for name, value in state.z.items() if name not in model.degradation.noise}
+    # What nobody could know stays behind, noise above all.
+    z = {name: value.to(device) for name, value in state.z.items() if name not in model.degradation.hidden}
     return x0.to(device), State(state.x.to(device), 1.0, z)
 
 

@@ -256,22 +256,11 @@ def test_a_mixture_keeps_the_known_pixels_when_the_user_says_so():
     assert torch.equal(kept, torch.where(mask == 1, x, answer.expand_as(x)))
 
 
-def test_a_feathered_rim_fades_from_the_hole_outwards():
-    x, restored, mask = torch.zeros(1, 1, 9, 9), torch.ones(1, 1, 9, 9), torch.ones(1, 1, 9, 9)
-    mask[..., 4, 4] = 0
-    out = keep(x, restored, mask, feather_px=2)[0, 0]
-    torch.testing.assert_close(out[4], torch.tensor([0, 0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 0, 0]))
-    assert torch.equal(out, out.mT)
-    assert torch.equal(keep(x, restored, mask), 1 - mask)
-
-
 def test_a_mask_that_does_not_fit_is_refused():
     x = torch.zeros(2, 3, 8, 8)
     for mask in (torch.ones(2, 1, 8, 9), torch.ones(3, 1, 8, 8)):
         with pytest.raises(ValueError, match="must agree"):
             keep(x, x, mask)
-    with pytest.raises(ValueError, match=r"feather_px = -1 lies outside"):
-        keep(x, x, torch.ones(1, 1, 8, 8), feather_px=-1)
 
 
 # --- severities that nobody gave -------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_an_estimate_is_said_with_units_and_doubts() -> None:
     ]
     columns[2] = {name: torch.tensor([float(value[0]), 0.01]) for name, value in columns[2].items()}
     first, second = Estimate(*columns, torch.tensor([True, False])).describe(D)
-    assert first.startswith("noise 0.48 ± 0.05 (sigma 24 ± 3 of 255); probably jpeg 0.50 ± 0.10 (quality 20 ± 4); perhaps holes 0.30 ± 0.40; unsure")
+    assert first.startswith("noise 0.48 ± 0.05 (sigma 24 ± 3 of 255); probably jpeg 0.50 ± 0.10 (quality 20 ± 4); unsure")
     assert second == "no damage found"
 
 

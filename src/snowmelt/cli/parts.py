@@ -116,7 +116,9 @@ def _of_run(path: Path) -> list[str]:
         lines += _listed(said)
     lines += _listed({"estimates": f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor})
     if not (path / "evaluation.json").is_file():
-        return [*lines, "It has not been evaluated: 'snowmelt evaluate' measures how well it restores."]
+        card = path / "README.md"
+        how = f"How well it does is in {card}" if card.is_file() else "It has not been evaluated: 'snowmelt evaluate' measures how well it restores."
+        return [*lines, how]
     rows = read_json(path / "evaluation.json").get("rows", [])
     lines.append("Measured on pictures that training has not seen:")
     for row in rows:

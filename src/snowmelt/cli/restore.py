@@ -118,7 +118,10 @@ def restore(
 
 def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool, best: bool, degrade: bool) -> "Sampler | None":
     from snowmelt.cli.walks import default_of, walk_of
+    from snowmelt.degradations import Mixture
 
+    if isinstance(model.degradation, Mixture) and (best or sampler is not None or steps is not None):
+        raise ValueError("this model is blind and restores in one call: leave --best, --sampler and --steps out")
     if faithful:
         return None
     if best or sampler is not None or steps is not None:
@@ -159,9 +162,9 @@ def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
             say(f"so {'are' if len(left) > _LISTED + 1 else 'is'} {len(left) - _LISTED:,} more; restored.jsonl lists all of them")
     kept = f"; {tally.kept:,} already there" if tally.kept else ""
     kept += f"; {len(tally.clean):,} clean and {len(tally.unsure):,} unsure, left as they are" if tally.clean or tally.unsure else ""
-    listed = "" if out is None else f", listed in {out / 'errors.jsonl'}"
+    listed = "" if tally.errors is None else f", listed in {tally.errors}"
     failed = f"; {len(tally.failed):,} failed{listed}" if tally.failed else ""
-    into = str(place) if out is not None or not tally.done else f"{inputs[0].stem}-restored{inputs[0].suffix}"
+    into = str(place) if out is not None or not tally.last else tally.last.name
     print(f"restored {_count(tally.done)} of {tally.total:,} into {into} ({tally.how}){kept}{failed}")
     return code
 

@@ -60,8 +60,8 @@ def of(image: Image.Image) -> Metadata:
         exif = None
     return Metadata(
         exif,
-        # A profile for inks does not fit the RGB values that they become.
-        icc if isinstance(icc, bytes) and image.mode != "CMYK" else None,
+        # A profile for inks, or for Lab, does not fit the RGB values that they become.
+        icc if isinstance(icc, bytes) and image.mode not in ("CMYK", "LAB") else None,
         _upright_xmp(xmp) if isinstance(xmp, bytes) else None,
         (float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) and len(dpi) == 2 and min(dpi) > 0 else None,
     )

@@ -56,6 +56,11 @@ class Degradation(Part, kind="degradation"):
         return bool(self.noise)
 
     @property
+    def hidden(self) -> tuple[str, ...]:
+        """The entries of the draw that nobody could know of a stranger's picture; a walk that were handed them would only have to subtract."""
+        return self.noise
+
+    @property
     def given(self) -> tuple[str, ...]:
         """The entries of the draw that come from the data item or the user, not from chance."""
         return ()

@@ -47,6 +47,11 @@ class Compose(Degradation):
         return tuple(f"{len(self.parts) - 1}.{name}" for name in self.parts[-1].noise)
 
     @property
+    def hidden(self) -> tuple[str, ...]:
+        """What the parts hide, wherever they stand."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.hidden)
+
+    @property
     def given(self) -> tuple[str, ...]:
         """What the parts are given."""
         return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)

@@ -53,6 +53,12 @@ class Mixture(Degradation):
         return 1
 
     @property
+    def hidden(self) -> tuple[str, ...]:
+        """All that is not given: which parts are there, how strong, and how they fell out."""
+        drawn = self.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
+        return tuple(name for name in drawn if name not in self.given)
+
+    @property
     def given(self) -> tuple[str, ...]:
         """What the parts are given."""
         return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)

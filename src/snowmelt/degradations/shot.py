@@ -31,6 +31,11 @@ class PoissonNoise(Degradation):
 
     peak: Annotated[float, Range(0.1, 1e6, "photons"), "photons of the brightest value at t = 1"] = 20.0
 
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """The photons."""
+        return ("photons",)
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """photons ~ N(0, I), the shape of `like`."""
         return {"photons": normal(like, generator)}

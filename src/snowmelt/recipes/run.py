@@ -200,6 +200,7 @@ def evaluate(
     walk = registry.build(o.walk, "sampler") if o.walk else default_sampler(model.degradation)
     specs = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true") if model.degradation.noise else o.samplers
     walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in specs for n in o.calls]
+    walks = [one for one in walks if not one.reads(model.degradation) & set(model.degradation.hidden)]
     count = min(images or o.images, len(test))
     with Bar("evaluating", work(model, test.shape, count, len(walks))) as bar:
         report = scores(

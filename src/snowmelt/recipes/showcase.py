@@ -44,7 +44,7 @@ class Scene:
 SCENES = (
     Scene("Noise", "astronaut.png", "noise:schedule=ve(sigma_max=0.2)", (0, 40)),
     Scene("JPEG, quality 12", "coffee.png", "jpeg:quality=12", (0, 60)),
-    Scene("Half the pixels", "astronaut.png", "pixelate:levels=1", (0, 40)),
+    Scene("Half the resolution", "astronaut.png", "pixelate:levels=1", (0, 40)),
     Scene("Blur, noise, JPEG", "rocket.jpg", "gaussian-blur:sigma_px=1.2+noise:schedule=ve(sigma_max=0.06)+jpeg:quality=50", (20, 30)),
     Scene("Scratches, mask given", "coffee.png", "holes:strokes=12,width_px=5", (0, 60), tells=True),
 )

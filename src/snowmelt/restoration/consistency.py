@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from snowmelt import registry
 from snowmelt.degradations import Degradation, Mixture
@@ -107,28 +106,20 @@ def consistency_for(
     return Consistency(d, y, severity, z, 0.0 if d.inverse == "exact" else (high - low) / _LEVELS / 2)
 
 
-def keep(x: Batch, restored: Batch, mask: Tensor, *, feather_px: int = 0) -> Batch:
+def keep(x: Batch, restored: Batch, mask: Tensor) -> Batch:
     """The picture x where it is known, the restored one in its holes.
 
     Args:
         x: the picture with holes (b, c, h, w).
         restored: what became of it, of the same shape.
         mask: (b, 1, h, w), or (1, 1, h, w) for all: 1 where x is known, 0 in the holes.
-        feather_px: width of the rim of known pixels that fades from one to the other; 0 keeps every one of them bit for bit.
 
     Raises:
-        ValueError: the shapes do not fit, or a negative rim.
+        ValueError: the shapes do not fit.
     """
     if x.shape != restored.shape or mask.shape[-2:] != x.shape[-2:] or mask.shape[0] not in (1, len(x)):
         raise ValueError(f"a picture {tuple(x.shape)}, its restoration {tuple(restored.shape)} and its mask {tuple(mask.shape)} must agree")
-    if feather_px < 0:
-        raise ValueError(f"feather_px = {feather_px} lies outside [0, inf) px")
-    hole = 1 - mask.to(x)
-    weight = hole
-    for i in range(feather_px):
-        hole = functional.max_pool2d(hole, 3, 1, 1)
-        weight = torch.maximum(weight, hole * (1 - (i + 1) / (feather_px + 1)))
-    return torch.where(weight == 0, x, torch.where(weight == 1, restored, torch.lerp(x, restored, weight)))
+    return torch.where(mask.to(x) == 1, x, restored)
 
 
 def known_pixels(degradation: Degradation, z: Draw) -> Tensor | None:

@@ -29,7 +29,7 @@ from snowmelt.restoration.picture import Loaded, compute, finished, lossless, ps
 from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
 from snowmelt.restoration.preview import Preview, preview_of
 from snowmelt.restoration.walks import Choice, choose
-from snowmelt.restoration.work import Work, several, with_consistency, with_precision, with_tiles
+from snowmelt.restoration.work import Work, several, with_precision, with_tiles
 from snowmelt.training.loop import Stopped
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, State
@@ -53,6 +53,8 @@ class Tally:
         elsewise: of `kept`, made with other settings.
         clean: left as they are, because nothing seems to be wrong with them.
         unsure: left as they are, because the model cannot judge them.
+        last: the file that was written last.
+        errors: the file that lists what could not be restored.
         preview: the sheet and the estimate, if that was all that was asked for.
     """
 
@@ -65,6 +67,8 @@ class Tally:
     elsewise: int = 0
     clean: list[Path] = field(default_factory=list)
     unsure: list[Path] = field(default_factory=list)
+    last: Path | None = None
+    errors: Path | None = None
     preview: Preview | None = None
 
 
@@ -144,7 +148,9 @@ def restore_folder(
     work = replace(work, mask=None if mask is None else Path(mask), samples=samples, tile=tile, consistent=consistent, max_pixels=max_pixels)
     work = replace(work, colour=colour, enlarge=enlarge, anyway=anyway)
     _enlarges(work)
-    work = with_consistency(with_precision(work if tile is None else with_tiles(work, tile)))
+    if consistent and work.blind and mask is None:
+        raise ValueError("a mixture says nothing of what was measured: consistent = True can keep what is known only where a mask says what that is")
+    work = with_precision(work if tile is None else with_tiles(work, tile))
     work.rehearse()
     root = Path(out) if out is not None else None
     _writable(root or given[0].absolute().parent)
@@ -161,7 +167,7 @@ class _Collection:
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int, *, overwrite: bool) -> None:
         self.work, self.plan, self.journal, self.batch, self.overwrite = work, jobs, journal, batch, overwrite
-        self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how())
+        self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how(), errors=journal.errors)
         self.say: Callable[[str], None] = _nothing
         self.finished: Callable[[Job, dict[str, Any]], None] | None = None
 
@@ -249,6 +255,7 @@ class _Collection:
                 self._fail(Failure(one.job.source, reason(error)))
             else:
                 self.tally.done += 1
+                self.tally.last = one.job.target
                 self.tally.greyed += one.greyed
                 self.journal.done(one.job.source, one.job.target, entry)
                 if self.finished:
@@ -267,9 +274,10 @@ class _Collection:
             trajectory.save(one.job.beside("trajectory"), states, row)
         if work.samples > 1:
             seen = degraded if work.degrade else one.x
-            mean, uncertainty = several(work, seen[None].to(work.device), one.severity, one.job.key, one.mask)
-            save(one.job.variant("mean"), finished(one, mean[0].cpu()), one.picture, note)
-            save(one.job.variant("uncertainty"), uncertainty[0].cpu(), one.picture, note)
+            state = State(degraded[None], one.severity, {name: value[row : row + 1] for name, value in states[0].z.items()})
+            mean, uncertainty = several(work, seen[None].to(work.device), state, one.job.key, one.mask)
+            save(one.job.beside("mean"), finished(one, mean[0].cpu()), one.picture, note)
+            save(one.job.beside("uncertainty"), uncertainty[0].cpu(), one.picture, note)
         save(one.job.target, restored, one.picture, note)
         return entry | {"seconds": round(seconds, 3)}
 
@@ -281,7 +289,7 @@ class _Collection:
                 with files.replacing(one.job.target) as temporary:
                     shutil.copyfile(one.job.source, temporary)
             else:
-                save(one.job.target, one.picture.x, one.picture, {})
+                save(one.job.target, one.picture.x, one.picture, None)
         except OSError as error:
             if error.errno in _NO_MORE:
                 raise
@@ -354,7 +362,10 @@ def _walk(model: Model, sampler: Choice, *, knows_draw: bool) -> Any:
 def _preview(work: Work, whole: Plan, folder: Path, n: int, *, alone: bool) -> Tally:
     def one(job: Job) -> tuple[Loaded, list[State]]:
         loaded = load(work, job)
-        return loaded, compute(work, [loaded])
+        if work.verdict(loaded.estimate) != "damaged":  # it would be left as it is, in no time
+            return loaded, [State(loaded.x[None], 0.0)]
+        states = compute(work, [loaded])
+        return loaded, [states[0], states[-1]._replace(x=finished(loaded, states[-1].x[0])[None])]
 
     path = whole.jobs[0].source.with_name(f"{whole.jobs[0].source.stem}-preview.png") if alone else folder / "preview.png"
     found, failed = preview_of(whole.jobs, one, n, path, reason, max_pixels=work.max_pixels)

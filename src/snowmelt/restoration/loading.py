@@ -1,5 +1,6 @@
 """Reading ahead: a picture, its mask and what can be told of its damage, ready before it is its turn."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from snowmelt.data.images import read, to_channels
+from snowmelt.degradations import Pixelate
 from snowmelt.model import Model
 from snowmelt.restoration.masks import mask_file, read_mask
 from snowmelt.restoration.picture import Loaded
@@ -20,6 +22,9 @@ R = TypeVar("R")
 
 def severity_for(work: Work, x: Tensor) -> tuple[float, Estimate | None]:
     """How degraded one picture (c, h, w) is: what was said of all of them, or what the model's estimator makes of it, and that estimate."""
+    levels = next((part.levels for part in [work.model.degradation] if isinstance(part, Pixelate)), None)
+    if work.severity is None and levels is not None and work.enlarge > 1:
+        return math.log2(work.enlarge) / levels, None  # what enlarging will make of it is known
     asked = work.severity is None or (work.blind and work.model.estimator is not None)
     estimate = estimator_of(work.model).estimate(x[None].to(work.device)) if asked else None
     if work.severity is not None or estimate is None:

@@ -33,15 +33,18 @@ def read_mask(path: Path, size: tuple[int, int], *, max_pixels: int = MAX_PIXELS
     """The mask (1, 1, h, w), 1 where the picture is known and 0 in the holes.
 
     Args:
-        path: a picture, white where the damage is; anything lighter than middle grey counts as white.
+        path: a picture, white where the damage is; anything lighter than middle grey counts as white, what is transparent as black.
         size: (h, w) of the picture.
         max_pixels: as for pictures.
 
     Raises:
-        ValueError: it has another size.
+        ValueError: it has another size, or hides everything.
         UnreadableImage: it is no picture.
     """
-    x = to_channels(read(path, max_pixels=max_pixels, still=True).x, 1)
+    x = to_channels(read(path, max_pixels=max_pixels, still=True).over(-1.0), 1)
     if tuple(x.shape[1:]) != size:
         raise ValueError(f"its mask {path} has {x.shape[2]} x {x.shape[1]} px, the picture {size[1]} x {size[0]}: they must agree")
-    return torch.where(x > _GREY, 0.0, 1.0)[None]
+    mask = torch.where(x > _GREY, 0.0, 1.0)[None]
+    if not bool(mask.any()):
+        raise ValueError(f"its mask {path} is white all over, so that nothing of the picture is known: white is for the damage alone")
+    return mask

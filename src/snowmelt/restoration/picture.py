@@ -13,6 +13,7 @@ from snowmelt.data.images import Picture, UnreadableImage, resize, write
 from snowmelt.restoration.plan import Job
 from snowmelt.restoration.work import Work, with_smaller_tiles
 from snowmelt.restorers import Estimate
+from snowmelt.restorers.tiles import out_of_memory
 from snowmelt.types import State
 
 _DEEP = (".png", ".tif", ".tiff")
@@ -71,7 +72,7 @@ def finished(one: Loaded, x: Tensor) -> Tensor:
     return x.mean(0, keepdim=True).expand(one.picture.x.shape[0], -1, -1) if one.grey and x.shape[0] > 1 else x
 
 
-def save(path: Path, x: Tensor, picture: Picture, note: dict[str, Any]) -> None:
+def save(path: Path, x: Tensor, picture: Picture, note: dict[str, Any] | None) -> None:
     """Write at the depth it was read, with its opacity and what the file said, where the format can hold them."""
     suffix = path.suffix.lower()
     metadata = picture.metadata if x.shape[0] == picture.x.shape[0] else replace(picture.metadata, icc=None)
@@ -106,9 +107,3 @@ def psnr(x: Tensor, clean: Tensor) -> float:
 def lossless(path: Path) -> Path:
     """The path for a degraded picture: as JPEG it would be degraded twice."""
     return path.with_name(f"{path.name}.png") if path.suffix.lower() in (".jpg", ".jpeg") else path
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, in any of the ways in which torch says it."""
-    text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text or "not enough memory" in text

@@ -15,6 +15,7 @@ from pathlib import Path
 from snowmelt.data.images import SUFFIXES
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_FURTHER = ("degraded", "trajectory", "mean", "uncertainty")
 _PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part")
 
 
@@ -46,10 +47,6 @@ class Job:
         if self.root is not None:
             return self.root / what / self.target.relative_to(self.root)
         return self.source.with_name(f"{self.source.stem}-{what}{self.target.suffix}")
-
-    def variant(self, what: str) -> Path:
-        """A second result of the same picture: NAME-WHAT."""
-        return self.target.with_name(f"{self.target.stem}-{what}{self.target.suffix}")
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,7 @@ def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
 
 def sweep(jobs: Sequence[Job]) -> None:
     """Remove what a killed run left half written beside the outputs of `jobs`; those of other jobs may still be at work."""
-    targets = {path for job in jobs for path in (job.target, job.beside("degraded"), job.beside("trajectory"))}
+    targets = {path for job in jobs for path in (job.target, *map(job.beside, _FURTHER))}
     targets |= {path.with_name(f"{path.name}.png") for path in targets}
     for folder in sorted({path.parent for path in targets}):
         if not folder.is_dir():

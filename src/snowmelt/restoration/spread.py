@@ -32,6 +32,7 @@ from torch import Tensor
 from snowmelt import registry
 from snowmelt.degradations import Degradation, Mixture
 from snowmelt.model import Model
+from snowmelt.restoration.consistency import known_pixels
 from snowmelt.restoration.walks import Choice, choose, restore, severity_of
 from snowmelt.samplers import Ancestral, Sampler
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
@@ -102,7 +103,8 @@ def spread(
     for _ in range(samples):
         damaged = d(restored, severities(severity, restored), {**d.draw(restored, generator), **fixed})
         again.append(restore(model, model.finish(damaged, EMPTY), **settings))
-    return Spread(restored, _off(torch.stack(again), restored, samples), torch.stack(again), "bootstrap")
+    off, mask = _off(torch.stack(again), restored, samples), known_pixels(d, z) if consistent else None
+    return Spread(restored, off if mask is None else off * (1 - mask.to(off)), torch.stack(again), "bootstrap")
 
 
 def rank_correlation(spread: Tensor, error: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from snowmelt.model import Model
 from snowmelt.randomness import normal
 from snowmelt.restoration.consistency import consistency_for, keep, known_pixels
 from snowmelt.restorers import Restorer
-from snowmelt.samplers import Post, Sampler, default_sampler
+from snowmelt.samplers import Post, Sampler, default_sampler, entries
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
 
@@ -90,12 +90,30 @@ def begin(model: Model, x: Batch, severity: float | torch.Tensor, z: Draw = EMPT
     t = torch.as_tensor(severity, dtype=torch.float64)
     if not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(f"severity = {severity} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
+    if isinstance(model.degradation, Mixture):
+        x = _seen_blindly(model.degradation, x, t, z)
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x holds values that are not finite (NaN or infinity): repair or leave out those samples")
     if model.noise_floor > 0 and "floor" not in z:
         z = {**z, "floor": normal(x, generator)}
         x = model.finish(x, z)
     return State(x, severity, z)
+
+
+def _seen_blindly(mixture: Mixture, x: Batch, t: torch.Tensor, z: Draw) -> Batch:
+    """x as a blind model was shown such pictures: grey in the holes, whatever lies there.
+
+    Raises:
+        ValueError: a severity other than 1, or an entry of z that the mixture does not have.
+    """
+    if not bool((t == 1).all()):
+        raise ValueError("a model of a mixture is blind: severity 1 is whatever the damage was, and it has seen no other; leave severity out")
+    strange = sorted(z.keys() - entries(mixture).keys() - {"floor"})
+    if strange:
+        given = ", ".join(mixture.given) or "nothing that is given"
+        raise ValueError(f"z holds {', '.join(strange)}, which this mixture does not draw: it has {given}")
+    mask = known_pixels(mixture, z)
+    return x if mask is None else x * mask.to(x)
 
 
 def choose(model: Model, start: State, sampler: Choice) -> Sampler | None:

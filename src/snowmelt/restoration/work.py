@@ -24,14 +24,13 @@ from snowmelt.restoration.consistency import Consistency, consistency_for, keep
 from snowmelt.restoration.spread import spread
 from snowmelt.restoration.walks import begin
 from snowmelt.restorers import Estimate, Restorer
+from snowmelt.restorers.severity import PRESENT, UNSEEN
 from snowmelt.restorers.tiles import Tiles, least
 from snowmelt.samplers import Sampler
 from snowmelt.training.loop import precision
 from snowmelt.types import Draw, State
 from snowmelt.types import severity as severities
 
-PRESENT = 0.2  # damage that is less probable than this is taken to be absent
-_NOT_SEEN = ("holes", "grey")
 _FIRST_TILE_PX = 512
 
 
@@ -94,7 +93,7 @@ class Work:
         """What holds for every picture, for the journal and for the files themselves."""
         further = {
             "degraded here": self.degrade or None,
-            "mask": None if self.mask is None else str(self.mask),
+            "mask": None if self.mask is None else self.mask.name,
             "samples": self.samples if self.samples > 1 else None,
             "tile": self.tile,
             "consistent": self.consistent,
@@ -117,6 +116,11 @@ class Work:
         """Whether the model was trained on a mixture: its severity 1 is whatever the damage was."""
         return isinstance(self.model.degradation, Mixture)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether known pixels stay as they came: with a blind model, a mask and nothing else asked of the rest."""
+        return self.blind and self.mask is not None and self.consistent is not False and self.enlarge == 1
+
     def verdict(self, estimate: Estimate | None) -> Literal["damaged", "clean", "unsure"]:
         """Whether a blind model should touch a picture: do no harm to what is sound, and do not beautify what it cannot judge.
 
@@ -126,7 +130,7 @@ class Work:
             return "damaged"
         if bool(estimate.unsure[0]):
             return "unsure"
-        seen = [float(chance[0]) for name, chance in estimate.present.items() if name not in _NOT_SEEN]
+        seen = [float(chance[0]) for name, chance in estimate.present.items() if name not in UNSEEN]
         return "damaged" if max(seen, default=1.0) >= PRESENT else "clean"
 
     @torch.no_grad()
@@ -141,8 +145,8 @@ class Work:
         """
         draws = [generator(self.seed, f"restore/{key}") for key in keys]
         start = self.model.corrupt(x, severity, draws) if self.degrade else begin(self.model, x, severity, generator=draws)
-        # Noise that was drawn here stays unknown, as it would be for a picture from elsewhere.
-        known = {name: value.to(self.device) for name, value in start.z.items() if name not in self.model.degradation.noise}
+        # What was drawn here and nobody could know stays unknown, as it would be for a picture from elsewhere.
+        known = {name: value.to(self.device) for name, value in start.z.items() if name not in self.model.degradation.hidden}
         start = State(start.x.to(self.device), start.t, known)
         if mask is not None:
             start = with_mask(self, start, mask.to(self.device))
@@ -159,8 +163,8 @@ class Work:
                     states.pop()
                 states.append(state)
         end = states[-1].x
-        if mask is not None and self.blind and self.consistent is not False:
-            end = keep(x.to(end), end, mask.to(end))
+        if mask is not None and self.keeps:
+            end = keep(measured.to(end), end, mask.to(end))
         elif post is not None:
             end = post.settle(end)
         return [*states[:-1], states[-1]._replace(x=end)]
@@ -182,9 +186,9 @@ class Work:
             mask = None if self.mask is None else like.new_ones(1, 1, *like.shape[2:])
             walk = None if self.sampler is None else dataclasses.replace(self.sampler, steps=1, snap=False)
             short, severity = dataclasses.replace(self, sampler=walk), 1.0 if self.severity is None else self.severity
-            short.walk(like, severity, [""], mask)
+            states = short.walk(like, severity, [""], mask)
             if self.samples > 1:
-                several(dataclasses.replace(short, samples=2), like, severity, "", mask)
+                several(dataclasses.replace(short, samples=2), like, states[0], "", mask)
 
 
 def with_mask(work: Work, start: State, mask: Tensor) -> State:
@@ -196,41 +200,37 @@ def with_mask(work: Work, start: State, mask: Tensor) -> State:
     name = next((name for name in work.model.degradation.given if name.rpartition(".")[2] == "mask"), None)
     if name is None:
         raise ValueError(f"a mask is of no use to a model of {registry.spec(work.model.degradation)}: leave --mask out")
-    # In training a hole is exactly grey: whatever lies there in the picture would be taken for part of it.
     return State(start.x * mask, start.t, {**start.z, name: mask.to(start.x)})
 
 
-def with_consistency(work: Work) -> Work:
-    """The work with data consistency switched on or off, as `work.consistent` says.
+def several(work: Work, x: Tensor, start: State, key: str, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The mean (b, c, h, w) of `work.samples` restorations of x and how far it may be off (b, 1, h, w), black nowhere and white by half the range.
+
+    Args:
+        work: what is done.
+        x: the pictures (b, c, h, w), before the noise floor.
+        start: where their walk started.
+        key: what the random numbers are keyed by.
+        mask: (b, 1, h, w), 1 where the picture is known.
 
     Raises:
-        ValueError: it cannot be switched.
+        ValueError: every restoration would be the same.
     """
-    if work.consistent and work.blind and work.mask is None:
-        raise ValueError("a mixture says nothing of what was measured: only with --mask can --consistent keep what is known")
-    return work
-
-
-def several(work: Work, x: Tensor, severity: float | Tensor, key: str, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The mean (b, c, h, w) of `work.samples` walks and their spread (b, 1, h, w), which is written as NAME-uncertainty.
-
-    Raises:
-        ValueError: every walk would end in the same place.
-    """
-    start = State(x, severity)
-    if mask is not None:
-        start = with_mask(work, start, mask.to(x))
+    known = {name: value for name, value in start.z.items() if name != "floor"}
     found = spread(
         work.model,
-        start.x,
-        severity=severity,
+        x if mask is None else x * mask,
+        severity=start.t,
         samples=work.samples,
         sampler=work.sampler if work.sampler is None or work.sampler.random else "default",
-        z=start.z,
+        z=known,
+        consistent=None if work.blind else work.consistent,
         generator=generator(work.seed, f"restore-samples/{key}"),
     )
-    # Grey and rising from black: where it is white, do not trust a thing. The scale is the file's own: level 255 is an error of half the range.
-    return found.mean, (found.std * 2).clamp(max=2) - 1
+    mean, off = found.mean, found.std
+    if mask is not None and work.keeps:
+        mean, off = keep(x, mean, mask), off * (1 - mask)
+    return mean, (off * 2).clamp(max=2) - 1
 
 
 def with_precision(work: Work) -> Work:

@@ -36,6 +36,8 @@ LARGEST_PX = 128  # a window says enough; more of them say more than larger ones
 _SIDE = 4  # at most this many windows a side
 GRID = 8  # windows begin on the blocks of a JPEG file
 _AT_ONCE = 32
+PRESENT = 0.2  # damage that is less probable than this is taken to be absent
+UNSEEN = ("holes", "grey")  # a hole without a mask, a picture without colour: nobody can tell that they are damage
 _LOG_STD = (-5.0, 0.0)  # from .007 to 1: no severity can be told better, or worse
 _DISAGREE = 4.0  # windows that differ by twice what they say
 _FINE = 4.0  # differences of neighbours are faint: filters of them begin this much larger
@@ -68,7 +70,7 @@ class Estimate:
     unsure: Tensor
 
     def describe(self, degradation: Degradation) -> list[str]:
-        """One line for every picture, with units where the part knows its own: "noise 0.48 ± 0.05 (sigma 24 ± 3 of 255)"."""
+        """One line a picture, of what a picture can show, with units where a part knows its own: "noise 0.48 ± 0.05 (sigma 24 ± 3 of 255)"."""
         return [self._line(i, degradation) for i in range(len(self.unsure))]
 
     def _line(self, i: int, degradation: Degradation) -> str:
@@ -76,7 +78,7 @@ class Estimate:
         found = []
         for name in self.severity:
             t, std, present = (float(kind[name][i]) for kind in (self.severity, self.std, self.present))
-            if present < 0.2:
+            if present < PRESENT or name in UNSEEN:
                 continue
             how = "" if present >= 0.9 else "probably " if present >= 0.5 else "perhaps "
             units = _units(parts.get(name, degradation), t, std)
@@ -271,6 +273,8 @@ def _units(part: Degradation, t: float, std: float) -> str:
     out = []
     for name, value in middle.items():
         half = abs(high[name] - low[name]) / 2
+        if half == float("inf"):
+            continue  # photons without end: there is hardly any noise to tell
         levels = adds and name == "sigma"
         word, _, unit = ("sigma", "", "of 255") if levels else name.partition("_")
         scale = 127.5 if levels else 1.0

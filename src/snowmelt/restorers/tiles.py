@@ -96,7 +96,7 @@ def tiled(net: nn.Module, x: Batch, t: Severity, tiles: Tiles | None = None) -> 
             return out
         except (MemoryError, RuntimeError) as error:
             size = max(min(now.size, max(h, w)) // 2, least(net))
-            if not _out_of_memory(error) or size >= min(now.size, max(h, w)):
+            if not out_of_memory(error) or size >= min(now.size, max(h, w)):
                 raise
             _log.warning("out of memory for %s: going on with tiles of %d px", f"{w} x {h} px" if whole else f"tiles of {now.size} px", size)
         # Beyond the except clause, whose traceback keeps alive what the tile had computed.
@@ -188,5 +188,6 @@ def _up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, in any of the ways in which torch says it."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error) or "not enough memory" in str(error)
