@@ -92,7 +92,7 @@ def restore(
         model=found,
         out=out,
         severity=severity,
-        sampler=_walk(found.model, sampler, steps, faithful=faithful, best=best, degrade=degrade),
+        sampler=_walk(found.model, sampler, steps, faithful=faithful, best=best),
         seed=seed,
         degrade=degrade,
         overwrite=overwrite,
@@ -116,8 +116,8 @@ def restore(
     return _summary(tally, inputs, out)
 
 
-def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool, best: bool, degrade: bool) -> "Sampler | None":
-    from snowmelt.cli.walks import default_of, walk_of
+def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool, best: bool) -> "Sampler | str | None":
+    from snowmelt.cli.walks import walk_of
     from snowmelt.degradations import Mixture
 
     if isinstance(model.degradation, Mixture) and (best or sampler is not None or steps is not None):
@@ -126,7 +126,7 @@ def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool,
         return None
     if best or sampler is not None or steps is not None:
         return walk_of(sampler, steps, model.degradation)
-    return default_of(model, knows_draw=degrade)
+    return "default"
 
 
 def _tell_all(job: "Job", entry: dict[str, Any]) -> None:

@@ -69,12 +69,14 @@ class Picture(NamedTuple):
         alpha: opacity (1, h, w) in [0, 1], or None where the file has none.
         bits: 8 or 16, the depth x was decoded from.
         metadata: what else the file says, orientation reset.
+        turn: the orientation it was stored in, EXIF's 1 to 8; 1 is upright.
     """
 
     x: Tensor
     alpha: Tensor | None
     bits: int
     metadata: Metadata = NOTHING
+    turn: int = 1
 
     @property
     def grey(self) -> bool:
@@ -111,8 +113,8 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False)
             image.load()
             metadata, turn, top = meta.of(image), _orientation(image), 255
             colour, alpha, bits = _decoded(image)
-    x = _floats(_upright(colour, turn), 2**bits - 1)
-    return Picture(x, None if alpha is None else (_floats(_upright(alpha, turn), top) + 1) / 2, bits, metadata)
+    x = upright(_floats(colour, 2**bits - 1), turn).contiguous()
+    return Picture(x, None if alpha is None else (upright(_floats(alpha, top), turn) + 1) / 2, bits, metadata, turn)
 
 
 def probe(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
@@ -279,15 +281,16 @@ def _orientation(image: Image.Image) -> int:
     return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
-def _upright(array: NDArray[Any], turn: int) -> NDArray[Any]:
-    """EXIF's eight orientations of (h, w, c): a transposition, then mirrors."""
-    if turn >= 5:
-        array = array.swapaxes(0, 1)
-    if turn in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if turn in (3, 4, 7, 8):
-        array = array[::-1]
-    return array
+def upright(x: Tensor, turn: int) -> Tensor:
+    """A picture (..., h, w) as it was stored, turned upright: a transposition, then mirrors."""
+    x = x.mT if turn >= 5 else x
+    return x.flip([axis for axis, turns in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if turn in turns])
+
+
+def stored(x: Tensor, turn: int) -> Tensor:
+    """An upright picture (..., h, w) as it was stored: the inverse of :func:`upright`."""
+    x = x.flip([axis for axis, turns in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if turn in turns])
+    return x.mT.contiguous() if turn >= 5 else x
 
 
 def _decoded(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None, int]:

@@ -54,9 +54,10 @@ class Mixture(Degradation):
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """All that is not given: which parts are there, how strong, and how they fell out."""
+        """Which parts are there, how strong, and how they fell out: all but what is given, and whether that is there."""
         drawn = self.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
-        return tuple(name for name in drawn if name not in self.given)
+        known = {*self.given, *(f"{i}.severity" for i, part in enumerate(self.parts) if part.given)}
+        return tuple(name for name in drawn if name not in known)
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -48,26 +48,31 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
             told=o.told,
             noise_floor=o.noise_floor,
         )
-    notes = {"recipe": to_table(recipe), "trained_with": environment()}
+    notes, estimator = {"recipe": to_table(recipe), "trained_with": environment()}, None
     if o.init is not None:
-        notes["init"] = {"model": Path(o.init).name, "weights": begin_from(restorer, o.init)}
-    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, notes=notes))
+        given = begin_from(restorer, o.init)
+        like = torch.zeros(1, *shape)
+        unknowns = degradation.unknowns(torch.ones(1), degradation.draw(like, torch.Generator()))
+        if given.estimator is not None and given.estimator.unknowns == tuple(unknowns):
+            estimator = given.estimator  # severities are read as before
+        notes["init"] = {"model": Path(o.init).name, "weights": weights_of(located(o.init))}
+    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, estimator=estimator, notes=notes))
 
 
-def begin_from(restorer: Restorer, init: str) -> str:
-    """Give a fresh restorer the averaged weights of a trained one; their hash.
+def begin_from(restorer: Restorer, init: str) -> Model:
+    """Give a fresh restorer the averaged weights of a trained model, and return that.
 
     Raises:
         ValueError: they are those of another network.
     """
-    given = load(init).restorer
-    assert isinstance(given, Restorer)  # noqa: S101 - nothing else is ever saved
+    given = load(init)
+    assert isinstance(given.restorer, Restorer)  # noqa: S101 - nothing else is ever saved
     try:
-        restorer.load_state_dict(given.state_dict())
+        restorer.load_state_dict(given.restorer.state_dict())
     except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
         raise ValueError(f"model.init = {init} holds another network than {registry.spec(restorer.backbone)}: {why}") from None
-    return weights_of(located(init))
+    return given
 
 
 def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch.device | str = "cpu") -> Model:

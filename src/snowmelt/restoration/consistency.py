@@ -126,7 +126,11 @@ def known_pixels(degradation: Degradation, z: Draw) -> Tensor | None:
     """The mask (b, 1, h, w) of a mixture's holes, if the draw holds one: all of them, if several."""
     if not isinstance(degradation, Mixture):
         return None
-    found = [z[name] for name in degradation.given if name in z and name.endswith(".mask")]
+    found = []
+    for name in degradation.given:
+        if name in z and name.endswith(".mask"):
+            there = z.get(f"{name.partition('.')[0]}.severity", torch.ones(len(z[name])).to(z[name])).to(z[name])
+            found.append(torch.where((there > 0)[:, None, None, None], z[name], 1))
     return torch.stack(found).amin(0) if found else None
 
 

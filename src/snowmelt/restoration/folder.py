@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from snowmelt import files
-from snowmelt.data.images import MAX_PIXELS, write
+from snowmelt.data.images import MAX_PIXELS, upright, write
 from snowmelt.degradations import Compose, Mixture, Pixelate
 from snowmelt.model import Model
 from snowmelt.restoration import trajectory
@@ -194,7 +194,8 @@ class _Collection:
     def _unfinished(self, shown: Bar | None) -> list[Job]:
         todo = []
         for job in self.plan.jobs:
-            if self.overwrite or not job.target.exists():
+            finished = job.target.exists() and (self.work.samples == 1 or job.beside("uncertainty").exists())
+            if self.overwrite or not finished:
                 todo.append(job)
                 continue
             self.tally.kept += 1
@@ -268,8 +269,8 @@ class _Collection:
         entry |= self._damage(one)
         note = {**work.settings(), "severity": one.severity, **self._damage(one)}
         if work.degrade:
-            write(lossless(one.job.beside("degraded")), degraded)
-            entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, one.x)}
+            write(lossless(one.job.beside("degraded")), upright(degraded, one.turn))
+            entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, upright(one.x, one.turn))}
         if work.trajectory:
             trajectory.save(one.job.beside("trajectory"), states, row)
         if work.samples > 1:
@@ -277,7 +278,7 @@ class _Collection:
             state = State(degraded[None], one.severity, {name: value[row : row + 1] for name, value in states[0].z.items()})
             mean, uncertainty = several(work, seen[None].to(work.device), state, one.job.key, one.mask)
             save(one.job.beside("mean"), finished(one, mean[0].cpu()), one.picture, note)
-            save(one.job.beside("uncertainty"), uncertainty[0].cpu(), one.picture, note)
+            save(one.job.beside("uncertainty"), upright(uncertainty[0].cpu(), one.turn), one.picture, note)
         save(one.job.target, restored, one.picture, note)
         return entry | {"seconds": round(seconds, 3)}
 
@@ -354,18 +355,19 @@ def _enlarges(work: Work) -> None:
 
 
 def _walk(model: Model, sampler: Choice, *, knows_draw: bool) -> Any:
-    """The sampler of a choice; what is asked of the draw is only which names it has."""
+    """The sampler of a choice; what is asked of the draw is only which names it has, and what nobody could know it never has."""
     like = torch.zeros(1, 3, 1, 1)
-    return choose(model, State(like, 1.0, model.draw(like, torch.Generator()) if knows_draw else EMPTY), sampler)
+    drawn = model.draw(like, torch.Generator()) if knows_draw else EMPTY
+    return choose(model, State(like, 1.0, {name: value for name, value in drawn.items() if name not in model.degradation.hidden}), sampler)
 
 
 def _preview(work: Work, whole: Plan, folder: Path, n: int, *, alone: bool) -> Tally:
     def one(job: Job) -> tuple[Loaded, list[State]]:
         loaded = load(work, job)
         if work.verdict(loaded.estimate) != "damaged":  # it would be left as it is, in no time
-            return loaded, [State(loaded.x[None], 0.0)]
+            return loaded, [State(upright(loaded.x, loaded.turn)[None], 0.0)]
         states = compute(work, [loaded])
-        return loaded, [states[0], states[-1]._replace(x=finished(loaded, states[-1].x[0])[None])]
+        return loaded, [states[0]._replace(x=upright(states[0].x, loaded.turn)), states[-1]._replace(x=finished(loaded, states[-1].x[0])[None])]
 
     path = whole.jobs[0].source.with_name(f"{whole.jobs[0].source.stem}-preview.png") if alone else folder / "preview.png"
     found, failed = preview_of(whole.jobs, one, n, path, reason, max_pixels=work.max_pixels)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt.data.images import Picture, UnreadableImage, resize, write
+from snowmelt.data.images import Picture, UnreadableImage, resize, upright, write
 from snowmelt.restoration.plan import Job
 from snowmelt.restoration.work import Work, with_smaller_tiles
 from snowmelt.restorers import Estimate
@@ -33,6 +33,7 @@ class Loaded:
         greyed: in colour, but the model knows only grey.
         grey: without colour, and to stay so.
         estimate: what the model's estimator reads from it; None if it was not asked.
+        turn: the orientation x is in, EXIF's 1 to 8.
     """
 
     job: Job
@@ -43,6 +44,7 @@ class Loaded:
     greyed: bool = False
     grey: bool = False
     estimate: Estimate | None = None
+    turn: int = 1
 
 
 def compute(work: Work, batch: Sequence[Loaded]) -> list[State]:
@@ -68,7 +70,8 @@ def compute(work: Work, batch: Sequence[Loaded]) -> list[State]:
 
 
 def finished(one: Loaded, x: Tensor) -> Tensor:
-    """A restored picture x (c, h, w) as it is written: what came without colour stays without."""
+    """A restored picture x (c, h, w) as it is written: upright, and what came without colour stays without."""
+    x = upright(x, one.turn)
     return x.mean(0, keepdim=True).expand(one.picture.x.shape[0], -1, -1) if one.grey and x.shape[0] > 1 else x
 
 

@@ -200,7 +200,8 @@ def with_mask(work: Work, start: State, mask: Tensor) -> State:
     name = next((name for name in work.model.degradation.given if name.rpartition(".")[2] == "mask"), None)
     if name is None:
         raise ValueError(f"a mask is of no use to a model of {registry.spec(work.model.degradation)}: leave --mask out")
-    return State(start.x * mask, start.t, {**start.z, name: mask.to(start.x)})
+    drawn = f"{name.rpartition('.')[0]}.severity"  # of a mask that was drawn, if there was one: the user's is there
+    return State(start.x * mask, start.t, {**{k: v for k, v in start.z.items() if k != drawn}, name: mask.to(start.x)})
 
 
 def several(work: Work, x: Tensor, start: State, key: str, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ LARGEST_PX = 128  # a window says enough; more of them say more than larger ones
 _SIDE = 4  # at most this many windows a side
 GRID = 8  # windows begin on the blocks of a JPEG file
 _AT_ONCE = 32
-PRESENT = 0.2  # damage that is less probable than this is taken to be absent
+PRESENT = 0.5  # damage that is less probable than this is taken to be absent
 UNSEEN = ("holes", "grey")  # a hole without a mask, a picture without colour: nobody can tell that they are damage
 _LOG_STD = (-5.0, 0.0)  # from .007 to 1: no severity can be told better, or worse
 _DISAGREE = 4.0  # windows that differ by twice what they say
@@ -76,11 +76,11 @@ class Estimate:
     def _line(self, i: int, degradation: Degradation) -> str:
         parts = dict(zip(degradation.names, degradation.parts, strict=True)) if isinstance(degradation, Mixture) else {}
         found = []
-        for name in self.severity:
+        for name in sorted(self.severity, key=lambda name: -float(self.present[name][i])):
             t, std, present = (float(kind[name][i]) for kind in (self.severity, self.std, self.present))
             if present < PRESENT or name in UNSEEN:
                 continue
-            how = "" if present >= 0.9 else "probably " if present >= 0.5 else "perhaps "
+            how = "" if present >= 0.9 else "probably "
             units = _units(parts.get(name, degradation), t, std)
             found.append(f"{how}{name} {t:.2f} ± {std:.2f}{f' ({units})' if units else ''}")
         text = "; ".join(found) or "no damage found"
