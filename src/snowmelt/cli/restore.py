@@ -147,7 +147,7 @@ def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
     if tally.preview is not None:
         for failure in tally.failed:
             say(f"left out {failure.source}: {failure.reason}")
-        print(f"{tally.preview} ({tally.how}); {tally.preview.shown} of them are in {tally.preview.path}")
+        print(f"{tally.preview} ({tally.how}); {tally.preview.shown} of them on {tally.preview.path}")
         return code
     place = inputs[0].parent if out is None else out
     if tally.greyed:
