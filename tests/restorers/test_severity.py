@@ -175,3 +175,12 @@ def test_a_degradation_says_what_is_unknown_and_what_is_local() -> None:
     assert for_degradation(build("mask"), (1, 16, 16)).local == ("severity",)
     x = pixels(2, 16, 16)
     assert list(D.unknowns(severity(1.0, x), D.draw(x, generator(0, "z")))) == ["holes", "jpeg"]
+
+
+def test_damage_that_is_doubtful_one_by_one_is_probable_together() -> None:
+    D = build({"name": "mixture", "parts": ["noise:schedule=ve(sigma_max=0.4)", "jpeg", "holes"]})
+    chances = {"noise": torch.tensor([0.3, 0.2]), "jpeg": torch.tensor([0.4, 0.2]), "holes": torch.tensor([0.9, 0.9])}
+    nothing = {name: torch.zeros(2) for name in chances}
+    found = Estimate(nothing, nothing, chances, torch.tensor([False, False]))
+    torch.testing.assert_close(found.damaged, torch.tensor([1 - 0.7 * 0.6, 1 - 0.8 * 0.8]))  # holes cannot be seen
+    assert found.describe(D) == ["some damage, jpeg more likely than other", "no damage found"]

@@ -24,7 +24,7 @@ from snowmelt.restoration.consistency import Consistency, consistency_for, keep
 from snowmelt.restoration.spread import spread
 from snowmelt.restoration.walks import begin
 from snowmelt.restorers import Estimate, Restorer
-from snowmelt.restorers.severity import PRESENT, UNSEEN
+from snowmelt.restorers.severity import PRESENT
 from snowmelt.restorers.tiles import Tiles, least
 from snowmelt.samplers import Sampler
 from snowmelt.training.loop import precision
@@ -130,8 +130,7 @@ class Work:
             return "damaged"
         if bool(estimate.unsure[0]):
             return "unsure"
-        seen = [float(chance[0]) for name, chance in estimate.present.items() if name not in UNSEEN]
-        return "damaged" if max(seen, default=1.0) >= PRESENT else "clean"
+        return "damaged" if float(estimate.damaged[0]) >= PRESENT else "clean"
 
     @torch.no_grad()
     def walk(self, x: Tensor, severity: float | Tensor, keys: Sequence[str], mask: Tensor | None = None) -> list[State]:

@@ -69,6 +69,12 @@ class Estimate:
     present: Mapping[str, Tensor]
     unsure: Tensor
 
+    @property
+    def damaged(self) -> Tensor:
+        """(b,): the probability that any of the damage that a picture can show is there, the unknowns taken as independent."""
+        seen = [chance for name, chance in self.present.items() if name not in UNSEEN]
+        return 1 - torch.stack([1 - chance for chance in seen]).prod(0) if seen else torch.ones_like(next(iter(self.present.values())))
+
     def describe(self, degradation: Degradation) -> list[str]:
         """One line a picture, of what a picture can show, with units where a part knows its own: "noise 0.48 ± 0.05 (sigma 24 ± 3 of 255)"."""
         return [self._line(i, degradation) for i in range(len(self.unsure))]
@@ -83,6 +89,8 @@ class Estimate:
             how = "" if present >= 0.9 else "probably "
             units = _units(parts.get(name, degradation), t, std)
             found.append(f"{how}{name} {t:.2f} ± {std:.2f}{f' ({units})' if units else ''}")
+        if not found and float(self.damaged[i]) >= PRESENT and (likely := {n: float(c[i]) for n, c in self.present.items() if n not in UNSEEN}):
+            found.append(f"some damage, {max(likely, key=likely.__getitem__)} more likely than other")
         text = "; ".join(found) or "no damage found"
         return f"{text}; unsure: this picture is unlike those the estimator knows, or too hard to read" if bool(self.unsure[i]) else text
 
