@@ -58,7 +58,7 @@ def restore(
         sampler: another walk, as a spec: tacos, naive, ancestral:eta=0.5.
         steps: calls of the restorer in a walk.
         mask: a picture that is white where the damage is, or a folder of such, one for each picture.
-        samples: walks a picture; more than one give NAME-mean and NAME-uncertainty too.
+        samples: restorations a picture; more than one tell where not to trust it: OUT/uncertainty/NAME, and OUT/mean/NAME.
         consistent: whether the result, degraded again, has to agree with the picture.
         enlarge: 2 doubles height and width, for models that learned it, as photo did.
         colour: let pictures without colour get some.

@@ -32,6 +32,7 @@ from snowmelt.types import Draw, State
 from snowmelt.types import severity as severities
 
 _FIRST_TILE_PX = 512
+_WHITE = 0.2  # an error that is drawn white, on [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def with_mask(work: Work, start: State, mask: Tensor) -> State:
 
 
 def several(work: Work, x: Tensor, start: State, key: str, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The mean (b, c, h, w) of `work.samples` restorations of x and how far it may be off (b, 1, h, w), black nowhere and white by half the range.
+    """The mean (b, c, h, w) of `work.samples` restorations of x, and how far it may be off (b, 1, h, w): white is a tenth of the range.
 
     Args:
         work: what is done.
@@ -230,7 +231,7 @@ def several(work: Work, x: Tensor, start: State, key: str, mask: Tensor | None) 
     mean, off = found.mean, found.std
     if mask is not None and work.keeps:
         mean, off = keep(x, mean, mask), off * (1 - mask)
-    return mean, (off * 2).clamp(max=2) - 1
+    return mean, (off / _WHITE * 2).clamp(max=2) - 1
 
 
 def with_precision(work: Work) -> Work:
