@@ -204,7 +204,8 @@ def tables(found: dict[str, Any]) -> str:
         parts.append("One severity, one estimator each:\n\n" + markdown_table(single))
     if "mixture" in kept:
         both = zip(kept["mixture"]["whole"]["rows"], kept["mixture"]["windows"]["rows"], strict=True)
-        parts.append("The mixture of the recipe photo-base, all parts by one estimator; the photo model carries one that was fitted alike to 40,000 crops:\n\n" + markdown_table([part(w, s) for w, s in both]))
+        said = "The mixture of the recipe photo-base, all parts by one estimator; the photo model carries one that was fitted alike to 40,000 crops:"
+        parts.append(f"{said}\n\n{markdown_table([part(w, s) for w, s in both])}")
     parts += [f"- {name}: not measured. {entry['skipped']}" for name, entry in found["operators"].items() if "skipped" in entry]
     return "\n\n".join([*parts, *([conditions(found, kept)] if kept else [])])
 

@@ -3,9 +3,12 @@
 What goes in is the moving average of the weights (and the severity estimator, if there is one) as float16, and
 model.json with the recipe, the commit and the machine it was trained on. ``snowmelt.load(NAME)`` finds it by its name.
 
+A run that began from another may be shipped as a mean of both, ``--share`` of its own weights and the rest of those it began from: what was learned
+last is kept for the most part, and less of what was known before is forgotten (Wortsman et al. 2022, arXiv 2109.01903).
+
 Beside it lies its card, README.md: scripts/NAME_card.md with what model.json and the benchmark's results say filled in.
 
-    python scripts/ship.py runs/photo photo --results benchmarks/results/photos.json
+    python scripts/ship.py runs/photo photo --share 0.6 --results benchmarks/results/photos.json
 """
 
 import argparse
@@ -24,8 +27,13 @@ from snowmelt.training.loop import history
 LARGEST_BYTES = 8_000_000
 
 
-def ship(run: Path, out: Path) -> int:
+def ship(run: Path, out: Path, share: float = 1.0) -> int:
     """Write the shipped form of `run` to the directory `out`; its size in bytes.
+
+    Args:
+        run: a run directory.
+        out: replaced.
+        share: the part of its weights that are its own, in (0, 1]; the rest are those of the run it began from.
 
     Raises:
         ValueError: a weight does not fit float16, or the files would be larger than 8 MB.
@@ -40,10 +48,12 @@ def ship(run: Path, out: Path) -> int:
             continue
         name = "weights" if group == "ema" else group
         if name == "weights":
-            files[name] = _half(run / entry["file"], out / f"{name}.safetensors")
+            files[name] = _half(weights(run, share), out / f"{name}.safetensors")
         else:  # an estimator's weights are float16 already, its calibration is not
             files[name] = dict(entry)
             shutil.copyfile(run / entry["file"], out / entry["file"])
+    if share < 1:
+        info["notes"]["share"] = share
     write_json(out / "model.json", {**info, "files": files})
     size = sum(path.stat().st_size for path in out.iterdir())
     if size > LARGEST_BYTES:
@@ -53,13 +63,25 @@ def ship(run: Path, out: Path) -> int:
     return size
 
 
-def _half(source: Path, target: Path) -> dict[str, str]:
-    """Rewrite the tensors of `source` in float16 as `target`, named after its hash."""
+def weights(run: Path, share: float) -> dict[str, torch.Tensor]:
+    """The averaged weights of a run, or their mean with those of the run it began from."""
+    files = read_json(run / "model.json")["files"]
+    own = read_tensors(run / files["ema" if "ema" in files else "weights"]["file"])
+    if share == 1:
+        return own
+    if not 0 < share < 1 or len(stages(run)) == 1:
+        raise ValueError(f"share = {share:g} needs a number in (0, 1), and the run that {run} began from, where its recipe says")
+    before = weights(stages(run)[1], 1.0)
+    return {name: torch.lerp(before[name], tensor, share) for name, tensor in own.items()}
+
+
+def _half(tensors: dict[str, torch.Tensor], target: Path) -> dict[str, str]:
+    """Write tensors in float16 as `target`, named after its hash."""
     halves = {}
-    for name, tensor in read_tensors(source).items():
+    for name, tensor in tensors.items():
         halves[name] = tensor.half() if tensor.is_floating_point() else tensor
         if not torch.isfinite(halves[name]).all():
-            raise ValueError(f"{name} in {source} reaches {float(tensor.abs().max()):.3g}, beyond float16")
+            raise ValueError(f"{name} reaches {float(tensor.abs().max()):.3g}, beyond float16")
     write_tensors(target, halves)
     digest = sha256(target)
     final = target.with_name(f"{target.stem}-{digest[:12]}.safetensors")
@@ -71,12 +93,13 @@ def card(folder: Path, template: Path, results: Path | None, minutes: float) -> 
     """Write README.md beside a shipped model; without results its scores are "pending"."""
     info = read_json(folder / "model.json")
     recipe, made, seen = info["notes"]["recipe"], info["notes"]["trained_with"], info["notes"].get("validation", {})
-    weights = {name: tensor for entry in info["files"].values() for name, tensor in read_tensors(folder / entry["file"]).items()}
+    tensors = [t for entry in info["files"].values() for t in read_tensors(folder / entry["file"]).values()]
     facts = {
         "network": f"`{info['restorer']['backbone']}`" if isinstance(info["restorer"]["backbone"], str) else f"`{recipe['model']['backbone']}`",
-        "values": f"{sum(t.numel() for t in weights.values()) / 1e6:.2f} million, float16",
+        "values": f"{sum(t.numel() for t in tensors) / 1e6:.2f} million, float16",
         "trained on": f"{seen.get('images', 0):,} crops of {recipe['data']['size']} px",
         **({"begun from": f"{init['model']}, weights `{init['weights'][:12]}`"} if (init := info["notes"].get("init")) else {}),
+        **({"weights": f"{share:.0%} its own, the rest those it began from"} if (share := info["notes"].get("share")) else {}),
         "training time": f"{minutes:.0f} minutes, all stages",
         "version": f"`{next(iter(info['files'].values()))['sha256'][:12]}` (SHA-256 of the weights)",
         **{name: str(value) for name, value in made.items()},
@@ -101,11 +124,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--share", type=float, default=1.0, help="the part of the weights that are its own; the rest are of the run it began from")
     parser.add_argument("--results", type=Path, metavar="JSON", help="what benchmarks/photos/run.py wrote, for the card")
     arguments = parser.parse_args()
     folder = SHIPPED / arguments.name
     try:
-        size = ship(arguments.run, folder)
+        size = ship(arguments.run, folder, arguments.share)
         minutes = sum(max((line["wall_s"] for line in history(stage)), default=0) for stage in stages(arguments.run)) / 60
         card(folder, Path(__file__).with_name(f"{arguments.name}_card.md"), arguments.results, minutes)
     except (OSError, ValueError) as error:

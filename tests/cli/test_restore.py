@@ -223,7 +223,7 @@ def test_shards_and_preview(cli, run: Path, folder: Path, tmp_path: Path, files_
     assert looked.code == 0, looked.err
     assert files_in(tmp_path / "look") == {"preview.png"}
     assert "6 pictures ≈ " in looked.out
-    assert "3 of them are in" in looked.out
+    assert "3 of them on" in looked.out
     for i in (1, 2):
         done = cli(*words, tmp_path / "parts", "--shard", f"{i}/2")
         assert done.code == 0, done.err
