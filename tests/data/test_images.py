@@ -251,3 +251,15 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         images.write(tmp_path / "a.png", torch.ones(1, 4, 4))
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_knows_how_it_was_stored(tmp_path, turn):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    picture = images.read(tmp_path / "a.png")
+    assert picture.turn == turn
+    assert torch.equal(images.stored(picture.x, turn), images.from_uint8(pixels))
+    assert torch.equal(images.upright(images.from_uint8(pixels), turn), picture.x)
