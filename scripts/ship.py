@@ -52,6 +52,10 @@ def ship(run: Path, out: Path, share: float = 1.0) -> int:
         else:  # an estimator's weights are float16 already, its calibration is not
             files[name] = dict(entry)
             shutil.copyfile(run / entry["file"], out / entry["file"])
+    recipe = info["notes"]["recipe"]
+    recipe["data"]["path"] = Path(recipe["data"]["path"]).name  # where things lie on somebody's disk is nothing to publish
+    if "init" in recipe["model"]:
+        recipe["model"]["init"] = Path(recipe["model"]["init"]).name
     if share < 1:
         info["notes"]["share"] = share
     write_json(out / "model.json", {**info, "files": files})

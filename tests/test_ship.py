@@ -53,6 +53,7 @@ def test_a_share_is_a_mean_with_what_came_before(script, runs, tmp_path):
     for name, value in mean.items():
         torch.testing.assert_close(value, (0.75 * before[name] + 0.25 * after[name]).half().float(), rtol=1e-3, atol=1e-6)
     assert snowmelt.load(tmp_path / "x").notes["share"] == 0.25
+    assert str(runs[0].parent) not in (tmp_path / "x" / "model.json").read_text()
     for wrong in ((runs[0], 0.5), (runs[1], 0.0)):
         with pytest.raises(ValueError, match="share = "):
             script.ship(wrong[0], tmp_path / "y", wrong[1])
