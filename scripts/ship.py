@@ -93,18 +93,20 @@ def _half(tensors: dict[str, torch.Tensor], target: Path) -> dict[str, str]:
     return {"file": final.name, "sha256": digest}
 
 
-def card(folder: Path, template: Path, results: Path | None, minutes: float) -> None:
+def card(folder: Path, template: Path, results: Path | None, run: Path) -> None:
     """Write README.md beside a shipped model; without results its scores are "pending"."""
     info = read_json(folder / "model.json")
-    recipe, made, seen = info["notes"]["recipe"], info["notes"]["trained_with"], info["notes"].get("validation", {})
+    recipe, made = info["notes"]["recipe"], info["notes"]["trained_with"]
+    last = [max(history(stage), key=lambda line: line["step"]) for stage in stages(run)]
+    crops, minutes = (sum(line[what] for line in last) for what in ("images", "wall_s"))
     tensors = [t for entry in info["files"].values() for t in read_tensors(folder / entry["file"]).values()]
     facts = {
         "network": f"`{info['restorer']['backbone']}`" if isinstance(info["restorer"]["backbone"], str) else f"`{recipe['model']['backbone']}`",
         "values": f"{sum(t.numel() for t in tensors) / 1e6:.2f} million, float16",
-        "trained on": f"{seen.get('images', 0):,} crops of {recipe['data']['size']} px",
+        "trained on": f"{crops:,} crops of {recipe['data']['size']} px, all stages",
         **({"begun from": f"{init['model']}, weights `{init['weights'][:12]}`"} if (init := info["notes"].get("init")) else {}),
         **({"weights": f"{share:.0%} its own, the rest those it began from"} if (share := info["notes"].get("share")) else {}),
-        "training time": f"{minutes:.0f} minutes, all stages",
+        "training time": f"{minutes / 60:.0f} minutes, all stages",
         "version": f"`{next(iter(info['files'].values()))['sha256'][:12]}` (SHA-256 of the weights)",
         **{name: str(value) for name, value in made.items()},
     }
@@ -134,8 +136,7 @@ def main() -> int:
     folder = SHIPPED / arguments.name
     try:
         size = ship(arguments.run, folder, arguments.share)
-        minutes = sum(max((line["wall_s"] for line in history(stage)), default=0) for stage in stages(arguments.run)) / 60
-        card(folder, Path(__file__).with_name(f"{arguments.name}_card.md"), arguments.results, minutes)
+        card(folder, Path(__file__).with_name(f"{arguments.name}_card.md"), arguments.results, arguments.run)
     except (OSError, ValueError) as error:
         print(f"ship: {error}", file=sys.stderr)
         return 2
