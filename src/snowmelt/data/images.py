@@ -229,7 +229,10 @@ def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
     values = np.moveaxis(x.detach().to("cpu", torch.float64).numpy(), -3, -1)
     if np.isnan(values).any():
         raise ValueError("a picture holds NaN, which is no colour: the model or sampler that made it has diverged")
-    return np.rint((values.clip(-1, 1) + 1) * (top / 2))
+    values = values.clip(-1, 1)  # a copy, worked on in place: of a large photograph, each further one would be 300 MB
+    values += 1
+    values *= top / 2
+    return np.rint(values, out=values)
 
 
 @contextmanager
@@ -283,14 +286,19 @@ def _orientation(image: Image.Image) -> int:
 
 def upright(x: Tensor, turn: int) -> Tensor:
     """A picture (..., h, w) as it was stored, turned upright: a transposition, then mirrors."""
-    x = x.mT if turn >= 5 else x
-    return x.flip([axis for axis, turns in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if turn in turns])
+    return _mirrored(x.mT if turn >= 5 else x, turn)
 
 
 def stored(x: Tensor, turn: int) -> Tensor:
     """An upright picture (..., h, w) as it was stored: the inverse of :func:`upright`."""
-    x = x.flip([axis for axis, turns in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if turn in turns])
+    x = _mirrored(x, turn)
     return x.mT.contiguous() if turn >= 5 else x
+
+
+def _mirrored(x: Tensor, turn: int) -> Tensor:
+    """The mirrors of EXIF's orientation; a large picture is not copied for nothing."""
+    axes = [axis for axis, turns in ((-1, (2, 3, 6, 7)), (-2, (3, 4, 7, 8))) if turn in turns]
+    return x.flip(axes) if axes else x
 
 
 def _decoded(image: Image.Image) -> tuple[NDArray[Any], NDArray[Any] | None, int]:

@@ -146,6 +146,11 @@ class Degradation(Part, kind="degradation"):
         return None
 
 
+    def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor | None:
+        """What :meth:`context` shows where there is no damage: (b, k, *spatial); of any draw at severity 0."""
+        return self.context(shape, torch.zeros_like(t), self.draw(t.new_zeros(len(t), *shape), torch.Generator()))
+
+
 class LinearDegradation(Degradation):
     """A degradation that is linear in x for a fixed draw: D(x, t, z) = A_t(z) x."""
 

@@ -83,6 +83,10 @@ class Holes(LinearDegradation):
         """Y over the mask, where more than a twentieth of a pixel is left."""
         return divided(y, self.gain(tuple(y.shape[1:]), t.to(y.dtype), z))
 
+    def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor:
+        """All is known; nothing has to be drawn to say so."""
+        return t.new_ones(len(t), 1, *shape[-2:])
+
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """What is left of each pixel, one channel."""
         return self.gain(shape, t, z)

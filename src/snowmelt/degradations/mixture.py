@@ -100,10 +100,9 @@ class Mixture(Degradation):
         for i, part in enumerate(self.parts):
             if part.tells:
                 share = share_of(z, i)
-                known = all(name in share for name in part.tells)
-                if not known:
-                    share = part.draw(t.new_zeros(len(t), *shape), torch.Generator())
-                s = share.get("severity", torch.ones_like(t)).to(t) if known else torch.zeros_like(t)
-                told = part.context(shape, t * s, share)
+                if all(name in share for name in part.tells):
+                    told = part.context(shape, t * share.get("severity", torch.ones_like(t)).to(t), share)
+                else:
+                    told = part.absent(shape, t)
                 found += [] if told is None else [told]
         return torch.cat(found, dim=1) if found else None
