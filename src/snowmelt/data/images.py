@@ -232,7 +232,8 @@ def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
     values = values.clip(-1, 1)  # a copy, worked on in place: of a large photograph, each further one would be 300 MB
     values += 1
     values *= top / 2
-    return np.rint(values, out=values)
+    levels: NDArray[np.float64] = np.rint(values, out=values)
+    return levels
 
 
 @contextmanager
