@@ -1,6 +1,9 @@
 """What all tests share: one thread a process (pytest-xdist runs several), and property tests that repeat exactly."""
 
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -11,6 +14,21 @@ from snowmelt import registry
 torch.set_num_threads(1)
 settings.register_profile("snowmelt", deadline=None, derandomize=True, database=None)
 settings.load_profile("snowmelt")
+
+
+@pytest.fixture(scope="session")
+def script() -> Callable[[str], ModuleType]:
+    """The module in a file of the repository that is no part of the package: script("scripts/ship.py")."""
+
+    def load(path: str) -> ModuleType:
+        found = importlib.util.spec_from_file_location(f"{Path(path).stem}_script", Path(__file__).parents[1] / path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        found.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(autouse=True)

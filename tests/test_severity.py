@@ -1,6 +1,5 @@
 """The kept figures on reading severities: the page says what the file says, and the file says where it comes from."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    found = importlib.util.spec_from_file_location("severity_script", ROOT / "benchmarks" / "severity.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def severity(script) -> ModuleType:
+    return script("benchmarks/severity.py")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +25,9 @@ def kept() -> dict[str, Any]:
     return found
 
 
-def test_the_page_is_what_the_figures_say(script: ModuleType, kept: dict[str, Any]) -> None:
+def test_the_page_is_what_the_figures_say(severity: ModuleType, kept: dict[str, Any]) -> None:
     page = (ROOT / "docs" / "severity.md").read_text(encoding="utf-8")
-    assert page == script.filled(page, kept), "run python benchmarks/severity.py --page"
+    assert page == severity.filled(page, kept), "run python benchmarks/severity.py --page"
     for entry in kept["operators"].values():
         assert all(f"{row['rmse']:.3f}" in page for row in entry.get("whole", {}).get("rows", []))
 
@@ -46,12 +40,12 @@ def test_every_shipped_degradation_is_measured_or_left_out_with_a_reason(kept: d
         assert entry.get("skipped") or {"commit", "date", "threads", "torch", "processor"} <= entry["environment"].keys()
 
 
-def test_scores_of_known_answers(script: ModuleType) -> None:
+def test_scores_of_known_answers(severity: ModuleType) -> None:
     truth = torch.tensor([0.0, 0.0, 0.5, 1.0])
     present = torch.tensor([0.1, 0.6, 0.5, 1.0])
-    found = script.row(torch.tensor([0.0, 0.1, 0.25, 1.0]), torch.full((4,), 0.15), present, truth)
+    found = severity.row(torch.tensor([0.0, 0.1, 0.25, 1.0]), torch.full((4,), 0.15), present, truth)
     assert found["rmse"] == pytest.approx(((0.01 + 0.0625) / 4) ** 0.5)
     assert (found["within_1_std"], found["within_2_std"]) == (0.75, 1.0)
     assert found["presence_auc"] == 0.75
     assert found["rmse_if_present"] == pytest.approx(0)
-    assert script.area(torch.ones(2), torch.tensor([True, True])) is None
+    assert severity.area(torch.ones(2), torch.tensor([True, True])) is None

@@ -1,6 +1,5 @@
 """scripts/ship.py: what becomes of a run that is put into the package."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -20,13 +19,8 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    found = importlib.util.spec_from_file_location("ship", Path(__file__).parents[1] / "scripts" / "ship.py")
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def ship(script) -> ModuleType:
+    return script("scripts/ship.py")
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +32,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return place / "first", place / "second"
 
 
-def test_a_shipped_model_is_the_run_in_half_precision(script, runs, tmp_path):
-    size = script.ship(runs[0], tmp_path / "x")
+def test_a_shipped_model_is_the_run_in_half_precision(ship, runs, tmp_path):
+    size = ship.ship(runs[0], tmp_path / "x")
     assert size == sum(path.stat().st_size for path in (tmp_path / "x").iterdir()) < 60_000
     whole, half = (snowmelt.load(path).restorer.state_dict() for path in (runs[0], tmp_path / "x"))
     assert all(torch.equal(value.half().float(), half[name]) for name, value in whole.items())
     assert len(list((tmp_path / "x").glob("*.safetensors"))) == 1  # the raw weights and the checkpoint stay behind
 
 
-def test_a_share_is_a_mean_with_what_came_before(script, runs, tmp_path):
-    script.ship(runs[1], tmp_path / "x", 0.25)
+def test_a_share_is_a_mean_with_what_came_before(ship, runs, tmp_path):
+    ship.ship(runs[1], tmp_path / "x", 0.25)
     before, after, mean = (snowmelt.load(path).restorer.state_dict() for path in (*runs, tmp_path / "x"))
     assert any(not torch.equal(before[name], value) for name, value in after.items())
     for name, value in mean.items():
@@ -56,4 +50,4 @@ def test_a_share_is_a_mean_with_what_came_before(script, runs, tmp_path):
     assert str(runs[0].parent) not in (tmp_path / "x" / "model.json").read_text()
     for wrong in ((runs[0], 0.5), (runs[1], 0.0)):
         with pytest.raises(ValueError, match="share = "):
-            script.ship(wrong[0], tmp_path / "y", wrong[1])
+            ship.ship(wrong[0], tmp_path / "y", wrong[1])

@@ -212,6 +212,21 @@ def test_random_crops_belong_to_their_generator(tmp_path):
     assert torch.equal(data.batch(n)["x0"], data.batch(n)["x0"])
 
 
+def test_turns_and_flips_show_all_eight_positions_and_change_no_crop(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (1, 8, 8), dtype=np.uint8))
+    many = [0] * 200
+    still, turned = (opened(tmp_path / "x.npy", flip=True, turn=turn, validation=0, test=0) for turn in (False, True))
+    assert turned.random
+    seen = turned.batch(many, randomness.generators(0, "turn", range(200)))["x0"]
+    x = still.batch([0])["x0"][0]
+    positions = [torch.rot90(flipped, k, (-2, -1)) for flipped in (x, x.flip(-1)) for k in range(4)]
+    counts = [sum(torch.equal(row, position) for row in seen) for position in positions]
+    assert sum(counts) == 200
+    assert min(counts) > 10
+    same = still.batch(many, randomness.generators(0, "turn", range(200)))["x0"]  # a turn takes nothing from the other draws
+    assert all(any(torch.equal(torch.rot90(a, k, (-2, -1)), b) for k in range(4)) for a, b in zip(same, seen, strict=True))
+
+
 def test_crops_reach_every_corner_and_flip_half(tmp_path):
     array = np.repeat(np.arange(100, dtype=np.uint8).reshape(1, 10, 10), 3, 0) + np.arange(3, dtype=np.uint8)[:, None, None]
     np.save(tmp_path / "x.npy", array)

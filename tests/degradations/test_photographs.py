@@ -120,13 +120,17 @@ def test_motion_blur_along_a_row_is_the_mean_of_shifted_pictures():
         torch.testing.assert_close(seen, expected if turn == 0 else expected.mT, rtol=0, atol=2e-3)
 
 
-def test_motion_blur_smears_in_its_direction_only_and_keeps_the_mean():
-    x = torch.zeros(1, 1, 41, 41, dtype=DOUBLE)
-    x[..., 20, 20] = 1
-    for turn, (down, right) in {0.0: (0, 4), 0.25: (3, 3), 0.5: (4, 0), 0.75: (3, -3)}.items():
-        y = MotionBlur(length_px=10)(x, full(1), {"turn": torch.full((1, 1), turn, dtype=DOUBLE)})[0, 0]
-        assert float(y.sum()) == pytest.approx(1, abs=1e-3)
-        assert float(y[20 + down, 20 + right]) > 5 * abs(float(y[20 - right, 20 + down])) or float(y[20 + down, 20 + right]) > 0.05
+@pytest.mark.parametrize("turn", [0.0, 0.15, 0.25, 0.5, 0.75])
+def test_motion_blur_smears_in_its_direction_only_and_keeps_the_mean(turn):
+    at = torch.arange(61, dtype=DOUBLE) - 30
+    x = torch.exp(-(at[:, None] ** 2 + at**2) / (2 * 1.5**2))[None, None]  # a spot, fine enough to be sampled without error
+    y = MotionBlur(length_px=12)(x, full(1), {"turn": torch.full((1, 1), turn, dtype=DOUBLE)})
+    assert float(y.sum()) == pytest.approx(float(x.sum()), abs=1e-3)
+    along = at * math.cos(math.pi * turn) + at[:, None] * math.sin(math.pi * turn)
+    across = at * math.sin(math.pi * turn) - at[:, None] * math.cos(math.pi * turn)
+    spread = [float((y[0, 0] * axis**2).sum() / y.sum()) for axis in (along, across)]
+    assert spread[0] == pytest.approx(1.5**2 + 12**2 / 12, rel=0.01)  # a uniform law of 12 px adds its variance
+    assert spread[1] == pytest.approx(1.5**2, rel=0.01)
 
 
 # --- holes -----------------------------------------------------------------------------------------------

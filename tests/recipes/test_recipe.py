@@ -6,6 +6,7 @@ import pytest
 
 from snowmelt.recipes import run
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets, to_table, to_toml
+from snowmelt.registry import build
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:
@@ -22,6 +23,8 @@ def test_every_preset_resolves_and_builds(name: str) -> None:
     assert recipe.about
     model = run.make_model(recipe, (recipe.data.channels or 1, recipe.data.size or 32, recipe.data.size or 32))
     assert model.notes["recipe"] == to_table(recipe)
+    for spec in (*recipe.evaluation.samplers, *([recipe.evaluation.walk] if recipe.evaluation.walk else [])):
+        assert build(spec, "sampler")
 
 
 def test_a_degradation_may_be_a_table() -> None:

@@ -8,7 +8,7 @@ import torch
 import snowmelt
 from snowmelt.recipes import run
 from snowmelt.recipes.demo import recipe as demo_recipe
-from snowmelt.recipes.recipe import Recipe, from_table, load, presets
+from snowmelt.recipes.recipe import Recipe, from_table
 from snowmelt.recipes.report import WRITTEN
 from snowmelt.training.loop import Stopped
 
@@ -124,15 +124,6 @@ def test_the_weights_of_an_untrained_model_depend_on_the_seed_alone() -> None:
     a, b, c = (run.make_model(r, (1, 8, 8)).restorer.state_dict() for r in (recipe(), recipe(), recipe(seed=1)))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
-
-
-@pytest.mark.parametrize("name", presets())
-def test_every_preset_is_a_recipe_whose_parts_exist(name: str) -> None:
-    found = from_table(load(name), where=name)
-    assert found.about
-    assert snowmelt.build(found.degradation)
-    for spec in (*found.evaluation.samplers, *([found.evaluation.walk] if found.evaluation.walk else [])):
-        snowmelt.build(spec, "sampler")
 
 
 def test_the_demo_runs_on_bundled_data_and_its_quick_form_is_short() -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from snowmelt.data.images import from_uint8, note, quantise, read, write
 from snowmelt.evaluation import _start
 from snowmelt.registry import build
 from snowmelt.restoration import restore_folder, spread
+from snowmelt.restoration.work import Work
 from snowmelt.samplers import Naive, default_sampler
 
 SIZE = (64, 96)
@@ -151,17 +153,19 @@ def test_the_spread_of_what_is_kept_is_nothing(noisy, photo):
 def test_a_preview_shows_what_the_run_will_do(tmp_path, cat, photo):
     write(tmp_path / "in" / "grey.png", cat.mean(0, keepdim=True))
     restore_folder(tmp_path / "in", model=photo, out=tmp_path / "out", preview=1, anyway=True)
-    sheet = torch.from_numpy(__import__("numpy").asarray(Image.open(tmp_path / "out" / "preview.png").convert("RGB")).copy()).int()
+    sheet = torch.from_numpy(np.array(Image.open(tmp_path / "out" / "preview.png").convert("RGB"))).int()
     assert int((sheet[..., 0] - sheet[..., 2]).abs().max()) <= 1
 
 
-def test_what_is_left_alone_is_listed_and_not_called_restored(tmp_path, cat, photo):
+@pytest.mark.parametrize("verdict", ["clean", "unsure"])
+def test_what_is_left_alone_is_listed_and_not_called_restored(tmp_path, cat, photo, verdict, monkeypatch):
+    monkeypatch.setattr(Work, "verdict", lambda self, estimate: verdict)
     pixels = ((cat + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
     Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE).save(tmp_path / "flat.gif")
     tally = restore_folder(tmp_path / "flat.gif", model=photo, out=tmp_path / "out")
     line = [json.loads(text) for text in (tmp_path / "out" / "restored.jsonl").read_text().splitlines()][-1]
-    if tally.clean or tally.unsure:
-        assert line["left as it is"] in ("clean", "unsure")
-        assert note(tmp_path / "out" / "flat.png") is None
-    else:
-        assert note(tmp_path / "out" / "flat.png")["model"] == "photo"
+    assert getattr(tally, verdict) == [tmp_path / "flat.gif"]
+    assert tally.done == 0
+    assert line["left as it is"] == verdict
+    assert note(tmp_path / "out" / "flat.png") is None
+    assert torch.equal(read(tmp_path / "out" / "flat.png").x, read(tmp_path / "flat.gif").x)

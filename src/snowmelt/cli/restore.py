@@ -188,8 +188,6 @@ def _agree(
         raise ValueError("restore needs pictures: snowmelt restore INPUT... [--model RUN] [--out DIR]")
     if severity is not None and strength is not None:
         raise ValueError("--severity and --strength say the same thing: give one of them")
-    if severity is not None and not 0 <= severity <= 1:
-        raise ValueError(f"severity = {severity:g} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
     if faithful + best + (sampler is not None) > 1:
         raise ValueError("--faithful is one call, --best the default walk, --sampler another walk: give one of them")
     if faithful and steps is not None:

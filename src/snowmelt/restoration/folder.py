@@ -28,7 +28,7 @@ from snowmelt.restoration.loading import ahead, estimator_of, load
 from snowmelt.restoration.picture import Loaded, compute, finished, lossless, psnr, reason, save
 from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
 from snowmelt.restoration.preview import Preview, preview_of
-from snowmelt.restoration.walks import Choice, choose
+from snowmelt.restoration.walks import Choice, choose, within
 from snowmelt.restoration.work import Work, several, with_precision, with_tiles
 from snowmelt.training.loop import Stopped
 from snowmelt.training.progress import Bar
@@ -214,8 +214,8 @@ class _Collection:
                 self._advance(shown, 1)
                 continue
             del get  # it holds the picture too
-            if self.work.verdict(one.estimate) != "damaged":
-                self._leave(one)
+            if (verdict := self.work.verdict(one.estimate)) != "damaged":
+                self._leave(one, verdict)
                 self._advance(shown, 1)
                 continue
             full = len(waiting) >= self.batch or (len(waiting) + 1) * one.x[0].numel() > _BATCH_PIXELS
@@ -282,9 +282,8 @@ class _Collection:
         save(one.job.target, restored, one.picture, note)
         return entry | {"seconds": round(seconds, 3)}
 
-    def _leave(self, one: Loaded) -> None:
+    def _leave(self, one: Loaded, verdict: str) -> None:
         """A picture that is clean, or that the model cannot judge, stays as it is: the file itself is copied."""
-        verdict = self.work.verdict(one.estimate)
         try:
             if one.job.source.suffix == one.job.target.suffix:
                 with files.replacing(one.job.target) as temporary:
@@ -334,8 +333,8 @@ def _agree(
     run = next((one for one in inputs if (one / "model.json").is_file()), None)
     if run is not None:
         raise ValueError(f"{run} holds a model, not pictures to restore: give it as --model {run}")
-    if severity is not None and not 0 <= severity <= 1:
-        raise ValueError(f"severity = {severity:g} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
+    if severity is not None:
+        within(severity)
     if not 1 <= shard[0] <= shard[1]:
         raise ValueError(f"shard = {shard[0]}/{shard[1]} is not i/n with 1 <= i <= n: 2/8 is the second of eight shares")
     for name, value in {"preview": preview, "samples": samples, "tile": tile, "batch": batch, "max_pixels": max_pixels}.items():

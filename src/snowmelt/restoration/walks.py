@@ -87,9 +87,7 @@ def begin(model: Model, x: Batch, severity: float | torch.Tensor, z: Draw = EMPT
     """
     if not x.is_floating_point():
         raise ValueError(f"x has dtype {x.dtype}; samples are floating-point numbers in the model's range (snowmelt.data.images.from_uint8 converts)")
-    t = torch.as_tensor(severity, dtype=torch.float64)
-    if not bool(((t >= 0) & (t <= 1)).all()):
-        raise ValueError(f"severity = {severity} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
+    t = within(severity)
     if isinstance(model.degradation, Mixture):
         x = _seen_blindly(model.degradation, x, t, z)
     if not bool(torch.isfinite(x).all()):
@@ -98,6 +96,18 @@ def begin(model: Model, x: Batch, severity: float | torch.Tensor, z: Draw = EMPT
         z = {**z, "floor": normal(x, generator)}
         x = model.finish(x, z)
     return State(x, severity, z)
+
+
+def within(severity: float | torch.Tensor) -> torch.Tensor:
+    """A severity, or several, as float64.
+
+    Raises:
+        ValueError: outside [0, 1].
+    """
+    t = torch.as_tensor(severity, dtype=torch.float64)
+    if not bool(((t >= 0) & (t <= 1)).all()):
+        raise ValueError(f"severity = {severity} lies outside [0, 1]: 0 is a clean picture, 1 the strongest this model has seen")
+    return t
 
 
 def _seen_blindly(mixture: Mixture, x: Batch, t: torch.Tensor, z: Draw) -> Batch:
