@@ -169,3 +169,15 @@ def test_what_is_left_alone_is_listed_and_not_called_restored(tmp_path, cat, pho
     assert line["left as it is"] == verdict
     assert note(tmp_path / "out" / "flat.png") is None
     assert torch.equal(read(tmp_path / "out" / "flat.png").x, read(tmp_path / "flat.gif").x)
+    again = restore_folder(tmp_path / "flat.gif", model=photo, out=tmp_path / "out")
+    assert (again.kept, again.clean, again.unsure) == (1, [], [])
+    for kept in (0, 1):  # samples are other settings: looked at once more, then known to be left
+        assert restore_folder(tmp_path / "flat.gif", model=photo, out=tmp_path / "out", samples=2).kept == kept
+
+
+def test_samples_may_be_asked_for_afterwards(tmp_path, noisy, photo):
+    write(tmp_path / "in" / "a.png", noisy)
+    assert restore_folder(tmp_path / "in", model=photo, out=tmp_path / "out").done == 1
+    assert restore_folder(tmp_path / "in", model=photo, out=tmp_path / "out", samples=2).done == 1
+    assert (tmp_path / "out" / "uncertainty" / "a.png").is_file()
+    assert restore_folder(tmp_path / "in", model=photo, out=tmp_path / "out", samples=2).kept == 1

@@ -194,8 +194,9 @@ class _Collection:
     def _unfinished(self, shown: Bar | None) -> list[Job]:
         todo = []
         for job in self.plan.jobs:
-            finished = job.target.exists() and (self.work.samples == 1 or job.beside("uncertainty").exists())
-            if self.overwrite or not finished:
+            # Samples may be asked for of what was restored without; what was left as it is has none.
+            whole = self.work.samples == 1 or self.journal.made(job.target) or job.beside("uncertainty").exists()
+            if self.overwrite or not (whole and job.target.exists()):
                 todo.append(job)
                 continue
             self.tally.kept += 1

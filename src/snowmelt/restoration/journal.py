@@ -52,6 +52,10 @@ class Journal:
         _append(self.restored, {"input": os.path.abspath(source), "output": os.path.abspath(target), "settings": self.id, **entry})
         self.known[os.path.abspath(target)] = self.id
 
+    def made(self, target: Path) -> bool:
+        """Whether the journal says that an output was finished with these settings."""
+        return self.known.get(os.path.abspath(target)) == self.id
+
     def kept(self, source: Path, target: Path) -> bool:
         """A picture was there already: its error, if any, is settled. Whether it was made with other settings than these."""
         self._errors.pop(os.path.abspath(source), None)
