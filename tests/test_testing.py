@@ -1,8 +1,10 @@
 """A check never seen to fail proves nothing: for every clause a part that breaks it, and only it."""
 
+import random as python_random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -28,12 +30,12 @@ from snowmelt.testing import (
     perfect,
     random,
 )
-from snowmelt.types import Draw, Generators
+from snowmelt.types import EMPTY, Draw, Generators
 
 CLAUSES = ["identity", "pure", "keeps_shape", "finite", "rows_independent", "draws", "oracle_exact", "round_trips"]
 
 EVERY = [
-    *(name for name in names("degradation") if name not in ("compose", "mixture")),
+    *(name for name in names("degradation") if not any(field.required for field in registry.schema(name))),
     "gaussian-blur:sigma_px=0",
     "gaussian-blur:sigma_px=1000",
     "gaussian-blur:padding=circular,sigma_px=1.5",
@@ -147,6 +149,21 @@ class HiddenRandomness(Toy):
 
 
 @dataclass(frozen=True)
+class NumpysRandomness(Toy):
+    def degrade(self, x, t, z):
+        return x + t * torch.from_numpy(np.random.standard_normal(tuple(x.shape))).to(x.dtype)  # noqa: NPY002
+
+
+@dataclass(frozen=True)
+class SeedsBeforeItDraws(Toy):
+    """The same at every call, and ruins the numbers of the whole program."""
+
+    def degrade(self, x, t, z):
+        python_random.seed(0)
+        return x * (1 - t * python_random.random())
+
+
+@dataclass(frozen=True)
 class Drawing(Toy):
     """x + t e, correctly."""
 
@@ -212,6 +229,12 @@ class DrawReadsPixels(Drawing):
 class DrawIgnoresTheGenerator(Drawing):
     def draw(self, like, generator=None):
         return {"e": torch.randn(like.shape, dtype=like.dtype, generator=_hidden)}
+
+
+@dataclass(frozen=True)
+class DrawsFromTorchItself(Drawing):
+    def draw(self, like, generator=None):
+        return {"e": torch.randn(like.shape, dtype=like.dtype)}
 
 
 @dataclass(frozen=True)
@@ -281,6 +304,19 @@ class GradientIsCut(LinearDegradation):
 
 
 @dataclass(frozen=True)
+class ClaimsAnInverse(LinearDegradation):
+    @property
+    def inverse(self) -> str:
+        return "exact"
+
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        return (1 - t / 2) * x
+
+    def pinv(self, y: Tensor, t: Tensor, z: Draw = EMPTY) -> Tensor:
+        return y
+
+
+@dataclass(frozen=True)
 class WrongGain(Toy):
     @property
     def basis(self) -> str:
@@ -334,8 +370,11 @@ CAUGHT = {
     LeaksAcrossTheBatch: "row 0 alone against row 0 of a batch is off by",
     OneSeverityForAll: "row 1 alone against row 1 of a batch is off by",
     DrawIsNotBatchFirst: "drew level of shape (1,) for a batch of 4",
-    DrawReadsPixels: "drew a e that depends on the pixels, or not on the generator",
-    DrawIgnoresTheGenerator: "drew a e that depends on the pixels, or not on the generator",
+    DrawReadsPixels: "drew a e that depends on the pixels",
+    DrawIgnoresTheGenerator: "drew two different values of e from the same generator",
+    NumpysRandomness: "draws from numpy's global generator (np.random) in degrade(): move all randomness into draw()",
+    SeedsBeforeItDraws: "draws from Python's random module in degrade()",
+    DrawsFromTorchItself: "draws from torch's global generator in draw(), and not from the generator it is given",
     DrawUsesTheFirstGeneratorForAll: "ignores per-sample generators: use snowmelt.randomness.normal and uniform",
     BreaksOnTheWayDown: "tacos with a perfect restorer is off by",
     RecoversSomethingElse: "the recovered e is off by",
@@ -343,6 +382,7 @@ CAUGHT = {
     ClaimsToBeLinear: "D(.3 x + .7 y) against .3 D(x) + .7 D(y) is off by",
     OffsetInALinearPart: "<D x, y> against <x, D^T y> is off by",
     GradientIsCut: "<D x, y> against <x, D^T y> is off by",
+    ClaimsAnInverse: "says that its inverse is exact, but D(pinv(D x)) misses D x by",
     WrongGain: "D(x) against gain x coefficients in the pixel basis is off by",
     WrongBasis: "D(x) against gain x coefficients in the dct basis is off by",
     HashIsItsAddress: "does not survive pickling",

@@ -22,11 +22,11 @@ from torch import Tensor
 from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.images import quantise
-from snowmelt.degradations import Degradation
+from snowmelt.degradations import Choice, Degradation
 from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
-from snowmelt.restorers import Restorer
+from snowmelt.restorers import Bound, Restorer
 from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
 
@@ -71,9 +71,9 @@ class Model:
             made_for = self.restorer.noise_floor
             raise ValueError(f"model.noise_floor = {self.noise_floor:g}, but its restorer was made for {made_for:g}: give both the same")
 
-    def draw(self, like: Batch, generator: Generators = None) -> Draw:
-        """The degradation's draw and, when there is a noise floor, its noise as "floor"."""
-        z = self.degradation.draw(like, generator)
+    def draw(self, like: Batch, generator: Generators = None, item: Mapping[str, Tensor] = EMPTY) -> Draw:
+        """The degradation's draw, with what the data `item` gives of it, and, when there is a noise floor, its noise as "floor"."""
+        z = {**self.degradation.draw(like, generator), **self.degradation.given_by(item)}
         return {**z, "floor": normal(like, generator)} if self.noise_floor > 0 else z
 
     def degrade(self, x0: Batch, t: Severity, z: Draw) -> Batch:
@@ -86,9 +86,9 @@ class Model:
             x_t = x_t + self.noise_floor * z["floor"]
         return quantise(x_t) if self.input == "8bit" else x_t
 
-    def corrupt(self, x0: Batch, t: float | Severity = 1.0, generator: Generators = None) -> State:
+    def corrupt(self, x0: Batch, t: float | Severity = 1.0, generator: Generators = None, item: Mapping[str, Tensor] = EMPTY) -> State:
         """Clean samples x0 (b, *d) degraded to severity t, with their draw: where restoring starts."""
-        z = self.draw(x0, generator)
+        z = self.draw(x0, generator, item)
         return State(self.degrade(x0, severity(t, x0), z), t, z)
 
     def estimate(self, x_t: Batch, t: Severity, z: Draw = EMPTY, cond: Tensor | None = None) -> Batch:
@@ -108,6 +108,22 @@ class Model:
         parts = {"restorer": self.restorer, "estimator": self.estimator}
         moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, torch.nn.Module)}
         return dataclasses.replace(self, **moved) if moved else self
+
+
+def alone(model: Model, part: str) -> Model:
+    """The model of one part of a :class:`~snowmelt.degradations.Choice`: that degradation alone, and a restorer that is told it is that one.
+
+    Raises:
+        ValueError: the model's degradation is no choice, or has no part of that name.
+    """
+    choice = model.degradation
+    if not isinstance(choice, Choice) or not isinstance(model.restorer, Restorer):
+        raise ValueError(f"a model of {registry.spec(choice)} has no parts to take one from: it undoes this one degradation")
+    if part not in choice.names:
+        raise ValueError(f"this model has no part {part!r}{registry.nearest(part, choice.names)}; its parts: {', '.join(choice.names)}")
+    number = choice.names.index(part)
+    which = torch.tensor(number)
+    return dataclasses.replace(model, degradation=choice.parts[number], restorer=Bound(model.restorer, {"which": which}), prior=None)
 
 
 def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = None) -> None:
@@ -150,6 +166,22 @@ def save_estimator(estimator: Estimator, path: str | Path) -> None:
     info = _read(path)
     info["files"] = {**info["files"], "estimator": _save_tensors(path, "estimator", estimator.tensors())}
     write_json(path / "model.json", {**info, "estimator": estimator.table()})
+    _sweep(path, info["files"])
+
+
+def save_prior(prior: Prior, path: str | Path) -> None:
+    """Add a prior to the model saved at `path`, or replace its own; all else there stays, bit for bit.
+
+    Raises:
+        FileNotFoundError: there is no model at `path`.
+        BadFile: its model.json is damaged, or was written by a later format.
+    """
+    path = Path(path)
+    info, tensors = _read(path), dict(prior.tensors())
+    info["files"] = {name: entry for name, entry in info["files"].items() if name != "prior"}
+    if tensors:
+        info["files"]["prior"] = _save_tensors(path, "prior", tensors)
+    write_json(path / "model.json", {**info, "prior": registry.table(prior)})
     _sweep(path, info["files"])
 
 

@@ -12,6 +12,7 @@ Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), for
 Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014) for SplitMix64.
 """
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 
@@ -41,6 +42,16 @@ def generators(run: int, stream: str, indices: Iterable[int]) -> list[torch.Gene
 def permutation(run: int, stream: str, epoch: int, n: int) -> Tensor:
     """The order in which epoch number `epoch` visits `n` items: (n,), int64."""
     return torch.randperm(n, generator=generator(run, stream, epoch))
+
+
+def visits(run: int, stream: str, numbers: Iterable[int], n: int) -> list[int]:
+    """Which of `n` items each sample number visits: epoch k, the numbers from k n on, is a permutation of its own."""
+    return [_epoch(run, stream, number // n, n)[number % n] for number in numbers]
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch(run: int, stream: str, epoch: int, n: int) -> list[int]:
+    return permutation(run, stream, epoch, n).tolist()
 
 
 def fractions(run: int, stream: str, indices: Sequence[int]) -> Tensor:

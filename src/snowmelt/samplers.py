@@ -22,6 +22,9 @@ previous one,
 
 at no extra call; where a walk follows an ordinary differential equation that makes it second order.
 
+A walk's severities are uniform between 1 and 0 unless ``times`` names them: ``tacos:times=(1,0.6,0.2)`` is a walk of three calls.
+``snowmelt suggest-schedule`` proposes such a list (:mod:`snowmelt.restorers.information`).
+
 A sampler is a frozen value and holds no network: a recipe can name it.
 
 Source: Bansal et al. 2022 (arXiv 2208.09392), Algorithms 1 and 2; Ho et al. 2020 (arXiv 2006.11239); Song et al. 2020
@@ -40,7 +43,7 @@ from torch import Tensor
 
 from snowmelt.degradations import Degradation
 from snowmelt.model import Model
-from snowmelt.registry import Part, Range, label, register
+from snowmelt.registry import Part, Range, SpecError, label, register
 from snowmelt.types import Draw, Generators, State, severity
 
 Post: TypeAlias = Callable[[Tensor], Tensor]
@@ -54,11 +57,33 @@ class Sampler(Part, kind="sampler"):
         steps: the number of calls of the restorer.
         order: 2 extrapolates the estimate from the previous one.
         snap: for a degradation that is a table, move the grid to its nearest knots, where its restorer was trained.
+        times: the severities at which a move begins, as fractions of where the walk starts: falling from 1, all above 0. They settle
+            `steps`. Empty: uniform.
     """
 
     steps: Annotated[int, Range(1, 100_000)] = 50
     order: Literal[1, 2] = 1
     snap: bool = False
+    times: Annotated[tuple[float, ...], Range(0, 1), "severities of the walk, falling from 1; none for uniform ones"] = ()
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that `times` is a walk.
+
+        Raises:
+            SpecError: `times` does not fall from 1, reaches 0, or is not as long as `steps` says.
+        """
+        super().__post_init__()
+        if not self.times:
+            return
+        name = label(type(self))
+        if self.times[0] != 1:
+            raise SpecError(f"{name}.times begins with {self.times[0]:g}, not with 1: times are fractions of the severity where a walk starts")
+        if any(s >= t for t, s in pairwise(self.times)) or self.times[-1] <= 0:
+            raise SpecError(f"{name}.times = ({', '.join(f'{t:g}' for t in self.times)}) must fall from each to the next and stay above 0, its end")
+        calls = self._calls(len(self.times))
+        if self.steps not in (calls, Sampler.steps):  # the default says nothing
+            raise SpecError(f"{name}.steps = {self.steps}, but its times are a walk of {calls} calls: leave out one of the two")
+        object.__setattr__(self, "steps", calls)
 
     @property
     def corrector(self) -> bool:
@@ -81,8 +106,19 @@ class Sampler(Part, kind="sampler"):
         return frozenset(entries(degradation))
 
     def grid(self) -> list[float]:
-        """The severities of the walk, from 1 to 0, as fractions of where it starts: uniform."""
-        return [1 - i / self.steps for i in range(self.steps)] + [0.0]
+        """The severities of the walk, from 1 to 0, as fractions of where it starts: `times`, or uniform."""
+        if self.times:
+            return [*self.times, 0.0]
+        moves = self._moves()
+        return [1 - i / moves for i in range(moves)] + [0.0]
+
+    def _calls(self, moves: int) -> int:
+        """The calls of the restorer in a walk of so many moves."""
+        return moves
+
+    def _moves(self) -> int:
+        """The moves of a walk of `steps` calls."""
+        return self.steps
 
     @final
     @torch.no_grad()
@@ -153,7 +189,7 @@ def on_knots(grid: list[float], start: float | Tensor, knots: int | None) -> lis
     first = round(start * knots)
     if len(grid) - 1 > first:
         return [i / first for i in range(first, -1, -1)]
-    return [round(t * first) / first for t in grid]
+    return list(dict.fromkeys(round(t * first) / first for t in grid))  # times of one's own may share a knot
 
 
 def entries(degradation: Degradation) -> Draw:
@@ -201,8 +237,8 @@ class Ancestral(Sampler):
         return self.eta > 0
 
     def reads(self, degradation: Degradation) -> frozenset[str]:
-        """All but the noise, which is solved for."""
-        return super().reads(degradation) - set(degradation.noise)
+        """All but what is solved for."""
+        return super().reads(degradation) - set(degradation.recovered)
 
     def move(
         self, degradation: Degradation, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, z: Draw, generator: Generators
@@ -226,13 +262,16 @@ class Heun(Sampler):
         return True
 
     def reads(self, degradation: Degradation) -> frozenset[str]:
-        """All but noise that can be solved for."""
-        return super().reads(degradation) - set(degradation.noise)
+        """All but what can be solved for."""
+        return super().reads(degradation) - set(degradation.recovered)
 
-    def grid(self) -> list[float]:
-        """Uniform, one interval for each move."""
-        moves = (self.steps + 1) // 2
-        return [1 - i / moves for i in range(moves)] + [0.0]
+    def _calls(self, moves: int) -> int:
+        """Two a move, but one for the last."""
+        return 2 * moves - 1
+
+    def _moves(self) -> int:
+        """One for every two calls."""
+        return (self.steps + 1) // 2
 
     def move(
         self, degradation: Degradation, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, z: Draw, generator: Generators
@@ -252,7 +291,7 @@ def default_sampler(degradation: Degradation, calls: int = 12) -> Sampler:
     A recursive operator of T knots takes T order-1 steps of TACoS, its own grid. Where the draw hides more than that noise, no walk
     could know it: one call, which is a single step of Naive.
     """
-    if set(degradation.hidden) - set(degradation.noise):
+    if set(degradation.hidden) - set(degradation.recovered):
         return Naive(steps=1)
     if degradation.recovers:
         return Ancestral(steps=calls, order=2, eta=0.0, snap=degradation.knots is not None)

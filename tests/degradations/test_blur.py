@@ -66,6 +66,9 @@ RECURSIONS = [
     pytest.param(("incremental", 7, 0.4, 8, "reflect", True)),
     pytest.param(("special-6", 3, 1.0, 5, "reflect", True)),
     ("constant", 1, 7.0, 3, "circular", False),
+    pytest.param(("constant", 11, 7.0, 6, "reflect", True)),
+    pytest.param(("incremental", 7, 0.4, 8, "circular", True)),
+    pytest.param(("exponential", 15, 0.01, 12, "reflect", True)),
 ]
 
 

@@ -96,7 +96,7 @@ def test_headings_have_anchors() -> None:
 def test_the_table_marks_the_best_and_the_gaps() -> None:
     html = page.table(ROWS, best={"calls": "low"})
     read(html)
-    assert "RMSE ↓" in html
+    assert "RMSE&nbsp;↓" in html
     assert "PSNR, dB ↑" in html
     assert "<strong>0.142</strong>" in html
     assert html.count("<strong>0.142</strong>") == 2, "equal digits are equally good"
@@ -126,7 +126,9 @@ def test_markdown() -> None:
         ((0.1391, 0.1443), "0.139 to 0.144"),
         (12345.6, "12,346"),
         ("x", "x"),
-        (0.25, "0.25"),
+        (0.25, "0.250"),
+            (0.01, "0.0100"),
+            (250.0, "250"),
     ],
 )
 def test_values_of_every_kind(value: object, text: str) -> None:
@@ -160,3 +162,28 @@ def test_save_writes_a_png(tmp_path: Path) -> None:
     assert len(list((tmp_path / "sheets").iterdir())) == 1
     with pytest.raises(ValueError, match=r"a\.png"):
         save(tmp_path / "a.jpg", Image.new("RGB", (3, 3)))
+
+
+def test_what_stands_apart_is_never_best() -> None:
+    rows = [{"row": "method", "rmse": 0.2}, {"row": "other", "rmse": 0.3}, {"row": "floor", "rmse": 0.1}]
+    assert "| **0.100** |" in markdown_table(rows)
+    assert "| **0.200** |" in (table := markdown_table(rows, apart=[2]))
+    assert "| 0.100 |" in table
+    html = page.table(rows, apart=[2])
+    assert html.count("<strong>") == 1
+    assert '<tr class="apart"><td>floor</td><td class="number">0.100</td></tr>' in html
+    assert "**" not in markdown_table(rows, mark=False)
+    assert "↓" not in markdown_table(rows, mark=False)
+
+
+def test_distances_are_better_when_low_whatever_features_they_are_of() -> None:
+    table = markdown_table([{"FD-mnist-v1": 2.0, "KID-mine-0a": 0.5}, {"FD-mnist-v1": 1.0, "KID-mine-0a": 0.7}])
+    assert "FD-mnist-v1 ↓ | KID-mine-0a ↓" in table
+    assert "| 2.00 | **0.500** |" in table
+    assert "| **1.00** | 0.700 |" in table
+
+
+def test_folded_sections_are_inside_what_opens() -> None:
+    html = page.folded("More <than> this", [page.text("inside"), "a & b"])
+    read(html)
+    assert html == '<details class="wide"><summary>More &lt;than&gt; this</summary><p>inside</p><p>a &amp; b</p></details>'

@@ -12,7 +12,7 @@ import snowmelt
 from snowmelt.cli import main
 from snowmelt.data import bundled
 from snowmelt.data.images import from_uint8, note, quantise, read, write
-from snowmelt.evaluation import _start
+from snowmelt.evaluation import start
 from snowmelt.registry import build
 from snowmelt.restoration import restore_folder, spread
 from snowmelt.restoration.work import Work
@@ -65,7 +65,7 @@ def test_scores_do_not_know_it_either(photo, cat):
         def batch(self, ids):
             return {"x0": cat[None].repeat(len(ids), 1, 1, 1)}
 
-    _, state = _start(photo, One(), [0, 1], seed=0, device="cpu")  # type: ignore[arg-type]
+    _, state = start(photo, One(), [0, 1], seed=0, device="cpu")  # type: ignore[arg-type]
     assert set(state.z) == {"7.mask", "7.severity"}
 
 

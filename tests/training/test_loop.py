@@ -16,6 +16,7 @@ from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
 from snowmelt.files import BadFile, read_tensors
 from snowmelt.model import Model, load
+from snowmelt.randomness import visits
 from snowmelt.restorers import Restorer, UNet
 from snowmelt.training import checkpoint, loop
 from snowmelt.training.ema import Average
@@ -139,18 +140,19 @@ def test_overfits_eight_pictures(tmp_path: Path) -> None:
 def test_every_epoch_shows_every_picture_once(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     n = len(run.train)
-    first, second = list(run._indices(range(n))), list(run._indices(range(n, 2 * n)))
+    first, second = visits(0, "order", range(n), n), visits(0, "order", range(n, 2 * n), n)
     assert sorted(first) == sorted(second) == list(range(n))
     assert first != second
-    assert list(run._indices(range(n - 3, n + 3))) == first[-3:] + second[:3]
+    assert visits(0, "order", range(n - 3, n + 3), n) == first[-3:] + second[:3]
+    assert torch.equal(run.train.numbered(0, range(n - 3, n + 3))["x0"], run.train.batch(first[-3:] + second[:3])["x0"])
 
 
 def test_severities_are_uniform_and_never_zero(tmp_path: Path) -> None:
-    t = trainer(tmp_path)._severities(range(20_000))
+    t = trainer(tmp_path)._severities(range(20_000), {})
     assert 0 < float(t.min()) < 1e-3
     assert float(t.max()) <= 1
     assert abs(float(t.mean()) - 0.5) < 0.01
-    knots = trainer(tmp_path, spec="recursive-blur:steps=4,kernel_size=3")._severities(range(4000))
+    knots = trainer(tmp_path, spec="recursive-blur:steps=4,kernel_size=3")._severities(range(4000), {})
     values, counts = (knots * 4).unique(return_counts=True)
     assert values.tolist() == [1, 2, 3, 4]
     assert counts.min() > 900

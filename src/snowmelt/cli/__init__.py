@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from snowmelt._version import __version__
-from snowmelt.cli import degrade, parts, restore, sample, score, train
+from snowmelt.cli import check, degrade, features, parts, restore, sample, score, suggest, train, translate
 from snowmelt.cli.errors import report
 
 __all__ = ["app", "main"]
@@ -28,10 +28,14 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "list": parts.list_parts,
     "describe": parts.describe,
     "degrade": degrade.degrade,
+    "check-degradation": check.check_degradation,
+    "suggest-schedule": suggest.suggest_schedule,
     "train": train.train,
     "restore": restore.restore,
     "sample": sample.sample,
+    "translate": translate.translate,
     "evaluate": score.evaluate,
+    "train-features": features.train_features,
     "demo": score.demo,
 }
 for _order, (_name, _verb) in enumerate(_VERBS.items()):

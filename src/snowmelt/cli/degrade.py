@@ -23,6 +23,7 @@ def degrade(
     severities: Severities = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
     out: Path | None = None,
     size: int | None = None,
+    endpoint: Path | None = None,
     seed: int = 0,
     plugin: Plugins = (),
 ) -> None:
@@ -34,6 +35,7 @@ def degrade(
         severities: in [0, 1].
         out: the PNG to write; by default named after the picture, in this folder.
         size: cut a square of so many px from the middle first.
+        endpoint: the picture that a morph ends in.
         seed: of what is random.
         plugin: parts of your own.
     """
@@ -60,11 +62,24 @@ def degrade(
     if len({row.shape for row in rows}) > 1:
         raise ValueError(f"the pictures have sizes {sorted({(r.shape[2], r.shape[1]) for r in rows})}: add --size, or give one at a time")
     x = torch.stack(rows)
-    z = D.draw(x, generators(seed, "degrade", range(len(x))))
+    given = D.given_by(_ending(endpoint, x))
+    z = {**D.draw(x, generators(seed, "degrade", range(len(x)))), **given}
+    if lacking := sorted(set(D.needs) - given.keys()):
+        raise ValueError(f"{degradation} turns pictures into another one, its {', '.join(lacking)}: add --endpoint PICTURE")
     strip = pictures.strip([D(x, severity(t, x), z) for t in severities], [f"t = {t:g}" for t in severities])
     path = out or Path(f"{images[0].stem}-{registry.label(type(D))}.png")
     pictures.save(path, strip)
     print(f"wrote {path}")
+
+
+def _ending(endpoint: Path | None, x: "Tensor") -> dict[str, "Tensor"]:
+    """The picture that a morph ends in, made as large as those of x."""
+    if endpoint is None:
+        return {}
+    from snowmelt.data.images import read, resize, to_channels
+
+    y = resize(to_channels(read(endpoint).over(), x.shape[1]), (x.shape[2], x.shape[3]))
+    return {"endpoint": y.expand_as(x)}
 
 
 def _square(x: "Tensor", size: int | None) -> "Tensor":

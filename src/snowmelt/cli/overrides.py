@@ -20,7 +20,7 @@ from snowmelt.recipes.recipe import EvaluationOptions, ModelOptions
 from snowmelt.training.options import TrainingOptions
 
 TABLES: dict[str, type[Any]] = {"data": DataOptions, "model": ModelOptions, "training": TrainingOptions, "evaluation": EvaluationOptions}
-_SHORT = {"data.path": "--data", "training.images": "--images"}
+_SHORT = {"data.path": "--data", "data.endpoint": "--endpoint", "training.images": "--images"}
 
 
 def documented(cls: type[Any]) -> dict[str, str]:

@@ -114,7 +114,8 @@ def _of_run(path: Path) -> list[str]:
             "told": ", ".join(net.context or (net.degradation.given if net.told else ())) or "nothing of the draw",
         }
         lines += _listed(said)
-    lines += _listed({"estimates": f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor})
+    start = registry.spec(model.prior) if model.prior else "none: it restores; 'snowmelt sample RUN --prior SPEC' fits one"
+    lines += _listed({"estimates": f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor, "prior": start})
     if not (path / "evaluation.json").is_file():
         card = path / "README.md"
         how = f"How well it does is in {card}" if card.is_file() else "It has not been evaluated: 'snowmelt evaluate' measures how well it restores."

@@ -113,7 +113,7 @@ def restore(
         say=say,
         finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
     )
-    return _summary(tally, inputs, out)
+    return summary(tally, inputs, out)
 
 
 def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool, best: bool) -> "Sampler | str | None":
@@ -141,7 +141,7 @@ def _tell(job: "Job", entry: dict[str, Any]) -> None:
         print(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB")
 
 
-def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
+def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: str = "restored") -> int:
     """Say what became of the pictures, in exact numbers; the exit code."""
     code = 1 if tally.failed else 0
     if tally.preview is not None:
@@ -153,7 +153,7 @@ def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
     if tally.greyed:
         say(f"{_count(tally.greyed)} in colour turned grey: the model was trained on grey ones")
     if tally.kept:
-        other = f", {tally.elsewise:,} of them restored with other settings" if tally.elsewise else ""
+        other = f", {tally.elsewise:,} of them {done} with other settings" if tally.elsewise else ""
         say(f"{_count(tally.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
     for left, why in ((tally.clean, "looks clean"), (tally.unsure, "is unlike what the model knows, or too hard to judge")):
         for source in left[:_LISTED]:
@@ -165,7 +165,7 @@ def _summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None) -> int:
     listed = "" if tally.errors is None else f", listed in {tally.errors}"
     failed = f"; {len(tally.failed):,} failed{listed}" if tally.failed else ""
     into = str(place) if out is not None or not tally.last else tally.last.name
-    print(f"restored {_count(tally.done)} of {tally.total:,} into {into} ({tally.how}){kept}{failed}")
+    print(f"{done} {_count(tally.done)} of {tally.total:,} into {into} ({tally.how}){kept}{failed}")
     return code
 
 

@@ -1,7 +1,7 @@
 """``snowmelt evaluate`` and ``snowmelt demo``: how good a model is, in numbers and pictures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,10 @@ def evaluate(
     *,
     data: Annotated[str | None, Parameter(name=("--data.path", "--data"))] = None,
     images: int | None = None,
+    features: str | None = None,
+    generate: int | None = None,
+    handed: Switch = False,
+    input: Literal["float", "8bit"] | None = None,
     out: Path | None = None,
     machine: OnMachine = HERE,
 ) -> None:
@@ -21,17 +25,24 @@ def evaluate(
 
     Args:
         run: the directory that 'snowmelt train --out' wrote.
-        data: where the data lie now, if not where the recipe says.
+        data: other data than the recipe's, or where these lie now.
         images: how many test pictures; by default as many as the recipe says.
+        features: what sets of pictures (FD, KID) and labels are judged by: mnist-v1, fashion-v1, a directory that 'snowmelt train-features'
+            wrote, or a file model.onnx. Without, these are not computed.
+        generate: also generate so many pictures from the model's prior, and measure them: 1,000 is a good number.
+        handed: also show walks that are handed what nobody could know (noise, flakes of snow), beside the comparison.
+        input: only pictures degraded in floating point, or only those rounded to 8 bits; by default as the recipe says, which is both.
         out: where to write evaluation.md, its pictures and report.html; by default the run directory.
         machine: where to compute.
     """
-    if images is not None and images < 1:
-        raise ValueError(f"--images {images} lies under 1")
+    for name, value, least in (("images", images, 1), ("generate", generate, 2)):
+        if value is not None and value < least:
+            raise ValueError(f"--{name} {value} lies under {least}")
     where = machine.prepare()
     from snowmelt.recipes import run as runs
 
-    report = runs.evaluate(run, path=data, images=images, out=out, device=where)
+    asked = {"features": features, "generate": generate, "handed": handed or None, "inputs": (input,) if input else None}
+    report = runs.evaluate(run, path=data, images=images, out=out, device=where, **asked)
     print(report.markdown())
     print(f"wrote {(out or run) / 'report.html'}")
 

@@ -15,6 +15,7 @@ def train(
     *,
     out: Path | None = None,
     degradation: str | None = None,
+    pairs: tuple[Path, Path] | None = None,
     overrides: Given = None,
     dry_run: Switch = False,
     fresh: Switch = False,
@@ -29,6 +30,8 @@ def train(
         recipe: a TOML file or the name of a preset ('snowmelt list recipe').
         out: the run directory: gets the model, the resolved recipe, the log and sample pictures.
         degradation: what is to be undone, as a spec: gaussian-blur:sigma_px=4.
+        pairs: two folders of pictures with the same names, the clean ones first: short for --data, --endpoint, --data.pairs and
+            --degradation morph:schedule=linear.
         dry_run: measure a few steps and draw the degradation; train nothing.
         overrides: fields of the recipe.
         fresh: start over, deleting the run that is there.
@@ -40,7 +43,7 @@ def train(
     from snowmelt.recipes import run
     from snowmelt.recipes.recipe import from_table
 
-    table, reasons = _table(recipe, given(overrides, degradation=degradation))
+    table, reasons = _table(recipe, _with_pairs(given(overrides, degradation=degradation), pairs))
     resolved = from_table(table, where=recipe or "")
     for line in reasons:
         print(line)
@@ -56,8 +59,21 @@ def train(
             _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
-    print(f"  snowmelt restore PICTURES --model {out} --severity 1 --out restored{_again(machine.plugin)}")
+    verb = "restore PICTURES" if resolved.data.endpoint is None else f"translate {resolved.data.endpoint}"
+    where_to = "--severity 1 --out restored" if resolved.data.endpoint is None else "--out translated"
+    print(f"  snowmelt {verb} --model {out} {where_to}{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
+
+
+def _with_pairs(asked: dict[str, Any], pairs: tuple[Path, Path] | None) -> dict[str, Any]:
+    """What was asked for, with the fields that --pairs CLEAN DEGRADED stands for."""
+    if pairs is None:
+        return asked
+    data = asked.get("data", {})
+    if twice := [name for name in ("path", "endpoint") if name in data]:
+        raise ValueError(f"--pairs already says what --data.{twice[0]} says: leave one of them out")
+    here = {**data, "path": str(pairs[0]), "endpoint": str(pairs[1]), "pairs": True}
+    return {"degradation": "morph:schedule=linear", **asked, "data": here}
 
 
 def _leave_nothing(out: Path) -> None:
@@ -78,12 +94,18 @@ def _table(recipe: str | None, asked: dict[str, Any]) -> tuple[dict[str, Any], l
     from snowmelt.data.options import DataOptions
     from snowmelt.recipes.defaults import suggest
     from snowmelt.recipes.recipe import from_table, load, merged
+    from snowmelt.registry import build
 
     if recipe is not None:
         return merged(load(recipe), asked), []
     if "path" not in asked.get("data", {}) or "degradation" not in asked:
         raise ValueError("train needs a recipe (train RECIPE --out RUN), or --data DIR and --degradation SPEC; 'snowmelt list' shows both")
     from_table({**asked, "data": {**asked["data"], "fit": "resize"}})  # a wrong value is said before any picture is looked at
+    D = build(asked["degradation"])
+    if any(name.rpartition(".")[2] == "endpoint" for name in D.needs) and "endpoint" not in asked["data"]:
+        raise ValueError(
+            f"{asked['degradation']} is trained on two sets of pictures: add --endpoint DIR, the pictures that those of --data turn into"
+        )
     source = DataOptions(path=asked["data"]["path"], range=asked["data"].get("range"))
     table, reasons = suggest(source, asked["degradation"], asked)
     return merged(table, asked), reasons

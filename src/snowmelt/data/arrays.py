@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from snowmelt.data import images
 
 MAX_BYTES = 8 * 1024**3
-_KEYS = ("x0", "images", "x", "data")
+KEYS = ("x0", "images", "x", "data")
+LABELS = ("label", "labels")
+DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = 1 << 24
 
 
@@ -33,15 +35,15 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         ValueError: it is no idx file of byte pictures, or holds more or fewer bytes than its header says.
     """
     try:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             magic = stream.read(4)
             if len(magic) < 4 or magic[:3] != b"\x00\x00\x08":
                 raise ValueError(f"{path}: not an idx file of bytes (it begins {magic.hex(' ') or 'with nothing'}, not 00 00 08)")
             if magic[3] not in (3, 4):
                 raise ValueError(f"{path}: an idx file of {magic[3]} dimensions holds labels, not pictures: give the images file")
-            header = _exactly(stream, 4 * magic[3], path)
+            header = exactly(stream, 4 * magic[3], path)
             sizes = [int(size) for size in np.frombuffer(header, ">u4")]
-            values = _exactly(stream, math.prod(sizes), path)
+            values = exactly(stream, math.prod(sizes), path)
             if stream.read(1):
                 raise ValueError(f"{path}: more bytes follow than its header ({' x '.join(map(str, sizes))}) says")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -49,7 +51,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return _channels_last(np.frombuffer(values, np.uint8).reshape(sizes), path)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> IO[bytes]:
+    """A file of bytes, unpacked on the way where it is gzip."""
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -67,28 +70,29 @@ def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any]:
     try:
         if path.suffix == ".npy":
             with path.open("rb") as stream:
-                array = _read_npy(stream, path.stat().st_size, path)
+                array = read_npy(stream, path.stat().st_size, path)
         else:
             with zipfile.ZipFile(path) as archive:
                 member = _member(archive, path)
                 with archive.open(member) as stream:
-                    array = _read_npy(stream, member.file_size, path)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+                    array = read_npy(stream, member.file_size, path)
+    except DAMAGED as error:
         raise ValueError(f"{path}: damaged or unsupported archive ({error})") from error
     return _in_range(_channels_last(array, path), range, path)
 
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     arrays = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")}
+    arrays = {name: info for name, info in arrays.items() if name not in LABELS} or arrays
     if len(arrays) == 1:
         return next(iter(arrays.values()))
-    for key in _KEYS:
+    for key in KEYS:
         if key in arrays:
             return arrays[key]
-    raise ValueError(f"{path}: none of its arrays ({', '.join(arrays) or 'it has none'}) is called {', '.join(_KEYS)}: rename one")
+    raise ValueError(f"{path}: none of its arrays ({', '.join(arrays) or 'it has none'}) is called {', '.join(KEYS)}: rename one")
 
 
-def _read_npy(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
+def read_npy(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
     """One .npy array of which `size` bytes, header included, are really there."""
     try:
         version = npy.read_magic(stream)
@@ -102,11 +106,11 @@ def _read_npy(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
         raise ValueError(f"{path}: a {dtype} array of shape {shape} holds no pictures (objects, that is pickles, are never read)")
     if size < math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{path}: its header promises {dtype} {shape}, its {size} bytes cannot hold that")
-    values = np.frombuffer(_exactly(stream, math.prod(shape) * dtype.itemsize, path), dtype)
+    values = np.frombuffer(exactly(stream, math.prod(shape) * dtype.itemsize, path), dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 
 
-def _exactly(stream: IO[bytes], count: int, path: Path) -> bytearray:
+def exactly(stream: IO[bytes], count: int, path: Path) -> bytearray:
     """`count` bytes, read piece by piece: memory grows with what is there, not with what a header says."""
     if count > MAX_BYTES:
         raise ValueError(f"{path}: {count} bytes are more than {MAX_BYTES}: split the file, or save the pictures as a folder")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from snowmelt.data import images
+from snowmelt.data.labels import Labels, checked
 from snowmelt.data.splits import Split
 
 NAMES = ("digits", "photos")
@@ -44,6 +45,13 @@ def digits() -> NDArray[np.uint8]:
 
     sixteenths: NDArray[np.float64] = load_digits().images
     return np.rint(sixteenths * (255 / 16)).astype(np.uint8)[..., None]
+
+
+def digit_labels() -> Labels:
+    """Which digit each of :func:`digits` is."""
+    from sklearn.datasets import load_digits
+
+    return checked(load_digits().target, "bundled:digits", 1797)
 
 
 def photos(split: Split, size: int = PHOTO_SIZE) -> tuple[NDArray[np.uint8], list[str]]:

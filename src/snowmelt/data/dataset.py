@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snowmelt.data import images
+from snowmelt.data.labels import Labels
 from snowmelt.data.splits import Split
+from snowmelt.randomness import generators as streams
+from snowmelt.randomness import visits
 
 _log = logging.getLogger(__name__)
 _KEPT_BYTES = 1 << 30
@@ -51,13 +54,14 @@ class Files(Store):
     """Pictures too many or too unequal to hold, decoded when asked for.
 
     A file that turns out damaged is reported once, named in `skipped`, and its place taken by the next
-    readable one: a bad download must not end a night's training, nor change any other sample.
+    readable one (of its class, where there are classes): a bad download must not end a night's training, nor change any other sample.
     """
 
     paths: list[Path]
     ids: list[str]
     decode: Callable[[Path], Tensor]
     skipped: list[tuple[str, str]]
+    labels: Labels | None = None
     _bad: set[int] = field(default_factory=set)
     _kept: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
@@ -67,7 +71,7 @@ class Files(Store):
 
     def _one(self, index: int) -> Tensor:
         for i in (*range(index, len(self.paths)), *range(index)):
-            if i in self._bad:
+            if i in self._bad or (self.labels is not None and self.labels.numbers[i] != self.labels.numbers[index]):
                 continue
             if i in self._kept:
                 return images.from_uint8(self._kept[i])
@@ -94,6 +98,8 @@ class Dataset:
         shape: (c, h, w) of every sample.
         ids: one stable name per sample.
         skipped: (name, reason) of every file that could not be read.
+        labels: (n,) int64, the class of every sample, numbers in `classes`; None where the source has none.
+        classes: the names of the classes; None where there are no labels.
     """
 
     def __init__(
@@ -106,14 +112,22 @@ class Dataset:
         *,
         flip: bool = False,
         turn: bool = False,
+        labels: Labels | None = None,
     ) -> None:
         self.split: Split = split
         self.shape = shape
         self.ids = ids
         self.skipped = skipped
+        self.labels = None if labels is None else torch.from_numpy(labels.numbers.copy())
+        self.classes = None if labels is None else labels.classes
         self._store = store
         self._flip = flip
         self._turn = turn
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """What every batch holds."""
+        return ("x0",)
 
     @property
     def random(self) -> bool:
@@ -149,6 +163,13 @@ class Dataset:
         draws = [torch.rand(4, generator=g).tolist() for g in generators] if random and generators else [None] * len(indices)
         cuts = [self._cut(row, draw) for row, draw in zip(rows, draws, strict=True)]
         return {"x0": torch.stack(cuts) if cuts else torch.empty(0, *self.shape)}
+
+    def numbered(self, seed: int, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """What training sees as the samples of these numbers, counted from its start: every epoch shows all pictures, in an order of its own.
+
+        A pure function: the pictures follow the stream "order" of `seed`, their cuts its stream "augmentation".
+        """
+        return self.batch(visits(seed, "order", numbers, len(self)), streams(seed, "augmentation", numbers) if self.random else None)
 
     def _cut(self, x: Tensor, draw: list[float] | None) -> Tensor:
         """One sample from a picture at least as large; `draw` is (top, left, flip, turn), each in [0, 1)."""

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -88,20 +88,21 @@ class Picture(NamedTuple):
         return self.x if self.alpha is None else torch.lerp(torch.full_like(self.x, background), self.x, self.alpha)
 
 
-def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False) -> Picture:
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False, content: bytes | None = None) -> Picture:
     """The picture in a JPEG, PNG, WebP, BMP, TIFF or GIF file, upright, at its own depth.
 
     Args:
         path: the file.
         max_pixels: what its header may announce.
         still: refuse a file of several frames or pages; otherwise the first is read.
+        content: the file's bytes, where they lie elsewhere; `path` then only names them.
 
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableImage: it is empty, truncated, too large, of another format, or its values have no declared range.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (image, stream):
+    with _opened(path, max_pixels, content) as (image, stream):
         frames = getattr(image, "n_frames", 1) if still and image.format in _MOVING else 1
         if frames > 1:
             word = "pages" if image.format == "TIFF" else "frames"
@@ -117,9 +118,9 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False)
     return Picture(x, None if alpha is None else (upright(_floats(alpha, top), turn) + 1) / 2, bits, metadata, turn)
 
 
-def probe(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int, int]:
+def probe(path: str | Path, *, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> tuple[int, int, int]:
     """The shape (c, h, w) that :func:`read` would give, from the header alone; raises as it does."""
-    with _opened(Path(path), max_pixels) as (image, stream):
+    with _opened(Path(path), max_pixels, content) as (image, stream):
         w, h = image.size
         # Pillow turns a TIFF by itself and reports the turned size.
         if image.format != "TIFF" and _orientation(image) >= 5:
@@ -237,11 +238,11 @@ def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[tuple[Image.Image, io.BufferedReader]]:
+def _opened(path: Path, max_pixels: int, content: bytes | None = None) -> Iterator[tuple[Image.Image, BinaryIO]]:
     """The image behind `path` with its header checked, and its bytes; all that fails inside becomes an UnreadableImage."""
     try:
         # Pillow's warnings (bombs, broken tags) are either an error below or no harm to the pixels.
-        with warnings.catch_warnings(), path.open("rb") as stream:
+        with warnings.catch_warnings(), path.open("rb") if content is None else io.BytesIO(content) as stream:
             warnings.simplefilter("ignore")
             if not stream.read(1):
                 raise UnreadableImage(path, "the file is empty")
@@ -259,7 +260,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[Image.Image, io.Buffe
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
 
-def _unlimited(stream: io.BufferedReader) -> Image.Image:
+def _unlimited(stream: BinaryIO) -> Image.Image:
     """Read the header without Pillow's own limit on pixels, which is global and knows no `max_pixels`; ours comes next."""
     with _OPENING:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None

@@ -15,7 +15,7 @@ class DataOptions:
 
     Attributes:
         path: a folder of pictures (or of train/ and test/ folders of them), an idx or idx.gz file, a folder of
-            MNIST's idx files, a .npy or .npz array, or bundled:digits, bundled:photos.
+            MNIST's idx files, a .npy or .npz array, an image pack (.npz), or bundled:digits, bundled:photos.
         size: side in px of the square pictures; by default as they are, if all are equal.
         channels: 1 (grey) or 3 (RGB); by default as they are, if all are equal.
         fit: resize the whole picture to size x size (bilinear), or crop a square: at random in training, else the centre.
@@ -25,6 +25,8 @@ class DataOptions:
         test: the part kept for testing, chosen likewise; ignored where the source brings its own test split.
         limit: at most this many pictures in each split, chosen by hash.
         range: the values that are black and white in an array, such as (0, 1); by default that of uint8 or uint16.
+        endpoint: a second source, the pictures that those of `path` are morphed into; prepared and split as they are.
+        pairs: endpoints belong to the pictures one by one: files of the same names, or arrays of equal length.
     """
 
     path: str = "bundled:digits"
@@ -37,6 +39,8 @@ class DataOptions:
     test: float = 0.1
     limit: int | None = None
     range: tuple[float, float] | None = None
+    endpoint: str | None = None
+    pairs: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no source could serve.
@@ -46,6 +50,10 @@ class DataOptions:
         """
         if not self.path:
             raise ValueError('data.path is empty: give a folder, a file or a bundled set such as "bundled:digits"')
+        if self.endpoint == "":
+            raise ValueError("data.endpoint is empty: give a folder, a file or a bundled set, or leave it out")
+        if self.pairs and self.endpoint is None:
+            raise ValueError("data.pairs = True pairs the pictures of data.path with those of a second source: give data.endpoint")
         if self.size is not None and not 4 <= self.size <= 8192:
             raise ValueError(f"data.size = {self.size} lies outside [4, 8192] px")
         if self.channels not in (None, 1, 3):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from snowmelt.data import images
 from snowmelt.data.dataset import Dataset, Files, Held, fitted, grown
+from snowmelt.data.labels import Labels, by_folder
 from snowmelt.data.options import DataOptions
 from snowmelt.data.splits import Split, digest
 
@@ -46,6 +47,7 @@ class ArrayPool(Pool):
     name: str
     pixels: NDArray[Any]
     ids: list[str]
+    labels: Labels | None = None
 
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`."""
@@ -59,7 +61,8 @@ class ArrayPool(Pool):
         if (channels, h, w) != (pixels.shape[3], options.size or h, options.size or w):
             pixels = np.concatenate([_converted(pixels[i : i + _CHUNK], channels, options) for i in range(0, len(pixels), _CHUNK)])
         shape = (channels, options.size or h, options.size or w)
-        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn)
+        labels = self.labels and self.labels.of(chosen)
+        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn, labels=labels)
 
 
 def _converted(pixels: NDArray[Any], channels: int, options: DataOptions) -> NDArray[Any]:
@@ -70,16 +73,20 @@ def _converted(pixels: NDArray[Any], channels: int, options: DataOptions) -> NDA
 
 @dataclass(frozen=True, eq=False)
 class FilePool(Pool):
-    """The picture files below a folder; those whose header cannot be read are in `skipped`, not in the pool."""
+    """The picture files below a folder; those whose header cannot be read are in `skipped`, not in the pool.
+
+    `folders` are the names of the classes where they are not only this folder's own: a train/ beside a test/ may have one more.
+    """
 
     name: str
     folder: Path
     paths: list[Path]
     shapes: list[tuple[int, int, int]]
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    folders: tuple[str, ...] | None = None
 
     @classmethod
-    def scan(cls, folder: Path) -> "FilePool":
+    def scan(cls, folder: Path, folders: tuple[str, ...] | None = None) -> "FilePool":
         """All pictures below `folder`, sorted by path; hidden files and folders are left out.
 
         Raises:
@@ -89,7 +96,7 @@ class FilePool(Pool):
         found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
         if not found:
             raise ValueError(f"{folder} holds no picture ({', '.join(images.SUFFIXES)})")
-        pool = cls(str(folder), folder, [], [])
+        pool = cls(str(folder), folder, [], [], folders=folders)
         for path in found:
             try:
                 pool.shapes.append(images.probe(path))
@@ -103,6 +110,14 @@ class FilePool(Pool):
     def id(self, path: Path) -> str:
         """A file's name: its path below the folder, with forward slashes."""
         return path.relative_to(self.folder).as_posix()
+
+    def picture(self, path: Path) -> images.Picture:
+        """What is in one of the files; raises as :func:`images.read` does."""
+        return images.read(path)
+
+    def labels(self) -> Labels | None:
+        """The class of every picture, where the source says it."""
+        return by_folder([self.id(path) for path in self.paths], self.folders)
 
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`; of the files' bytes."""
@@ -121,24 +136,28 @@ class FilePool(Pool):
         paths, ids, skipped = [self.paths[i] for i in chosen], [self.id(self.paths[i]) for i in chosen], list(self.skipped)
 
         def decode(path: Path) -> Tensor:
-            x = images.to_channels(images.read(path).over(), shape[0])
+            x = images.to_channels(self.picture(path).over(), shape[0])
             return images.quantise(fitted(x, options.size, options.fit))
 
+        labels = self.labels()
+        labels = labels and labels.of(chosen)
         sizes = {shape[1:]} if options.fit == "resize" else {grown(*self.shapes[i][1:], shape[1]) for i in chosen}
         h, w = next(iter(sizes))
         if len(sizes) > 1 or len(paths) * shape[0] * h * w > HELD_BYTES:
-            return Dataset(Files(paths, ids, decode, skipped), split, shape, ids, skipped, flip=options.flip, turn=options.turn)
+            files = Files(paths, ids, decode, skipped, labels)
+            return Dataset(files, split, shape, ids, skipped, flip=options.flip, turn=options.turn, labels=labels)
         pixels = np.empty((len(paths), h, w, shape[0]), np.uint8)
-        good: list[str] = []
+        good: list[int] = []
         for i, path in enumerate(paths):
             try:
                 pixels[len(good)] = images.to_uint8(decode(path))
-                good.append(ids[i])
+                good.append(i)
             except (OSError, images.UnreadableImage) as error:
                 skipped.append((ids[i], getattr(error, "reason", str(error))))
         if not good:
             raise ValueError(f"no {split} picture in {self.folder} can be read; {': '.join(skipped[-1])}")
-        return Dataset(Held(pixels[: len(good)]), split, shape, good, skipped, flip=options.flip, turn=options.turn)
+        held, ids, labels = Held(pixels[: len(good)]), [ids[i] for i in good], labels and labels.of(good)
+        return Dataset(held, split, shape, ids, skipped, flip=options.flip, turn=options.turn, labels=labels)
 
     def _shape(self, options: DataOptions) -> tuple[int, int, int]:
         """(c, h, w) of every sample; ValueError that names two files where they differ and no option decides."""

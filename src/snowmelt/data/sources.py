@@ -5,16 +5,21 @@ a folder of pictures                split by content
 a folder with train/ and test/      its own test split; validation out of train by content
 MNIST's idx files in a folder       train-images* and t10k-images*: likewise
 one idx, idx.gz, .npy or .npz file  split by content
+an image pack (.npz)                split by content
 bundled:digits                      split by content
 bundled:photos                      split by photograph
 ==================================  =====================================================================
 """
 
+from dataclasses import replace
 from pathlib import Path
 
-from snowmelt.data import arrays, bundled, images
+from snowmelt.data import arrays, bundled, images, labels
 from snowmelt.data.dataset import Dataset
+from snowmelt.data.labels import class_folders
 from snowmelt.data.options import DataOptions
+from snowmelt.data.packs import PackPool, is_pack
+from snowmelt.data.paired import Paired, partners
 from snowmelt.data.pools import ArrayPool, FilePool, Pool
 from snowmelt.data.splits import SPLITS, Split, choose, thin
 
@@ -29,10 +34,21 @@ def open_data(options: DataOptions, split: Split) -> Dataset:
     """
     if split not in SPLITS:
         raise ValueError(f'split "{split}" is unknown: there are {", ".join(SPLITS)}')
-    pool, parts = _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split)
-    keys = pool.digests()
-    chosen = range(len(keys)) if parts is None else choose(keys, split, validation=parts[0], test=parts[1], name=pool.name)
-    return pool.dataset(thin(chosen, keys, options.limit), split, options)
+    if options.endpoint is not None:
+        return _two(replace(options, endpoint=None, pairs=False), options.endpoint, split, pairs=options.pairs)
+    pool, parts = _found(options, split)
+    return pool.dataset(_chosen(pool, parts, split, options.limit), split, options)
+
+
+def _two(options: DataOptions, endpoint: str, split: Split, *, pairs: bool) -> Paired:
+    """Two sources prepared in one way. Of pairs, the clean pictures alone decide which split they fall into."""
+    there = replace(options, path=endpoint)
+    if not pairs:
+        return Paired(open_data(options, split), open_data(there, split), pairs=False)
+    (ours, parts), (theirs, _) = _found(options, split), _found(there, split)
+    partner = partners(ours, theirs, cut=options.fit == "crop")
+    chosen = _chosen(ours, parts, split, options.limit)
+    return Paired(ours.dataset(chosen, split, options), theirs.dataset([partner[i] for i in chosen], split, there), pairs=True)
 
 
 def describe_data(options: DataOptions) -> str:
@@ -54,6 +70,17 @@ def describe_data(options: DataOptions) -> str:
 _Found = tuple[Pool, tuple[float, float] | None]
 
 
+def _found(options: DataOptions, split: Split) -> _Found:
+    return _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split)
+
+
+def _chosen(pool: Pool, parts: tuple[float, float] | None, split: Split, limit: int | None) -> list[int]:
+    """Which pictures of a pool are in the split, thinned to the limit."""
+    keys = pool.digests()
+    inside = range(len(keys)) if parts is None else choose(keys, split, validation=parts[0], test=parts[1], name=pool.name)
+    return thin(inside, keys, limit)
+
+
 def _bundled(options: DataOptions, split: Split) -> _Found:
     name = bundled.known(options.path)
     if name == "photos":
@@ -62,7 +89,8 @@ def _bundled(options: DataOptions, split: Split) -> _Found:
     if options.flip:
         raise ValueError("data.flip = True mirrors digits into shapes that are none: leave it out for bundled:digits")
     pixels = bundled.digits()
-    return ArrayPool(options.path, pixels, [f"digit-{i:04d}" for i in range(len(pixels))]), (options.validation, options.test)
+    ids = [f"digit-{i:04d}" for i in range(len(pixels))]
+    return ArrayPool(options.path, pixels, ids, bundled.digit_labels()), (options.validation, options.test)
 
 
 def _stored(options: DataOptions, split: Split) -> _Found:
@@ -72,7 +100,7 @@ def _stored(options: DataOptions, split: Split) -> _Found:
     if path.is_file():
         return _file(path, options), (options.validation, options.test)
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return FilePool.scan(path / ("test" if split == "test" else "train")), _official(options, split)
+        return FilePool.scan(path / ("test" if split == "test" else "train"), class_folders(path / "train", path / "test")), _official(options, split)
     train, test = sorted(path.glob("train-images*")), sorted(path.glob("t10k-images*"))
     if train and test:
         return _file(test[0] if split == "test" else train[0], options), _official(options, split)
@@ -95,13 +123,18 @@ def _folder(path: Path) -> Pool:
         raise ValueError(f"{error}; for the array in it give --data.path {path / loose}") from None
 
 
-def _file(path: Path, options: DataOptions) -> ArrayPool:
+def _file(path: Path, options: DataOptions) -> Pool:
     if path.suffix.lower() in images.SUFFIXES:
         raise ValueError(f"{path} is one picture, which cannot be split: give a folder of at least 3 as data.path")
+    found = None
+    if path.suffix == ".npz" and is_pack(path):
+        return PackPool.opened(path)
     if path.suffix in (".npy", ".npz"):
         pixels = arrays.read_array(path, options.range)
+        found = labels.of_npz(path, len(pixels)) if path.suffix == ".npz" else None
     elif "idx" in path.name:
         pixels = arrays.read_idx(path)
+        found = labels.beside_idx(path, len(pixels))
     else:
         raise ValueError(f'{path}: "{path.suffix}" is no source of pictures: give a folder, or an idx, idx.gz, .npy or .npz file')
-    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))])
+    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))], found)

@@ -47,13 +47,18 @@ class Degradation(Part, kind="degradation"):
 
     @property
     def noise(self) -> tuple[str, ...]:
-        """The entries of the draw that are standard normal and enter additively: :meth:`recover` solves for them."""
+        """The entries of the draw that are standard normal and enter additively."""
         return ()
 
     @property
+    def recovered(self) -> tuple[str, ...]:
+        """The entries of the draw that :meth:`recover` solves for: the noise, or whatever else x_t and x0 determine."""
+        return self.noise
+
+    @property
     def recovers(self) -> bool:
-        """Whether :meth:`recover` can solve for the noise."""
-        return bool(self.noise)
+        """Whether :meth:`recover` can solve for anything."""
+        return bool(self.recovered)
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -63,6 +68,11 @@ class Degradation(Part, kind="degradation"):
     @property
     def given(self) -> tuple[str, ...]:
         """The entries of the draw that come from the data item or the user, not from chance."""
+        return ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Those of `given` for which chance is no substitute: what :meth:`draw` puts there is a stand-in, and no training may use it."""
         return ()
 
     @property
@@ -104,6 +114,11 @@ class Degradation(Part, kind="degradation"):
             raise ValueError(f"{label(type(self))}: t has shape {tuple(t.shape)} for a batch of {len(x)}; give one severity per sample")
         return self.degrade(x, expand(t.to(x.dtype), x), z)
 
+    @final
+    def given_by(self, item: Mapping[str, Tensor]) -> Draw:
+        """The entries of the draw that a data item {"x0": ..., "endpoint": ...} holds; in a composition, by the last part of their names."""
+        return {name: item[name.rpartition(".")[2]] for name in self.given if name.rpartition(".")[2] in item}
+
     def recover(self, x_t: Batch, x0: Batch, t: Severity, z: Draw) -> Draw:
         """The draw z with its noise solved from (x_t, x0, t) and all else kept.
 
@@ -117,6 +132,10 @@ class Degradation(Part, kind="degradation"):
         """The draw for severity s < t, its noise renewed by the fraction eta of an ancestral step; by default z."""
         return z
 
+    def snapped(self, t: Severity, z: Draw) -> Severity:
+        """Severities (b,) moved up to the next knot i/T, where a table is exact; as they are where there are none."""
+        return t if self.knots is None else (t * self.knots).ceil() / self.knots
+
     def sigma(self, t: Severity) -> Tensor:
         """The standard deviation of the white noise in x_t, shape (b,)."""
         return torch.zeros_like(t)
@@ -126,7 +145,7 @@ class Degradation(Part, kind="degradation"):
         raise TypeError(f"{label(type(self))} is diagonal in no basis it knows, so it has no gain")
 
     def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
-        """A_t(z)^+ y: the least sample (b, *d) that D turns into y, or nearly so where `inverse` is not "exact".
+        """A_t(z)^+ y: the least sample (b, *d) that D turns into y, or nearly so where `inverse` is not "exact"; of an affine D its linear part A.
 
         Raises:
             TypeError: the degradation knows no inverse.
@@ -144,7 +163,6 @@ class Degradation(Part, kind="degradation"):
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """What a restorer may be told of the draw, as channels (b, k, *spatial); None when there is nothing to tell."""
         return None
-
 
     def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor | None:
         """What :meth:`context` shows where there is no damage: (b, k, *spatial); of any draw at severity 0."""

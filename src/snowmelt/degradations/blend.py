@@ -35,6 +35,11 @@ class Blend(Degradation):
         return self.schedule.knots
 
     @property
+    def recovered(self) -> tuple[str, ...]:
+        """The endpoint."""
+        return ("endpoint",)
+
+    @property
     def linear(self) -> bool:
         """True: affine in x0 for a fixed endpoint."""
         return True
@@ -43,6 +48,19 @@ class Blend(Degradation):
         """alpha_t x + sigma_t endpoint."""
         alpha, sigma = self.schedule(t)
         return alpha * x + sigma * z["endpoint"]
+
+    def recover(self, x_t: Batch, x0: Batch, t: Severity, z: Draw) -> Draw:
+        """The endpoint that explains x_t if x0 is the truth; where sigma_t = 0 any would, and the old one is kept."""
+        alpha, sigma = (expand(v, x_t) for v in self.schedule(t))
+        hidden = sigma == 0
+        solved = (x_t - alpha * x0) / torch.where(hidden, 1, sigma)
+        kept = z.get("endpoint", torch.zeros_like(x_t))
+        return {**z, "endpoint": torch.where(hidden, kept, solved)}
+
+    def in_units(self, t: float) -> dict[str, float]:
+        """alpha and sigma of the schedule."""
+        alpha, sigma = self.schedule(torch.tensor([t], dtype=torch.float64))
+        return {"alpha": float(alpha), "sigma": float(sigma)}
 
 
 @register("noise")
@@ -64,14 +82,6 @@ class GaussianNoise(Blend):
         """endpoint ~ N(0, I), the shape of `like`."""
         return {"endpoint": normal(like, generator)}
 
-    def recover(self, x_t: Batch, x0: Batch, t: Severity, z: Draw) -> Draw:
-        """The endpoint that explains x_t if x0 is the truth; where sigma_t = 0 any would, and the old one is kept."""
-        alpha, sigma = (expand(v, x_t) for v in self.schedule(t))
-        hidden = sigma == 0
-        solved = (x_t - alpha * x0) / torch.where(hidden, 1, sigma)
-        kept = z.get("endpoint", torch.zeros_like(x_t))
-        return {**z, "endpoint": torch.where(hidden, kept, solved)}
-
     def refresh(self, z: Draw, t: Severity, s: Severity, eta: float, generator: Generators = None) -> Draw:
         """A fraction rho of the endpoint is drawn anew: eta = 1 is the chain of DDPM, eta = 0 keeps it, DDIM."""
         if eta == 0:
@@ -81,11 +91,6 @@ class GaussianNoise(Blend):
         carried = (alpha_t / alpha_s * sigma_s / torch.where(sigma_t == 0, 1, sigma_t)) ** 2
         rho = expand(eta * (1 - carried).clamp(min=0).sqrt(), old)
         return {**z, "endpoint": (1 - rho**2).sqrt() * old + rho * normal(old, generator)}
-
-    def in_units(self, t: float) -> dict[str, float]:
-        """alpha and sigma of the schedule."""
-        alpha, sigma = self.schedule(torch.tensor([t], dtype=torch.float64))
-        return {"alpha": float(alpha), "sigma": float(sigma)}
 
     def sigma(self, t: Severity) -> Tensor:
         """sigma_t of the schedule."""

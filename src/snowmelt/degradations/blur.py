@@ -156,9 +156,7 @@ class RecursiveBlur(SeparableTable):
             case "special-6":
                 std = i / 100 + 0.35
         size = 11 if self.routine == "special-6" else self.kernel_size
-        n = torch.arange(size, dtype=torch.float64) - size // 2
-        taps = torch.exp(-0.5 * (n[None, :] / std[:, None]) ** 2)
-        return taps / taps.sum(1, keepdim=True)
+        return gaussian_taps(size, std)
 
     def matrices(self, n: int) -> Tensor:
         """Cumulative products of the step's n x n convolution matrices."""
@@ -191,6 +189,13 @@ class RecursiveBlur(SeparableTable):
         below, on = knot(t, self.knots)
         low, high = (rows[i][:, :, None] * columns[i][:, None, :] for i in (below, below + 1))
         return torch.lerp(low, high, on.to(t.dtype)[:, None, None])[:, None]
+
+
+def gaussian_taps(size: int, std: Tensor) -> Tensor:
+    """Truncated Gaussian kernels, one for each standard deviation in px: (k, size), each with sum 1."""
+    n = torch.arange(size, dtype=std.dtype) - size // 2
+    taps = torch.exp(-0.5 * (n[None, :] / std[:, None]) ** 2)
+    return taps / taps.sum(1, keepdim=True)
 
 
 def mirrored(x: Tensor) -> Tensor:

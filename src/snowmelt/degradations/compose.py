@@ -15,7 +15,7 @@ from torch import Tensor
 from snowmelt.degradations.base import Basis, Degradation, Inverse
 from snowmelt.degradations.inverse import damped
 from snowmelt.degradations.spectral import backward, forward
-from snowmelt.registry import SpecError, register
+from snowmelt.registry import SpecError, label, register
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 
@@ -39,12 +39,17 @@ class Compose(Degradation):
     @property
     def knots(self) -> int | None:
         """The most knots of any recursive part; a noise schedule's table is smooth and asks for none."""
-        return max((p.knots for p in self.parts if p.knots is not None and not p.noise), default=None)
+        return max((p.knots for p in self.parts if p.knots is not None and not p.recovered), default=None)
 
     @property
     def noise(self) -> tuple[str, ...]:
         """The noise of the last part."""
         return tuple(f"{len(self.parts) - 1}.{name}" for name in self.parts[-1].noise)
+
+    @property
+    def recovered(self) -> tuple[str, ...]:
+        """What can be solved for in the last part."""
+        return tuple(f"{len(self.parts) - 1}.{name}" for name in self.parts[-1].recovered)
 
     @property
     def hidden(self) -> tuple[str, ...]:
@@ -55,6 +60,11 @@ class Compose(Degradation):
     def given(self) -> tuple[str, ...]:
         """What the parts are given."""
         return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the parts need."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.needs)
 
     @property
     def tells(self) -> tuple[str, ...]:
@@ -139,6 +149,12 @@ class Compose(Degradation):
         """The parts' contexts, side by side."""
         found = [c for i, part in enumerate(self.parts) if (c := part.context(shape, t, share_of(z, i))) is not None]
         return torch.cat(found, dim=1) if found else None
+
+
+def numbered(parts: Sequence[Degradation]) -> tuple[str, ...]:
+    """The parts' registered names, numbered where one occurs twice: ("mask-1", "noise", "mask-2")."""
+    names = [label(type(part)) for part in parts]
+    return tuple(name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names))
 
 
 def share_of(z: Draw, i: int) -> Draw:

@@ -15,16 +15,16 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, Inverse, LinearDegradation, images
-from snowmelt.degradations.inverse import divided
+from snowmelt.degradations.base import LinearDegradation, images
+from snowmelt.degradations.pixelwise import Pixelwise
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, register
-from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
+from snowmelt.types import Batch, Draw, Generators, Severity
 
 
 @register("holes")
 @dataclass(frozen=True)
-class Holes(LinearDegradation):
+class Holes(Pixelwise, LinearDegradation):
     """Known pixels stay, the others turn grey; the mask is drawn as strokes, or given."""
 
     strokes: Annotated[int, Range(1, 1000), "strokes of a drawn mask"] = 4
@@ -45,16 +45,6 @@ class Holes(LinearDegradation):
         """The mask."""
         return ("mask",)
 
-    @property
-    def basis(self) -> Basis:
-        """Pixels."""
-        return "pixel"
-
-    @property
-    def inverse(self) -> Inverse:
-        """Pixel by pixel."""
-        return "exact"
-
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """mask (b, 1, h, w): 1 where the picture is known, 0 under a stroke."""
         h, w = images(like, "holes")
@@ -70,23 +60,10 @@ class Holes(LinearDegradation):
         hidden = distance < (width[..., None] * self.width_px / 2).clamp(min=0.75)
         return {"mask": (~hidden.any(1, keepdim=True)).to(like)}
 
-    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
-        """x times 1 - t (1 - mask)."""
-        images(x, "holes")
-        return x * self.gain(tuple(x.shape[1:]), t.reshape(-1), z)
-
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """1 - t (1 - mask): (b, 1, h, w)."""
         return 1 - t[:, None, None, None] * (1 - z["mask"].to(t))
 
-    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
-        """Y over the mask, where more than a twentieth of a pixel is left."""
-        return divided(y, self.gain(tuple(y.shape[1:]), t.to(y.dtype), z))
-
     def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor:
         """All is known; nothing has to be drawn to say so."""
         return t.new_ones(len(t), 1, *shape[-2:])
-
-    def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
-        """What is left of each pixel, one channel."""
-        return self.gain(shape, t, z)

@@ -11,7 +11,7 @@ mid-grey lies between two levels. A restorer learns to read that sign, and walks
 the mask is small but not 0, only a noise floor hides it. The centre is the draw: it stays where it is along
 a trajectory, and a restorer may be told of it.
 
-Source: Bansal et al. 2022 (arXiv 2208.09392), section 4.2, whose exact knots are another operator.
+Source: Bansal et al. 2022 (arXiv 2208.09392), section 4.2, whose exact knots are ``fade-mask``.
 """
 
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Basis, Inverse, LinearDegradation, images
-from snowmelt.degradations.inverse import divided
+from snowmelt.degradations.base import LinearDegradation
+from snowmelt.degradations.pixelwise import Pixelwise
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, register
-from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
+from snowmelt.types import Batch, Draw, Generators, Severity
 
 _DEEPEST = 1e-3  # 1 - G at the centre, which keeps a power of it differentiable
 _EMPTY = 1 / 128  # what is left below this is nothing
@@ -32,7 +32,7 @@ _EMPTY = 1 / 128  # what is left below this is nothing
 
 @register("mask")
 @dataclass(frozen=True)
-class Mask(LinearDegradation):
+class Mask(Pixelwise, LinearDegradation):
     """A soft hole that deepens and widens, at a random place or in the middle."""
 
     width: Annotated[float, Range(0.001, 2), "width of the Gaussian, in units of the shorter side"] = 0.15
@@ -44,26 +44,11 @@ class Mask(LinearDegradation):
         """Where the hole is."""
         return ("centre",)
 
-    @property
-    def basis(self) -> Basis:
-        """Pixels."""
-        return "pixel"
-
-    @property
-    def inverse(self) -> Inverse:
-        """Pixel by pixel."""
-        return "exact"
-
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """centre (b, 2): row and column of the hole, in units of the height and the width."""
         if self.centre == "middle":
             return {"centre": like.new_full((len(like), 2), 0.5)}
         return {"centre": uniform(like, generator, (2,))}
-
-    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
-        """x times the mask."""
-        images(x, "mask")
-        return x * self.gain(tuple(x.shape[1:]), t.reshape(-1), z)
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The mask m_t in [0, 1]: (b, 1, h, w)."""
@@ -75,11 +60,3 @@ class Mask(LinearDegradation):
         hole = torch.exp(scale * rows**2)[:, None, :, None] * torch.exp(scale * columns**2)[:, None, None, :]
         left = (1 - (1 - _DEEPEST) * hole) ** (self.strength * t)[:, None, None, None]
         return ((left - _EMPTY) / (1 - _EMPTY)).clamp(min=0)
-
-    def pinv(self, y: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
-        """Y over the mask, where more than a twentieth of a pixel is left."""
-        return divided(y, self.gain(tuple(y.shape[1:]), t.to(y.dtype), z))
-
-    def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
-        """The mask itself, one channel."""
-        return self.gain(shape, t, z)

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations.base import Degradation
-from snowmelt.degradations.compose import keyed, share_of
+from snowmelt.degradations.compose import keyed, numbered, share_of
 from snowmelt.randomness import uniform
-from snowmelt.registry import Range, SpecError, label, register
+from snowmelt.registry import Range, SpecError, register
 from snowmelt.types import Batch, Draw, Generators, Severity, expand
 
 
@@ -44,8 +44,7 @@ class Mixture(Degradation):
     @property
     def names(self) -> tuple[str, ...]:
         """The parts' registered names, numbered where one occurs twice."""
-        names = [label(type(part)) for part in self.parts]
-        return tuple(name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names))
+        return numbered(self.parts)
 
     @property
     def knots(self) -> int:
@@ -65,6 +64,11 @@ class Mixture(Degradation):
         return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """What the parts need."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.needs)
+
+    @property
     def linear(self) -> bool:
         """Whether every part is."""
         return all(part.linear for part in self.parts)
@@ -74,10 +78,9 @@ class Mixture(Degradation):
         chance, amount = uniform(like, generator, (len(self.parts), 2)).unbind(-1)
         out: dict[str, Tensor] = {}
         for i, (part, p) in enumerate(zip(self.parts, self.chances * (len(self.parts) if len(self.chances) == 1 else 1), strict=True)):
-            s = 1 - amount[:, i]  # in (0, 1]
-            if part.knots is not None:
-                s = (s * part.knots).ceil() / part.knots
-            out |= keyed(part.draw(like, generator), i) | {f"{i}.severity": torch.where(chance[:, i] < p, s, 0)}
+            z = part.draw(like, generator)
+            s = part.snapped(1 - amount[:, i], z)  # in (0, 1]
+            out |= keyed(z, i) | {f"{i}.severity": torch.where(chance[:, i] < p, s, 0)}
         return out
 
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:

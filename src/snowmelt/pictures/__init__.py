@@ -1,7 +1,8 @@
 """Pictures of degradations, trajectories and results: sheets, animations, curves and one-file reports.
 
-Four kinds of evidence, four modules. :mod:`~snowmelt.pictures.sheets` lays samples out in labelled rows and
-columns; :mod:`~snowmelt.pictures.animation` plays a trajectory; :mod:`~snowmelt.pictures.curves` draws numbers;
+Five kinds of evidence, five modules. :mod:`~snowmelt.pictures.sheets` lays samples out in labelled rows and
+columns; :mod:`~snowmelt.pictures.animation` plays a trajectory; :mod:`~snowmelt.pictures.curves` draws numbers and
+:mod:`~snowmelt.pictures.planes` two measures against each other;
 :mod:`~snowmelt.pictures.page` binds them, with tables, into one HTML file that asks the network for nothing.
 
 Everything is Pillow and plain text. Samples enter as floats (b, c, h, w) in [-1, 1] and leave through
@@ -10,8 +11,9 @@ Everything is Pillow and plain text. Samples enter as floats (b, c, h, w) in [-1
 
 from snowmelt.pictures.animation import gif, gif_bytes
 from snowmelt.pictures.curves import curve_svg
+from snowmelt.pictures.planes import Mark, plane_svg
 from snowmelt.pictures.png import data_url, png_bytes, save
 from snowmelt.pictures.sheets import grid, show, strip
 from snowmelt.pictures.tables import markdown_table
 
-__all__ = ["curve_svg", "data_url", "gif", "gif_bytes", "grid", "markdown_table", "png_bytes", "save", "show", "strip"]
+__all__ = ["Mark", "curve_svg", "data_url", "gif", "gif_bytes", "grid", "markdown_table", "plane_svg", "png_bytes", "save", "show", "strip"]

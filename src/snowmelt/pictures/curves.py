@@ -14,7 +14,7 @@ from typing import TypeAlias
 Points: TypeAlias = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 720, 380
-LEFT, RIGHT, BOTTOM = 68, 20, 52
+LEFT, RIGHT, BOTTOM = 80, 20, 52
 TITLE_PX, LEGEND_PX = 28, 22
 # An average letter of a 13-px sans serif, generously: the legend wraps by it.
 LETTER_PX = 7.2
@@ -82,7 +82,7 @@ class Axis:
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         count = round((self.high - self.low) / step)
         values = [self.low + i * step for i in range(count + 1)]
-        in_full = max(abs(self.low), abs(self.high)) < 1e6 and digits <= 5
+        in_full = max(abs(self.low), abs(self.high)) < 1e6 and digits <= 4
         return [(v, f"{v if abs(v) > step / 1e6 else 0.0:,.{digits}f}" if in_full else _written(v)) for v in values]
 
 
@@ -99,14 +99,14 @@ def curve_svg(series: Mapping[str, Points], *, title: str, x_label: str, y_label
         log_y: equal ratios of y have equal lengths.
     """
     kept = {label: [p for p in points if _drawable(p[0], log_x) and _drawable(p[1], log_y)] for label, points in series.items()}
-    legend, top = _legend(list(kept))
+    head, top = legend(list(kept))
     bottom = top + HEIGHT - BOTTOM
-    body = [f'<text class="title" x="{LEFT}" y="20">{escape(title)}</text>', *legend]
+    body = [f'<text class="title" x="{LEFT}" y="20">{escape(title)}</text>', *head]
     everything = [point for points in kept.values() for point in points]
     if everything:
         x = Axis.over([p[0] for p in everything], LEFT, WIDTH - RIGHT, log=log_x)
         y = Axis.over([p[1] for p in everything], bottom, top + 6, log=log_y)
-        body += _axes(x, y)
+        body += axes(x, y)
         body += [_line(points, x, y, i) for i, points in enumerate(kept.values()) if points]
     else:
         body.append(f'<text x="{WIDTH / 2}" y="{(top + bottom) / 2:.0f}" text-anchor="middle" class="tick">no data yet</text>')
@@ -145,26 +145,32 @@ def _drawable(value: float, log: bool) -> bool:
     return math.isfinite(value) and (value > 0 or not log)
 
 
-def _look(i: int) -> str:
+def colour(i: int) -> int:
+    """The colour of line number i, of six."""
+    return i % len(_LIGHT)
+
+
+def look(i: int) -> str:
+    """The attributes of line number i: its colour and its dashes."""
     dash = _DASHES[i // len(_LIGHT) % len(_DASHES)]
     return f'class="line s{i % len(_LIGHT)}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
 
-def _legend(labels: list[str]) -> tuple[list[str], int]:
-    """The legend's elements, wrapped under the title, and the y where the plot begins. One series needs none."""
-    if len(labels) < 2:
+def legend(labels: list[str], *, always: bool = False) -> tuple[list[str], int]:
+    """The legend's elements, wrapped under the title, and the y where the plot begins. One series needs none, but where `always` asks for it."""
+    if len(labels) < 2 and not (always and labels):
         return [], TITLE_PX + 4
     parts, x, y = [], float(LEFT), TITLE_PX + 14
     for i, label in enumerate(labels):
         room = 30 + LETTER_PX * len(label) + 16
         if x > LEFT and x + room > WIDTH - RIGHT:
             x, y = float(LEFT), y + LEGEND_PX
-        parts.append(f'<path {_look(i)} d="M{x:.0f} {y - 4}h22"/><text x="{x + 30:.0f}" y="{y}">{escape(label)}</text>')
+        parts.append(f'<path {look(i)} d="M{x:.0f} {y - 4}h22"/><text x="{x + 30:.0f}" y="{y}">{escape(label)}</text>')
         x += room
     return parts, y + 12
 
 
-def _axes(x: Axis, y: Axis) -> list[str]:
+def axes(x: Axis, y: Axis) -> list[str]:
     """Rules across the plot at the ticks of y, marks under it at those of x, and their numbers."""
     parts = []
     for value, text in y.ticks():
@@ -181,6 +187,6 @@ def _axes(x: Axis, y: Axis) -> list[str]:
 def _line(points: Points, x: Axis, y: Axis, i: int) -> str:
     """One series; few points are also dotted, so that one sees where the numbers are."""
     at = [(f"{x.px(a):.1f}", f"{y.px(b):.1f}") for a, b in points]
-    line = f'<path {_look(i)} d="M{"L".join(f"{a} {b}" for a, b in at)}"/>'
+    line = f'<path {look(i)} d="M{"L".join(f"{a} {b}" for a, b in at)}"/>'
     dots = "".join(f'<circle class="d{i % len(_LIGHT)}" cx="{a}" cy="{b}" r="3.2"/>' for a, b in at) if len(at) <= FEW_POINTS else ""
     return line + dots

@@ -12,7 +12,7 @@ browser to fetch or run anything, should one of us forget. The letters are the r
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib import resources
 
@@ -92,20 +92,24 @@ def facts(values: Mapping[str, object]) -> Html:
     return Html(f"<dl>{pairs}</dl>")
 
 
-def table(rows: Sequence[Row], *, best: Best | None = None, caption: str = "") -> Html:
+def table(rows: Sequence[Row], *, best: Best | None = None, caption: str = "", apart: Collection[int] = (), mark: bool = True) -> Html:
     """Rows of results; the best of each known measure is bold, what is still to be computed is grey.
 
     Args:
         rows: mappings from column to value; columns stand in the order in which they first appear.
         best: "low" or "high" for further columns, beside rmse, psnr, ssim, fid and kid.
         caption: stands above.
+        apart: the numbers of rows that are never best, printed fainter: a floor, a ceiling.
+        mark: whether headers have arrows and the best are bold.
     """
     names = columns(rows)
     align = {name: ' class="number"' if numeric(rows, name) else "" for name in names}
-    winners = {name: best_rows(rows, name, best) for name in names}
-    head = "".join(f'<th scope="col"{align[name]}>{escape(header(name, best))}</th>' for name in names)
+    winners = {name: best_rows(rows, name, best, apart) if mark else set() for name in names}
+    head = "".join(f'<th scope="col"{align[name]}>{_unbroken(header(name, best, arrow=mark))}</th>' for name in names)
     body = "".join(
-        "<tr>" + "".join(f"<td{align[name]}>{_cell(cell(row, name), i in winners[name])}</td>" for name in names) + "</tr>"
+        ('<tr class="apart">' if i in apart else "<tr>")
+        + "".join(f"<td{align[name]}>{_cell(cell(row, name), i in winners[name])}</td>" for name in names)
+        + "</tr>"
         for i, row in enumerate(rows)
     )
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -145,8 +149,19 @@ def details(summary: str, preformatted: str) -> Html:
     return Html(f"<details><summary>{escape(summary)}</summary><pre>{escape(preformatted)}</pre></details>")
 
 
+def folded(summary: str, sections: Sequence[str]) -> Html:
+    """Sections under a line that opens them."""
+    body = "".join(section if isinstance(section, Html) else text(section) for section in sections)
+    return Html(f'<details class="wide"><summary>{escape(summary)}</summary>{body}</details>')
+
+
 def _caption(caption: str) -> str:
     return f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+
+
+def _unbroken(title: str) -> str:
+    """The title of a column, whose arrow never stands on a line of its own."""
+    return escape(title).replace(" ↓", "&nbsp;↓").replace(" ↑", "&nbsp;↑")
 
 
 def _cell(text: str, best: bool) -> str:

@@ -15,7 +15,7 @@ absent    –: there is no such number; NaN alike
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 Row: TypeAlias = Mapping[str, object]
@@ -46,6 +46,7 @@ MEASURES = {
     "fid": Measure("FID", 2, "low"),
     "kid": Measure("KID", 4, "low"),
 }
+_FAMILIES = ("FD", "KID-")
 _ARROWS = {"low": " ↓", "high": " ↑"}
 
 
@@ -54,10 +55,10 @@ def columns(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def header(column: str, best: Best | None = None) -> str:
+def header(column: str, best: Best | None = None, *, arrow: bool = True) -> str:
     """The column's title, with an arrow towards better values: "PSNR, dB ↑"."""
     measure = MEASURES.get(column.lower())
-    way = _way(column, best)
+    way = _way(column, best) if arrow else None
     return (measure.header if measure else column) + (_ARROWS[way] if way else "")
 
 
@@ -70,10 +71,13 @@ def cell(row: Row, column: str) -> str:
     return _written(row[column], column) if column in row else ABSENT
 
 
-def best_rows(rows: Sequence[Row], column: str, best: Best | None = None) -> set[int]:
-    """The numbers of the rows that are best in `column`, as far as the written digits tell; none for a single number."""
+def best_rows(rows: Sequence[Row], column: str, best: Best | None = None, apart: Collection[int] = ()) -> set[int]:
+    """The numbers of the rows that are best in `column`, as far as the written digits tell; none for a single number.
+
+    Rows in `apart` stand beside the comparison: a floor, a ceiling.
+    """
     way = _way(column, best)
-    numbers = {i: row[column] for i, row in enumerate(rows) if column in row}
+    numbers = {i: row[column] for i, row in enumerate(rows) if column in row and i not in apart}
     finite = {i: float(v) for i, v in numbers.items() if isinstance(v, int | float) and not isinstance(v, bool) and not math.isnan(v)}
     if way is None or len(finite) < 2:
         return set()
@@ -81,18 +85,20 @@ def best_rows(rows: Sequence[Row], column: str, best: Best | None = None) -> set
     return {i for i in finite if cell(rows[i], column) == cell(rows[winner], column)}
 
 
-def markdown_table(rows: Sequence[Row], *, best: Best | None = None) -> str:
+def markdown_table(rows: Sequence[Row], *, best: Best | None = None, apart: Collection[int] = (), mark: bool = True) -> str:
     """A GitHub Markdown table, the best of each column in bold; numbers are aligned right.
 
     Args:
         rows: mappings from column to value; columns stand in the order in which they first appear.
         best: "low" or "high" for further columns, beside those that are known.
+        apart: the numbers of rows that are never best: a floor, a ceiling.
+        mark: whether headers have arrows and the best are bold.
     """
     names = columns(rows)
     if not names:
         return ""
-    lines = [[_literal(header(name, best)) for name in names], ["---:" if numeric(rows, name) else ":---" for name in names]]
-    winners = {name: best_rows(rows, name, best) for name in names}
+    lines = [[_literal(header(name, best, arrow=mark)) for name in names], ["---:" if numeric(rows, name) else ":---" for name in names]]
+    winners = {name: best_rows(rows, name, best, apart) if mark else set() for name in names}
     for i, row in enumerate(rows):
         texts = {name: _literal(cell(row, name)) for name in names}
         lines.append([f"**{text}**" if i in winners[name] else text for name, text in texts.items()])
@@ -108,7 +114,9 @@ def numeric(rows: Sequence[Row], column: str) -> bool:
 
 def _way(column: str, best: Best | None) -> Literal["low", "high"] | None:
     measure = MEASURES.get(column.lower())
-    return (best or {}).get(column, measure.best if measure else None)
+    # Distances of sets are named by what they are measured in: FD-mnist-v1.
+    family: Literal["low"] | None = "low" if column.startswith(_FAMILIES) else None
+    return (best or {}).get(column, measure.best if measure else family)
 
 
 def _written(value: object, column: str) -> str:
@@ -128,7 +136,7 @@ def _written(value: object, column: str) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+            return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".removesuffix(".")  # three digits, zeros among them
     return str(value)
 
 

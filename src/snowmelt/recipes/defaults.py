@@ -17,6 +17,7 @@ from snowmelt.data.options import DataOptions
 from snowmelt.data.pools import FilePool
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
+from snowmelt.restorers import V
 
 _PHOTO_PX = 96  # a shorter side from here on is a photograph to cut from, not an icon to resize
 _MIRRORED_PX = 64  # smaller ones may well be coloured digits
@@ -126,12 +127,13 @@ _Choice = tuple[str, Any, str]
 def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator[_Choice]:
     """Every choice as (dotted name, value, reason); later ones follow from what earlier ones, or the user, said."""
     asked = given.get("data", {})
-    size, fit, why = _size(seen)
+    morphs = bool(D.needs) and not asked.get("pairs", False)
+    size, fit, why = _whole(seen) if morphs else _size(seen)
     channels = asked.get("channels", 3 if seen.colour else 1)
     photo = seen.side >= _PHOTO_PX
     side = asked.get("size", size)
     if side != size:
-        fit = "crop" if seen.side > side and photo else "resize"
+        fit = "crop" if seen.side > side and photo and not morphs else "resize"
     yield "data.size", size, why
     yield "data.channels", channels, "the pictures have colour" if channels == 3 else "the pictures are grey"
     yield (
@@ -147,6 +149,8 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     )
     backbone, why = _backbone(side)
     yield "model.backbone", backbone, why
+    if morphs and _keeps_variance(D):
+        yield "model.parameterization", "v", "at t = 1 nothing of the clean picture is there, at t = 0 all of it: the network gives what is missing"
     if D.noise:
         yield "model.input", "float", "the noise reaches beyond what an 8-bit file holds"
     else:
@@ -165,8 +169,25 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     reason = "uniform in (0, 1]: one model restores every strength" if D.knots is None else f"the {D.knots} knots of the operator"
     yield "training.severities", severities, reason
     yield "training.validate_every", max(images // 8, 1), "eight validations and checkpoints in all"
+    if D.needs:
+        return  # a translation begins at t = 1: there is no severity to read
     reason = "afterwards a small network learns to read severities, 1 to 2 ms of one core a crop, so that nobody need guess them"
     yield "training.severity_images", min(_SEVERITY_IMAGES, images), reason
+
+
+def _keeps_variance(D: Degradation) -> bool:
+    """Whether the parameterization v fits."""
+    try:
+        V().check(D)
+    except registry.SpecError:
+        return False
+    return True
+
+
+def _whole(seen: Survey) -> tuple[int, str, str]:
+    """Side, fit and reason where one kind of picture turns into another: parts of them would not match."""
+    size = next((s for s in _SIZES if s <= seen.side), 8)
+    return size, "resize", f"pictures are {seen.sizes}; all of them are morphed, so all of them are shown"
 
 
 def _size(seen: Survey) -> tuple[int, str, str]:

@@ -96,7 +96,7 @@ def measure(recipe: Recipe, *, device: torch.device | str = "cpu") -> Cost:
         images=o.steps * o.step_images,
         shape=data.shape,
         pictures=len(data),
-        strip=degradation_strip(trainer.model, data.batch(range(min(len(data), 3)))["x0"]),
+        strip=degradation_strip(trainer.model, data.batch(range(min(len(data), 3)))),
     )
 
 
@@ -105,8 +105,9 @@ def _loss(trainer: Trainer, step: int) -> Tensor:
     o, data, model = trainer.options, trainer.train, trainer.model
     numbers = range(step * o.batch, (step + 1) * o.batch)
     keyed = generators(o.seed, "dry-run", numbers)
-    x0 = data.batch([i % len(data) for i in numbers], keyed if data.random else None)["x0"]
-    t, z = fractions(o.seed, "dry-run", numbers), model.draw(x0, keyed)
+    item = data.batch([i % len(data) for i in numbers], keyed if data.random else None)
+    x0 = item["x0"]
+    t, z = fractions(o.seed, "dry-run", numbers), model.draw(x0, keyed, item)
     z = {name: value.to(trainer.device) for name, value in z.items()}
     return restoration_loss(model, x0.to(trainer.device), t.to(trainer.device, x0.dtype), z, loss=o.loss).mean()
 

@@ -28,6 +28,9 @@ from snowmelt.registry import SpecError, checked, nearest
 from snowmelt.training.options import TrainingOptions
 
 
+_BASES = ("_bansal2022",)
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """What is trained.
@@ -40,6 +43,8 @@ class ModelOptions:
         input: 8bit rounds degraded pictures as a file would, float leaves them as they are; by default 8bit,
             but float where the degradation ends in noise, which no file could hold.
         init: a run directory, or a model in the package, whose averaged weights training starts from; by default fresh ones.
+        prior: what new pictures start from, as a spec (mixture:components=4,grid=2), fitted at the end of training and saved in the model;
+            by default normal where the degradation ends in pure noise, else none: such a model only restores.
     """
 
     backbone: str = "unet"
@@ -48,6 +53,7 @@ class ModelOptions:
     noise_floor: float = 0.0
     input: Literal["float", "8bit"] | None = None
     init: str | None = None
+    prior: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a noise floor outside [0, 1].
@@ -70,6 +76,12 @@ class EvaluationOptions:
         walk: the sampler whose pictures are shown, as a spec; by default what restore would use.
         seed: of the choice of pictures and of the draws.
         batch: pictures at a time.
+        inputs: how test pictures are degraded: float, 8bit (rounded as in a file), or both.
+        features: what sets of pictures and labels are judged by: mnist-v1, fashion-v1, a directory that train-features wrote or a file
+            model.onnx; by default nothing, and FD, KID and label accuracy are not computed.
+        handed: also show walks that are handed the part of the draw that nobody could know (the flakes of snow), beside the comparison.
+        severities: at how many severities one call is scored; 0 for none.
+        generate: how many pictures to generate from the model's prior and measure; 0 for none.
     """
 
     images: int = 1000
@@ -78,6 +90,25 @@ class EvaluationOptions:
     walk: str | None = None
     seed: int = 0
     batch: int = 250
+    inputs: tuple[Literal["float", "8bit"], ...] = ("float", "8bit")
+    features: str | None = None
+    handed: bool = False
+    severities: int = 8
+    generate: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that ask for nothing.
+
+        Raises:
+            ValueError: a number lies out of range, or there is no input.
+        """
+        for name, least in (("images", 1), ("batch", 1), ("severities", 0), ("generate", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"evaluation.{name} = {getattr(self, name)} lies under {least}")
+        if self.generate == 1:
+            raise ValueError("evaluation.generate = 1: no set has one picture; give at least 2, better 1,000, or 0 for none")
+        if not self.inputs:
+            raise ValueError("evaluation.inputs is empty: give float, 8bit or both")
 
 
 @dataclass(frozen=True)
@@ -134,16 +165,30 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def load(source: str | Path) -> dict[str, Any]:
-    """The table of a recipe file, or of a preset by name.
+    """The table of a recipe file, or of a preset by name, laid over its base if it names one: ``base = "mnist-deblur"``.
 
     Raises:
         FileNotFoundError: neither a file nor a preset; the presets are listed.
-        ValueError: not TOML.
+        ValueError: not TOML, or a recipe that is its own base.
     """
+    tables, names = [_table(source)], [str(source)]
+    while (base := tables[-1].pop("base", None)) is not None:
+        if str(base) in names:
+            raise ValueError(f"{source}: base = {base!r} leads in a circle: {' -> '.join([*names, str(base)])}")
+        tables.append(_table(base))
+        names.append(str(base))
+    out: dict[str, Any] = {}
+    for table in reversed(tables):
+        out = merged(out, table)
+    return out
+
+
+def _table(source: str | Path) -> dict[str, Any]:
+    """One file, without its base."""
     path = Path(source)
     if not path.is_file():
         known = presets()
-        if str(source) not in known:
+        if str(source) not in (*known, *_BASES):
             close = nearest(str(source), known)
             raise FileNotFoundError(f"there is no recipe file {source} and no preset of that name{close}; presets: {', '.join(known)}")
         text = (resources.files(__package__) / f"{source}.toml").read_text(encoding="utf-8")
@@ -156,8 +201,9 @@ def load(source: str | Path) -> dict[str, Any]:
 
 
 def presets() -> list[str]:
-    """The names of the recipes in the package, sorted."""
-    return sorted(file.name.removesuffix(".toml") for file in resources.files(__package__).iterdir() if file.name.endswith(".toml"))
+    """The names of the recipes in the package, sorted; what is only a base for others is none."""
+    found = {file.name.removesuffix(".toml") for file in resources.files(__package__).iterdir() if file.name.endswith(".toml")}
+    return sorted(found - set(_BASES))
 
 
 def merged(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,30 +4,63 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from snowmelt import files, pictures, registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
-from snowmelt.evaluation import BEST, INPUTS, TITLES, Report
+from snowmelt.evaluation import BEST, TITLES, Report
+from snowmelt.evaluation.report import generated_rows, severity_rows
+from snowmelt.evaluation.scoring import LAST, MEASUREMENT
+from snowmelt.evaluation.sets import ACCURACY
 from snowmelt.model import Model
 from snowmelt.pictures import page
-from snowmelt.randomness import generators
+from snowmelt.recipes import figures
+from snowmelt.recipes.figures import degradation_strip
 from snowmelt.recipes.recipe import Recipe, to_toml
 from snowmelt.samplers import Sampler
-from snowmelt.training.loop import history
-from snowmelt.types import State, severity
+from snowmelt.types import Batch
+
+__all__ = ["OPENING", "WRITTEN", "Made", "commit", "degradation_strip", "environment", "write"]
 
 WRITTEN = ("degradation.png", "trajectory.png", "trajectory.gif", "grid.png", "loss.svg", "report.html")
+FURTHER = ("curve.svg", "severity.svg", "worst.png", "median.png", "generated.png", "nearest.png")  # written where there is something to show
 OPENING = "photo.png"  # what the demo shows before it trains
-_ROWS = 6
-_FRAMES = 8
+COLUMNS = {
+    "calls": "how often the restorer was asked; time is nearly proportional to it.",
+    "RMSE, PSNR, SSIM": "distance to the clean picture, pixel by pixel. The blurry mean of all that is possible scores best here.",
+    MEASUREMENT: "the restored picture, degraded again, against what was given (RMSE). A pretty picture that is not what was there scores high. "
+    "The row Clean says what the truth scores, since what was given holds rounding and noise.",
+    "FD, KID": "distance of the restored pictures, as a set, to the clean ones, in the features that the name says: low where they look alike. "
+    "Blur scores badly here. They compare at equal N only; the row Floor says what real pictures score.",
+    ACCURACY: "how many restored pictures a classifier gives the label of the clean one. The row Clean is the ceiling.",
+    LAST: "a walk ends with x at t = 0; its last estimate of the clean picture is often closer to it.",
+    "in italics": "stands beside the comparison, and is never marked best.",
+}
 
 
-def write(run: Path, recipe: Recipe, model: Model, test: Dataset, report: Report, sampler: Sampler, *, title: str, out: Path) -> None:
-    """degradation.png, trajectory.png, trajectory.gif, grid.png and report.html in `out`.
+class Made(NamedTuple):
+    """Generated pictures (n, c, h, w), and the training pictures they are compared with."""
+
+    pictures: Batch
+    train: Dataset
+
+
+def write(
+    run: Path,
+    recipe: Recipe,
+    model: Model,
+    test: Dataset,
+    report: Report,
+    sampler: Sampler,
+    *,
+    title: str,
+    out: Path,
+    made: Made | None = None,
+) -> None:
+    """The pictures of :data:`WRITTEN`, those of :data:`FURTHER` that there is something for, and report.html in `out`.
 
     Args:
         run: the run directory, for its metrics.jsonl.
@@ -38,61 +71,114 @@ def write(run: Path, recipe: Recipe, model: Model, test: Dataset, report: Report
         sampler: the walk to show.
         title: of the page.
         out: where to write.
+        made: generated pictures to show.
     """
-    walk, clean = journey(model, test, sampler, recipe.evaluation.seed)
-    sheets = {
-        "degradation": degradation_strip(model, clean),
-        "trajectory": trajectory_strip(walk, clean),
-        "grid": pictures.grid({"Degraded": walk[0].x, "Direct": _estimate(walk[1]), "Sampled": walk[-1].x, "Clean": clean}),
-    }
-    for name, sheet in sheets.items():
-        pictures.save(out / f"{name}.png", sheet)
-    gif = pictures.gif_bytes([s.x for s in walk], [f"t = {float(s.t):.2f}" for s in walk], ms=200, hold_ms=1500)
-    files.write_bytes(out / "trajectory.gif", gif)
-    curves = loss_curves(run)
-    files.write_text(out / "loss.svg", curves[0])
-    first = "8bit" if model.input == "8bit" else "float"
-    tables = [page.heading("Measured"), *(s for name in sorted(INPUTS, key=lambda n: n != first) for s in _table(report, name))]
-    seen = [
-        page.heading("Seen"),
-        page.figure(gif, f"{registry.spec(sampler)} walks from t = 1 to t = 0."),
-        page.figure(sheets["grid"], "Test pictures: as degraded, after one call, after the whole walk, and the truth."),
-        page.figure(sheets["trajectory"], "What the restorer believes at each step of the walk."),
-        page.figure(sheets["degradation"], f"The degradation {registry.spec(model.degradation)} from t = 0 to t = 1."),
-    ]
-    trained = [page.heading("Trained"), *(page.svg(curve) for curve in curves)]
-    made = [
+    sections = [
+        *_told(report.verdict),
+        *_seen(model, test, recipe.evaluation.seed, sampler, out),
+        *_measured(report),
+        *_curves(report, out),
+        *_extremes(report, model, test, sampler, recipe.evaluation.seed, out),
+        *(_generated(report, made, out) if made is not None else []),
+        page.heading("Trained"),
+        *_trained(run, out),
         page.heading("Made by"),
         page.facts(report.facts),
         page.details("Recipe", to_toml(recipe)),
     ]
     subtitle = f"snowmelt {__version__} · {datetime.now(UTC):%d %B %Y}"
-    files.write_text(out / "report.html", page.page(title, [*report.verdict, *tables, *seen, *trained, *made], subtitle=subtitle))
+    files.write_text(out / "report.html", page.page(title, sections, subtitle=subtitle))
 
 
-def journey(model: Model, data: Dataset, sampler: Sampler, seed: int, rows: int = _ROWS) -> tuple[list[State], torch.Tensor]:
-    """The walk of the first `rows` test pictures from t = 1, and the pictures."""
-    ids = range(min(rows, len(data)))
-    clean = data.batch(ids)["x0"]
-    start = model.corrupt(clean, 1.0, generators(seed, "evaluation-draw", ids))
-    return list(sampler.trajectory(model, start, generators(seed, "evaluation-walk", ids))), clean
+def _told(verdict: list[str]) -> list[str]:
+    """The verdict; a headline that disappoints must not be overlooked."""
+    first, *others = verdict
+    return [page.note(first) if first.startswith("Not convincing") else page.text(first), page.text(" ".join(others))]
 
 
-def degradation_strip(model: Model, clean: torch.Tensor, rows: int = 3, frames: int = 6) -> Any:
-    """Clean pictures at evenly spaced severities, one draw each."""
-    x = clean[:rows]
-    z = model.draw(x, generators(0, "strip", range(len(x))))
-    severities = [i / (frames - 1) for i in range(frames)]
-    return pictures.strip([model.degrade(x, severity(t, x), z) for t in severities], [f"t = {t:g}" for t in severities])
+def _seen(model: Model, test: Dataset, seed: int, sampler: Sampler, out: Path) -> list[str]:
+    walk, clean = figures.journey(model, test, sampler, seed)
+    sheets = {
+        "grid": figures.outcomes(walk, clean),
+        "trajectory": figures.trajectory_strip(walk, clean),
+        "degradation": figures.degradation_strip(model, test.batch(range(len(clean)))),
+    }
+    for name, sheet in sheets.items():
+        pictures.save(out / f"{name}.png", sheet)
+    gif = pictures.gif_bytes([s.x for s in walk], [f"t = {float(s.t):.2f}" for s in walk], ms=200, hold_ms=1500)
+    files.write_bytes(out / "trajectory.gif", gif)
+    unfair = " It is handed a part of the draw that nobody could know." if figures.handed(model, sampler) else ""
+    return [
+        page.heading("Seen"),
+        page.figure(sheets["grid"], "The first test pictures: as degraded, after one call, after the whole walk, and the truth."),
+        page.figure(gif, f"{registry.spec(sampler)} walks from t = 1 to t = 0.{unfair}"),
+        page.figure(sheets["trajectory"], "What the restorer believes at each step of the walk."),
+        page.figure(sheets["degradation"], f"The degradation {registry.spec(model.degradation)} from t = 0 to t = 1."),
+    ]
 
 
-def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4) -> Any:
-    """Degraded, the estimate at some of the steps, Sampled, Clean."""
-    last = len(walk) - 1
-    shown = sorted({1 + round(i * (last - 1) / (_FRAMES - 1)) for i in range(_FRAMES)})
-    frames = [walk[0].x, *(_estimate(walk[i]) for i in shown), walk[-1].x, clean]
-    labels = ["Degraded", *(f"call {i}" for i in shown), "Sampled", "Clean"]
-    return pictures.strip([frame[:rows] for frame in frames], labels)
+def _measured(report: Report) -> list[str]:
+    order = sorted(report.inputs(), key=lambda name: name != figures.main_input(report))
+    sections: list[str] = [page.heading("Measured")]
+    for name in order:
+        n = report.of(name)[0]["images"]
+        sections.append(page.text(f"{n:,} test pictures, degraded {TITLES[name]}. Bold is best in its column."))
+        sections.append(page.table(report.table(name), best=BEST, apart=report.apart(name)))
+    sections.append(page.folded("What the columns mean", [page.facts(COLUMNS)]))
+    for name in order:
+        if sure := report.certainty(name):
+            said = "How far each number would move with other pictures from the same source. Two methods whose intervals overlap may be equally good."
+            sections.append(page.folded(f"95 % intervals, {TITLES[name]}", [page.text(said), page.table(sure, mark=False)]))
+    return sections
+
+
+def _curves(report: Report, out: Path) -> list[str]:
+    sections: list[str] = []
+    if (plane := figures.plane(report)) is not None:
+        files.write_text(out / "curve.svg", plane)
+        said = "Down and to the right detail is bought with error: pictures that look more real, and are further from the one that was."
+        sections += [page.heading("Calls"), page.svg(plane, f"{said} Bars are 95 % intervals; the figure beside a point is its number of calls.")]
+    sections += [] if sections else [page.heading("Calls")]
+    sections += [page.svg(chart) for chart in figures.over_calls(report)]
+    if report.severities:
+        chart = figures.error_per_severity(report)
+        files.write_text(out / "severity.svg", chart)
+        said = "The same pictures, degraded less and more. Where Direct lies above Degraded, the restorer does harm."
+        sections += [page.heading("Error per severity"), page.svg(chart, said)]
+        sections.append(page.folded("As numbers", [page.table(severity_rows(report.severities), mark=False)]))
+    return sections
+
+
+def _extremes(report: Report, model: Model, test: Dataset, sampler: Sampler, seed: int, out: Path) -> list[str]:
+    told = {"worst": "The pictures that one call restores worst", "median": "The pictures in the middle, which stand for all"}
+    sections: list[str] = []
+    for name, said in told.items():
+        if found := report.extremes.get(name):
+            sheet = figures.extreme(model, test, sampler, found, seed)
+            pictures.save(out / f"{name}.png", sheet)
+            sections.append(page.figure(sheet, f"{said}, with the PSNR of that call."))
+    return [page.heading("Worst and typical"), *sections] if sections else []
+
+
+def _generated(report: Report, made: Made, out: Path) -> list[str]:
+    found = report.generated
+    sheets = {"generated": figures.contact(made.pictures), "nearest": figures.nearest_pairs(made.pictures, made.train, found["nearest"])}
+    for name, sheet in sheets.items():
+        pictures.save(out / f"{name}.png", sheet)
+    return [
+        page.heading("Generated"),
+        page.text(" ".join(found["verdict"])),
+        page.figure(sheets["generated"], "The first generated pictures, as they came: none was chosen."),
+        page.table(generated_rows(found), mark=False),
+        page.figure(sheets["nearest"], "The generated pictures that lie closest to a training picture, each beside it: the most suspicious ones."),
+        page.facts(found["facts"]),
+    ]
+
+
+def _trained(run: Path, out: Path) -> list[str]:
+    curves = figures.loss_curves(run)
+    files.write_text(out / "loss.svg", curves[0])
+    return [page.svg(curve) for curve in curves]
 
 
 def environment() -> dict[str, str]:
@@ -120,26 +206,3 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return head + ("+" if changed else "")
-
-
-def _table(report: Report, name: Any) -> list[str]:
-    return [page.text(f"Degraded pictures {TITLES[name]}."), page.table(report.table(name), best=BEST)]
-
-
-def loss_curves(run: Path) -> list[str]:
-    """Loss against images seen, and validation loss by severity, as SVG."""
-    lines = history(run)
-    training = {"training": [(line["images"], line["loss"]) for line in lines if "loss" in line]}
-    validation = {"validation": [(line["images"], line["validation_loss"]) for line in lines if "validation_loss" in line]}
-    bands = [(i, f"t in ({i / 4:g}, {(i + 1) / 4:g}]") for i in range(4)]
-    seen = [line for line in lines if "validation_bands" in line]
-    banded = {label: [(ln["images"], ln["validation_bands"][i]) for ln in seen if ln["validation_bands"][i] is not None] for i, label in bands}
-    return [
-        pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True),
-        pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True),
-    ]
-
-
-def _estimate(state: State) -> torch.Tensor:
-    assert state.x0 is not None  # noqa: S101 - every state after the first holds the estimate it came from
-    return state.x0

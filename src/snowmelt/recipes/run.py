@@ -11,24 +11,23 @@ import torch
 from snowmelt import registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
-from snowmelt.evaluation import Report, work
-from snowmelt.evaluation import evaluate as scores
+from snowmelt.evaluation import Report
 from snowmelt.files import write_text
-from snowmelt.model import Model, load, located, save_estimator, weights_of
+from snowmelt.model import Model, load, located, save_estimator, save_prior, weights_of
+from snowmelt.priors import Normal, Prior
 from snowmelt.randomness import seed
+from snowmelt.recipes.judging import judge
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
-from snowmelt.recipes.report import OPENING, WRITTEN, environment
-from snowmelt.recipes.report import write as write_report
+from snowmelt.recipes.report import FURTHER, OPENING, WRITTEN, environment
 from snowmelt.restorers import Restorer
-from snowmelt.samplers import default_sampler
 from snowmelt.training import checkpoint
-from snowmelt.training.loop import Trainer, history, prior_for
-from snowmelt.training.progress import Bar
+from snowmelt.training import prior as priors
+from snowmelt.training.loop import Trainer, prior_for
 from snowmelt.training.severity import fit
 
 RECIPE = "recipe.toml"
-_UNTRAINED = ("about", "evaluation", "training.severity_images")  # fields that change nothing of the restorer
+_UNTRAINED = ("about", "evaluation", "model.prior", "training.severity_images")  # fields that change nothing of the restorer
 
 
 def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
@@ -56,7 +55,12 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
         if given.estimator is not None and given.estimator.unknowns == tuple(unknowns):
             estimator = given.estimator  # severities are read as before
         notes["init"] = {"model": Path(o.init).name, "weights": weights_of(located(o.init))}
-    return prior_for(Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, estimator=estimator, notes=notes))
+    model = Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, estimator=estimator, notes=notes)
+    if o.prior is None:
+        return prior_for(model)
+    asked: Prior = registry.build(o.prior, "prior")
+    priors.require(asked, degradation, shape)  # before hours of training, not after
+    return dataclasses.replace(model, prior=asked) if isinstance(asked, Normal) else model
 
 
 def begin_from(restorer: Restorer, init: str) -> Model:
@@ -81,7 +85,7 @@ def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch
     Args:
         recipe: what to do.
         out: the run directory; gets the resolved recipe, the model, checkpoints, metrics.jsonl and sample grids, and at
-            the end an estimator of severities if the recipe wants one and there is none.
+            the end an estimator of severities and a prior, if the recipe wants them and they are not there.
         fresh: start over, deleting what an earlier run left there.
         device: "cpu", "cuda", "mps".
 
@@ -100,7 +104,7 @@ def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch
         claim(recipe, out, fresh=True)
     write_text(out / RECIPE, to_toml(recipe))
     trainer.resume()
-    return _able_to_read(trainer.run(), trainer, recipe, out)
+    return _able_to_generate(_able_to_read(trainer.run(), trainer, recipe, out), trainer, recipe, out)
 
 
 def _able_to_read(model: Model, trainer: Trainer, recipe: Recipe, out: Path) -> Model:
@@ -110,6 +114,39 @@ def _able_to_read(model: Model, trainer: Trainer, recipe: Recipe, out: Path) -> 
         estimator = fit(model, trainer.train, trainer.validation, images=wanted, seed=recipe.training.seed, device=trainer.device)
         save_estimator(estimator, out)
     return dataclasses.replace(model, estimator=estimator)
+
+
+def _able_to_generate(model: Model, trainer: Trainer, recipe: Recipe, out: Path) -> Model:
+    """The trained model with the prior that lies in `out`; if the recipe wants another, that one is fitted."""
+    prior, o = load(out).prior, recipe.model
+    if o.prior is not None and prior != (asked := registry.build(o.prior, "prior")) and not isinstance(asked, Normal):
+        prior = priors.fit(model, asked, trainer.train, seed=recipe.training.seed)
+        save_prior(prior, out)
+    return dataclasses.replace(model, prior=prior)
+
+
+def fit_prior(run: str | Path, spec: str, *, path: str | None = None) -> Model:
+    """Fit a prior to the training pictures of a finished run and save it in its model, in place of any that is there; the weights stay.
+
+    Args:
+        run: the run directory.
+        spec: the prior, such as mixture:components=4,grid=2.
+        path: where the data lie now, if not where the recipe says.
+
+    Returns:
+        The model with the prior.
+
+    Raises:
+        ValueError: the prior does not describe where the model's degradation ends.
+        SpecError: no prior of that name, or a field out of range.
+    """
+    run, asked = Path(run), registry.build(spec, "prior")
+    recipe, model = with_path(stored(run), path), load(run)
+    data = open_data(recipe.data, "train")
+    priors.require(asked, model.degradation, data.shape)
+    prior = priors.fit(model, asked, data, seed=recipe.training.seed)
+    save_prior(prior, run)
+    return dataclasses.replace(model, prior=prior)
 
 
 def make_trainer(recipe: Recipe, out: Path, *, device: torch.device | str = "cpu") -> Trainer:
@@ -149,7 +186,8 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
 
 def clear(out: Path) -> None:
     """Delete what a run of snowmelt wrote to `out`, and nothing else."""
-    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", "evaluation.*", *WRITTEN, OPENING):
+    reports = ("evaluation.*", *WRITTEN, *FURTHER, OPENING)
+    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", *reports):
         for path in out.glob(pattern):
             path.unlink()
     shutil.rmtree(out / "samples", ignore_errors=True)
@@ -187,43 +225,26 @@ def with_path(recipe: Recipe, path: str | None) -> Recipe:
 
 
 def evaluate(
-    run: str | Path, *, path: str | None = None, images: int | None = None, out: str | Path | None = None, device: torch.device | str = "cpu"
+    run: str | Path,
+    *,
+    path: str | None = None,
+    images: int | None = None,
+    out: str | Path | None = None,
+    device: torch.device | str = "cpu",
+    **options: Any,
 ) -> Report:
     """Score a trained run on its test pictures and write evaluation.json, evaluation.md, pictures and report.html.
 
     Args:
         run: the run directory.
-        path: where the data lie now, if not where the recipe says.
+        path: other data than the recipe's, or where these lie now.
         images: how many test pictures, if not as many as the recipe says.
         out: where to write; the run directory by default.
         device: where to compute.
+        options: fields of :class:`~snowmelt.recipes.recipe.EvaluationOptions` to lay over the recipe's; None leaves one as it is.
     """
     run = Path(run)
-    out, recipe, model = Path(out or run), with_path(stored(run), path), load(run)
-    o = recipe.evaluation
-    test = open_data(recipe.data, "test")
-    walk = registry.build(o.walk, "sampler") if o.walk else default_sampler(model.degradation)
-    specs = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true") if model.degradation.noise else o.samplers
-    walks = [registry.build(f"{spec}{',' if ':' in spec else ':'}steps={n}", "sampler") for spec in specs for n in o.calls]
-    walks = [one for one in walks if not one.reads(model.degradation) & set(model.degradation.hidden)]
-    count = min(images or o.images, len(test))
-    with Bar("evaluating", work(model, test.shape, count, len(walks))) as bar:
-        report = scores(
-            model,
-            test,
-            validation(recipe),
-            open_data(recipe.data, "train"),
-            samplers=walks,
-            images=count,
-            seed=o.seed,
-            batch=o.batch,
-            device=device,
-            tick=bar.advance,
-        )
-    lines = [line for line in history(run) if "loss" in line]
-    if lines:
-        report.facts["trained on"] = f"{lines[-1]['images']:,} images in {lines[-1]['wall_s'] / 60:.1f} minutes"
-    report.facts.update(environment())
-    report.write(out)
-    write_report(run, recipe, model.to("cpu"), test, report, walk, title=recipe.about or f"{run.name}: {recipe.degradation}", out=out)
-    return report
+    recipe = with_path(stored(run), path)
+    changes = {name: value for name, value in {"images": images, **options}.items() if value is not None}
+    recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
+    return judge(run, recipe, load(run), Path(out or run), device=device)

@@ -21,6 +21,7 @@ from snowmelt import files
 from snowmelt.data.images import MAX_PIXELS, upright, write
 from snowmelt.degradations import Compose, Mixture, Pixelate
 from snowmelt.model import Model
+from snowmelt.registry import spec
 from snowmelt.restoration import trajectory
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
@@ -137,9 +138,11 @@ def restore_folder(
         Stopped: interrupted from the keyboard; what is finished stays.
     """
     given = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(one) for one in inputs]
-    _agree(given, severity, shard, preview, mask, samples, tile, batch, max_pixels)
+    agree(given, severity, shard, preview, mask, samples, tile, batch, max_pixels)
     whole = plan(given, None if out is None else Path(out))
     found, name, weights = opened(model)
+    if degrade and found.degradation.needs:
+        raise ValueError(f"degrade = True cannot make up what {spec(found.degradation)} turns pictures into: translate such pictures instead")
     if severity is None and (degrade or isinstance(found.degradation, Mixture)):
         severity = 1.0  # of a mixture, 1 is whatever the damage was
     if severity is None:
@@ -153,16 +156,16 @@ def restore_folder(
     work = with_precision(work if tile is None else with_tiles(work, tile))
     work.rehearse()
     root = Path(out) if out is not None else None
-    _writable(root or given[0].absolute().parent)
+    writable(root or given[0].absolute().parent)
     if preview is not None:
         return _preview(work, whole, root or given[0].parent, preview, alone=root is None)
     mine = whole.share(shard)
-    collection = _Collection(work, mine, Journal(root, shard, work.settings()), batch, overwrite=overwrite)
+    collection = Collection(work, mine, Journal(root, shard, work.settings(), f"{work.verb}ed"), batch, overwrite=overwrite)
     collection.say, collection.finished = say or _nothing, finished
     return collection.run(bar=bar)
 
 
-class _Collection:
+class Collection:
     """One run over a plan: the loop, and what is counted in it."""
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int, *, overwrite: bool) -> None:
@@ -174,7 +177,7 @@ class _Collection:
     def run(self, *, bar: bool) -> Tally:
         sweep(self.plan.jobs)
         self.journal.settle([job.source for job in self.plan.jobs])
-        shown = Bar("restoring", self.tally.total, unit="pictures") if bar else None
+        shown = Bar(f"{self.work.verb}ing", self.tally.total, unit="pictures") if bar else None
         try:
             with shown or nullcontext():
                 for failure in self.plan.refused:
@@ -273,7 +276,7 @@ class _Collection:
             write(lossless(one.job.beside("degraded")), upright(degraded, one.turn))
             entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, upright(one.x, one.turn))}
         if work.trajectory:
-            trajectory.save(one.job.beside("trajectory"), states, row)
+            trajectory.save(one.job.beside("trajectory"), states, row, endpoint=work.endpoint is not None)
         if work.samples > 1:
             seen = degraded if work.degrade else one.x
             state = State(degraded[None], one.severity, {name: value[row : row + 1] for name, value in states[0].z.items()})
@@ -318,7 +321,7 @@ class _Collection:
             shown.advance(n)
 
 
-def _agree(
+def agree(
     inputs: Sequence[Path],
     severity: float | None,
     shard: tuple[int, int],
@@ -329,6 +332,7 @@ def _agree(
     batch: int,
     max_pixels: int,
 ) -> None:
+    """Refuse, with a ValueError or FileNotFoundError, options that nothing can be done with."""
     if not inputs:
         raise ValueError("restore needs pictures, or folders of pictures")
     run = next((one for one in inputs if (one / "model.json").is_file()), None)
@@ -374,7 +378,7 @@ def _preview(work: Work, whole: Plan, folder: Path, n: int, *, alone: bool) -> T
     return Tally(len(whole.jobs) + len(whole.refused), work.how(), failed=failed, preview=found)
 
 
-def _writable(folder: Path) -> None:
+def writable(folder: Path) -> None:
     """Refuse an output folder in which nothing can be written, before anything is computed; leaves no trace.
 
     Raises:

@@ -25,12 +25,13 @@ class Journal:
         folder: the output folder.
         shard: (i, n).
         settings: what holds for every picture of this run.
+        name: of the journal.
     """
 
-    def __init__(self, folder: Path | None, shard: tuple[int, int], settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | None, shard: tuple[int, int], settings: Mapping[str, Any], name: str = "restored") -> None:
         ending = "" if shard[1] == 1 else f".{shard[0]}-of-{shard[1]}"
         self.folder = folder
-        self.restored = None if folder is None else folder / f"restored{ending}.jsonl"
+        self.restored = None if folder is None else folder / f"{name}{ending}.jsonl"
         self.errors = None if folder is None else folder / f"errors{ending}.jsonl"
         self.settings = dict(settings)
         self.id = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]

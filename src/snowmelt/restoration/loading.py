@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from snowmelt.data.images import read, stored, to_channels
+from snowmelt.data.images import read, resize, stored, to_channels
 from snowmelt.degradations import Pixelate
 from snowmelt.model import Model
 from snowmelt.restoration.masks import mask_file, read_mask
@@ -61,8 +61,10 @@ def load(work: Work, job: Job) -> Loaded:
         h, w = x.shape[1:]
         mask = read_mask(mask_file(work.mask, job.name), (h, w), max_pixels=work.max_pixels)
     # Restored as it was stored: the blocks of a JPEG file begin at its own corner, wherever that is on the upright picture.
-    turn = 1 if work.trajectory else picture.turn
+    turn = 1 if work.trajectory or work.size else picture.turn
     x, mask = stored(x, turn), None if mask is None else stored(mask, turn)
+    if work.size:
+        x = resize(x, work.size)
     severity, estimate = severity_for(work, x)
     if work.enlarge > 1:
         x, mask = enlarged(x, work.enlarge), None if mask is None else enlarged(mask, work.enlarge)

@@ -93,7 +93,7 @@ def spread(
         severity, consistent = severity_of(model, x), bool(consistent)  # a guess is nothing to be consistent with, unless one insists
     d, walk = model.degradation, _walk(model, x, sampler, z)
     settings: dict[str, Any] = {"severity": severity, "sampler": walk, "z": z, "consistent": consistent, "generator": generator}
-    if walk is not None and walk.random and d.recovers:
+    if walk is not None and walk.random and d.noise:
         ends = torch.stack([restore(model, x, **settings) for _ in range(samples)])
         return Spread(ends.mean(0), _off(ends, ends.mean(0), samples - 1), ends, "walks")
     fixed = _damage(model, x, z)
@@ -139,7 +139,7 @@ def _off(samples: Tensor, centre: Tensor, n: int) -> Tensor:
 def _walk(model: Model, x: Batch, sampler: Choice, z: Draw) -> Sampler | None:
     """The sampler that is meant; None for one call."""
     d = model.degradation
-    if sampler == "default" and d.recovers:
+    if sampler == "default" and d.noise:
         random = Ancestral(steps=_CALLS, snap=d.knots is not None)
         if random.reads(d) <= z.keys():
             return random

@@ -1,4 +1,4 @@
-"""Restore and generate: the walks of a finished model, as functions of batches."""
+"""Restore: the walks of a finished model from pictures that are degraded, as functions of batches."""
 
 from typing import Literal
 
@@ -9,7 +9,6 @@ from snowmelt.degradations import Mixture
 from snowmelt.model import Model
 from snowmelt.randomness import normal
 from snowmelt.restoration.consistency import consistency_for, keep, known_pixels
-from snowmelt.restorers import Restorer
 from snowmelt.samplers import Post, Sampler, default_sampler, entries
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
@@ -49,13 +48,13 @@ def restore(
     start = begin(model, x, level, z, generator)
     mask = known_pixels(model.degradation, z) if consistent else None
     post = None if mask is not None else consistency_for(model, x, level, z, wanted=consistent, guessed=severity is None)
-    restored = _walked(model, start, choose(model, start, sampler), generator, post)
+    restored = walked(model, start, choose(model, start, sampler), generator, post)
     if mask is not None:
         return keep(x, restored, mask)
     return restored if post is None else post.settle(restored)
 
 
-def _walked(model: Model, start: State, sampler: Sampler | None, generator: Generators, post: Post | None = None) -> Batch:
+def walked(model: Model, start: State, sampler: Sampler | None, generator: Generators, post: Post | None = None) -> Batch:
     """The end of the walk, or of one call."""
     if sampler is not None:
         return sampler.sample(model, start, generator, post=post)
@@ -135,27 +134,3 @@ def choose(model: Model, start: State, sampler: Choice) -> Sampler | None:
         return built
     default = default_sampler(model.degradation)
     return default if default.reads(model.degradation) <= start.z.keys() else None
-
-
-def generate(model: Model, n: int, *, sampler: Choice = "default", generator: Generators = None) -> Batch:
-    """n new samples (n, *d), walked from the model's prior at t = 1.
-
-    Args:
-        model: one that has a prior.
-        n: how many.
-        sampler: a sampler, its spec, or "default"; None for one call.
-        generator: one, or one per sample, for the prior and for samplers that draw.
-
-    Raises:
-        ValueError: the model has no prior.
-    """
-    if model.prior is None:
-        raise ValueError(
-            f"a model of {registry.spec(model.degradation)} has no prior to generate from: restore with it, "
-            "or train one of the degradation noise"
-        )
-    start = model.prior.sample(n, generator)
-    if isinstance(model.restorer, Restorer):
-        device = next(model.restorer.parameters()).device
-        start = State(start.x.to(device), start.t, {k: v.to(device) for k, v in start.z.items()})
-    return _walked(model, start, choose(model, start, sampler), generator)

@@ -22,6 +22,7 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator
 from snowmelt.restoration.consistency import Consistency, consistency_for, keep
 from snowmelt.restoration.spread import spread
+from snowmelt.restoration.translation import Endpoint, start_of
 from snowmelt.restoration.walks import begin
 from snowmelt.restorers import Estimate, Restorer
 from snowmelt.restorers.severity import PRESENT
@@ -57,6 +58,9 @@ class Work:
         enlarge: 2 doubles height and width.
         anyway: restore also what looks clean, and what the model is unsure of.
         max_pixels: larger pictures are refused.
+        endpoint: the pictures are translated, with this endpoint.
+        noise: standard deviation of what is added to a picture that is translated; None is the model's noise floor.
+        size: (h, w) in px that every picture is resized to.
     """
 
     model: Model
@@ -76,6 +80,14 @@ class Work:
     enlarge: int = 1
     anyway: bool = False
     max_pixels: int = MAX_PIXELS
+    endpoint: Endpoint | None = None
+    noise: float | None = None
+    size: tuple[int, int] | None = None
+
+    @property
+    def verb(self) -> str:
+        """What is done, with -ing or -ed to come."""
+        return "restor" if self.endpoint is None else "translat"
 
     @property
     def channels(self) -> int | None:
@@ -101,6 +113,9 @@ class Work:
             "colour": self.colour or None,
             "enlarge": self.enlarge if self.enlarge > 1 else None,
             "anyway": self.anyway or None,
+            "endpoint": self.endpoint,
+            "noise": self.noise,
+            "size": None if self.size is None else list(self.size),
         }
         return {
             "snowmelt": __version__,
@@ -144,7 +159,10 @@ class Work:
             mask: (b, 1, h, w), 1 where the picture is known.
         """
         draws = [generator(self.seed, f"restore/{key}") for key in keys]
-        start = self.model.corrupt(x, severity, draws) if self.degrade else begin(self.model, x, severity, generator=draws)
+        if self.endpoint is not None:
+            start = start_of(self.model, x, self.noise, draws)
+        else:
+            start = self.model.corrupt(x, severity, draws) if self.degrade else begin(self.model, x, severity, generator=draws)
         # What was drawn here and nobody could know stays unknown, as it would be for a picture from elsewhere.
         known = {name: value.to(self.device) for name, value in start.z.items() if name not in self.model.degradation.hidden}
         start = State(start.x.to(self.device), start.t, known)
@@ -184,7 +202,7 @@ class Work:
         if isinstance(self.model.restorer, Restorer):
             like = torch.zeros(1, *self.model.restorer.shape, device=self.device)
             mask = None if self.mask is None else like.new_ones(1, 1, *like.shape[2:])
-            walk = None if self.sampler is None else dataclasses.replace(self.sampler, steps=1, snap=False)
+            walk = None if self.sampler is None else dataclasses.replace(self.sampler, steps=1, snap=False, times=())
             short, severity = dataclasses.replace(self, sampler=walk), 1.0 if self.severity is None else self.severity
             states = short.walk(like, severity, [""], mask)
             if self.samples > 1:

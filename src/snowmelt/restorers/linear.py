@@ -59,8 +59,24 @@ class LinearRestorer:
             out.append(self.mean + gain @ (x_t[i].double().cpu().flatten() - expected))
         return torch.stack(out).reshape(x_t.shape).to(x_t)
 
+    def expected_error(self, t: float, z: Draw = EMPTY) -> float:
+        """The mean square error per value that the restorer will have at severity t, given one sample's draw: tr(C - K A C) / d."""
+        a, _, variance = self._operator(t, {name: value.double().cpu() for name, value in z.items()})
+        cross = self.covariance @ a.mT
+        total = a @ cross + variance * torch.eye(len(a), dtype=torch.float64)
+        explained = torch.linalg.solve_triangular(torch.linalg.cholesky(total), cross.mT, upper=False).square().sum()
+        return float((self.covariance.trace() - explained).clamp(min=0)) / len(a)
+
     def _solve(self, t: float, z: Draw) -> tuple[Tensor, Tensor]:
         """The gain C A^T (A C A^T + s^2 I)^-1 and the expected x_t, for one severity and one sample's draw."""
+        a, expected, variance = self._operator(t, z)
+        cross = self.covariance @ a.mT
+        total = a @ cross + variance * torch.eye(len(a), dtype=torch.float64)
+        gain = torch.linalg.solve(total, cross.mT).mT
+        return gain, expected
+
+    def _operator(self, t: float, z: Draw) -> tuple[Tensor, Tensor, float]:
+        """The matrix A, the expected x_t and the variance of the noise in it, for one severity and one sample's draw."""
         d = len(self.mean)
         probes = torch.cat([torch.eye(d, dtype=torch.float64), self.mean[None], torch.zeros(1, d, dtype=torch.float64)])
         probes = probes.reshape(-1, *self.shape)
@@ -70,7 +86,4 @@ class LinearRestorer:
         seen = self.degradation(probes, severities, draw).flatten(1)
         a = (seen[:-2] - seen[-1]).mT
         variance = float(self.degradation.sigma(severities[:1]).square()) + self.sigma**2
-        cross = self.covariance @ a.mT
-        total = a @ cross + variance * torch.eye(d, dtype=torch.float64)
-        gain = torch.linalg.solve(total, cross.mT).mT
-        return gain, seen[-2]
+        return a, seen[-2], variance

@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -22,12 +22,14 @@ from torch import Tensor
 
 from snowmelt import pictures
 from snowmelt.data.dataset import Dataset
+from snowmelt.degradations import Degradation
 from snowmelt.files import write_text
 from snowmelt.losses import estimates, restoration_loss
 from snowmelt.model import Model
 from snowmelt.model import save as save_model
 from snowmelt.priors import Normal
-from snowmelt.randomness import fractions, generators, permutation
+from snowmelt.randomness import fractions, generators
+from snowmelt.registry import spec
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_sampler
 from snowmelt.training import checkpoint
@@ -35,6 +37,7 @@ from snowmelt.training.ema import Average
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.progress import Bar
 from snowmelt.training.validation import samples, validate
+from snowmelt.types import Draw
 
 _LOG_EVERY = 20
 _FIT_IMAGES = 20_000
@@ -80,6 +83,7 @@ class Trainer:
         restorer = model.restorer
         if not list(restorer.parameters()):
             raise ValueError("this backbone has no weights to train: choose another --model.backbone, such as unet")
+        self._agree(model.degradation)
         if model.prior is not None:  # a prior of pure noise has only a shape to learn, also when the run is taken up again
             model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
         self.restorer = restorer.to(self.device).requires_grad_(True)
@@ -90,7 +94,6 @@ class Trainer:
         self.sampler = sampler or default_sampler(model.degradation)
         self.step, self.wall_s = 0, 0.0
         self._drawn = bool(self.model.draw(torch.empty(1, *train.shape), torch.Generator()))
-        self._order: tuple[int, list[int]] = (-1, [])
 
     @property
     def averaged(self) -> Model:
@@ -135,6 +138,17 @@ class Trainer:
         save_model(self.model, self.out, ema=self.average.restorer.state_dict())
         checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
 
+    def _agree(self, degradation: Degradation) -> None:
+        """Refuse data that lack what the degradation needs of them, or hold what it has no use for."""
+        name, wanted = spec(degradation), {entry.rpartition(".")[2] for entry in degradation.needs}
+        missing = sorted(wanted - set(self.train.keys))
+        if missing:
+            raise ValueError(f"{name} is trained on two sets of pictures, and there is no {', '.join(missing)}: give --data.endpoint")
+        usable = {"x0", *(entry.rpartition(".")[2] for entry in degradation.given)}
+        idle = sorted(set(self.train.keys) - usable)
+        if idle:
+            raise ValueError(f"{name} has no use for data.{', '.join(idle)}: leave it out, or train morph")
+
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
         indices = range(min(len(self.train), _FIT_IMAGES))
@@ -170,29 +184,18 @@ class Trainer:
     def _loss(self, numbers: range) -> Tensor:
         """The mean loss of the samples with these numbers."""
         seed = self.options.seed
-        x0 = self.train.batch(self._indices(numbers), generators(seed, "augmentation", numbers) if self.train.random else None)["x0"]
-        t = self._severities(numbers).to(x0)
-        z = self.model.draw(x0, generators(seed, "draw", numbers) if self._drawn else None)
+        item = self.train.numbered(seed, numbers)
+        x0 = item["x0"]
+        z = self.model.draw(x0, generators(seed, "draw", numbers) if self._drawn else None, item)
+        t = self._severities(numbers, z).to(x0)
         x0, t = x0.to(self.device), t.to(self.device)
         z = {name: value.to(self.device) for name, value in z.items()}
         return restoration_loss(self.model, x0, t, z, loss=self.options.loss).mean()
 
-    def _indices(self, numbers: range) -> Sequence[int]:
-        """Which picture each sample number shows: every epoch is a permutation of all of them."""
-        n, out = len(self.train), []
-        for number in numbers:
-            epoch, place = divmod(number, n)
-            if self._order[0] != epoch:
-                self._order = (epoch, permutation(self.options.seed, "order", epoch, n).tolist())
-            out.append(self._order[1][place])
-        return out
-
-    def _severities(self, numbers: range) -> Tensor:
+    def _severities(self, numbers: range, z: Draw) -> Tensor:
         """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1."""
-        t, knots = 1 - fractions(self.options.seed, "severity", numbers), self.model.degradation.knots
-        if knots is None or self.options.severities == "uniform":
-            return t
-        return (t * knots).ceil() / knots
+        t = 1 - fractions(self.options.seed, "severity", numbers)
+        return t if self.options.severities == "uniform" else self.model.degradation.snapped(t, z)
 
     def _validate(self) -> dict[str, Any]:
         """Write a line and a sample grid; the line's values are also noted in the model."""
@@ -238,10 +241,12 @@ def history(run: Path) -> list[dict[str, Any]]:
 
 
 def learning_rate(step: int, options: TrainingOptions) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Linear warm-up, then a cosine to zero, or what was reached."""
     warmup = max(round(options.warmup * options.steps), 1)
     if step < warmup:
         return options.lr * (step + 1) / warmup
+    if options.decay == "none":
+        return options.lr
     return options.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(options.steps - warmup, 1)))
 
 
@@ -259,11 +264,15 @@ def precision(choice: Literal["auto", "bf16", "fp32"], device: torch.device) -> 
 
 def prior_for(model: Model) -> Model:
     """The model with the prior its degradation ends in, where that is known: pure noise for a blend that ends in it."""
-    if model.degradation.noise != ("endpoint",):
-        return model
+    return dataclasses.replace(model, prior=Normal()) if ends_in_noise(model.degradation) else model
+
+
+def ends_in_noise(degradation: Degradation) -> bool:
+    """Whether x at t = 1 is standard normal noise, or nearly so, and that noise is all that is drawn."""
+    if degradation.noise != ("endpoint",):
+        return False
     one = torch.ones(1, dtype=torch.float64)
-    ends_in_noise = float(model.degradation.gain((), one, {})) < 0.1 and abs(float(model.degradation.sigma(one)) - 1) < 0.1
-    return dataclasses.replace(model, prior=Normal()) if ends_in_noise else model
+    return float(degradation.gain((), one, {})) < 0.1 and abs(float(degradation.sigma(one)) - 1) < 0.1
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ class TrainingOptions:
         images: images seen in all.
         batch: images in a batch; what fits in memory at once.
         accumulate: batches per optimiser step.
-        lr: peak learning rate of AdamW, after warm-up, before the cosine to 0.
+        lr: peak learning rate of AdamW, after warm-up.
         warmup: part of the training spent in warm-up.
+        decay: cosine takes the rate from its peak to 0, none leaves it there.
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
         ema: half-life of the moving average of the weights, as a part of the images seen.
@@ -35,6 +36,7 @@ class TrainingOptions:
     accumulate: int = 1
     lr: float = 1e-3
     warmup: float = 0.03
+    decay: Literal["cosine", "none"] = "cosine"
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.03

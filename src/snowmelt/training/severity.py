@@ -118,12 +118,12 @@ class Damage:
         """Degraded pictures (b, c, h, w), as large as the data set gives them, and their severities (b, k)."""
         keyed = functools.partial(fractions, self.seed, indices=numbers)
         cut = generators(self.seed, f"{self.stream}-{crop}", numbers) if self.data.random else None
-        x0 = self.data.batch(self._indices(numbers), cut)["x0"]
-        model, t = self.model, 1 - keyed(f"{self.stream}-severity")
-        knots = model.degradation.knots
-        t = t if knots is None else (t * knots).ceil() / knots
+        item = self.data.batch(self._indices(numbers), cut)
+        x0 = item["x0"]
+        model = self.model
+        z = dict(model.draw(x0, generators(self.seed, f"{self.stream}-draw", numbers), item))
+        t = model.degradation.snapped(1 - keyed(f"{self.stream}-severity"), z)
         t = torch.where(keyed(f"{self.stream}-clean") < _CLEAN, 0, t).to(x0)
-        z = dict(model.draw(x0, generators(self.seed, f"{self.stream}-draw", numbers)))
         truth = torch.stack([value.to(x0) for value in model.degradation.unknowns(t, z).values()], dim=1)
         if "floor" in z:
             z["floor"] = z["floor"] * (keyed(f"{self.stream}-floor") < 0.5).to(x0)[:, None, None, None]

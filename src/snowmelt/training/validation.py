@@ -39,19 +39,21 @@ class Validation:
 def validate(model: Model, data: Dataset, count: int, *, loss: Loss, seed: int, batch: int, device: torch.device) -> Validation:
     """Validate on the first `count` pictures of `data`."""
     count = min(count, len(data))
-    losses, before, after = [], [], []
+    levels, losses, before, after = [], [], [], []
     for start in range(0, count, batch):
         indices = range(start, min(start + batch, count))
-        x0 = data.batch(indices)["x0"].to(device)
-        t = _severities(indices, count, model.degradation.knots).to(x0)
-        z = model.draw(x0, generators(seed, "validation", indices))
+        item = {name: value.to(device) for name, value in data.batch(indices).items()}
+        x0 = item["x0"]
+        z = model.draw(x0, generators(seed, "validation", indices), item)
+        levels.append(model.degradation.snapped(_severities(indices), {name: value.cpu() for name, value in z.items()}))
+        t = levels[-1].to(x0)
         x_t = model.degrade(x0, t, z)
         estimate = model.estimate(x_t, t, z)
         losses.append(distance(estimate, x0, loss).double().cpu())
         before.append(distance(x_t, x0, "l2").double().cpu())
         after.append(distance(estimate, x0, "l2").double().cpu())
     each = torch.cat(losses)
-    band = (_severities(range(count), count, model.degradation.knots) * BANDS).ceil().clamp(1, BANDS) - 1
+    band = (torch.cat(levels) * BANDS).ceil().clamp(1, BANDS) - 1
     bands = tuple(float(each[band == i].mean()) if bool((band == i).any()) else math.nan for i in range(BANDS))
     return Validation(float(each.mean()), bands, _psnr(torch.cat(before)), _psnr(torch.cat(after)))
 
@@ -59,8 +61,9 @@ def validate(model: Model, data: Dataset, count: int, *, loss: Loss, seed: int, 
 def samples(model: Model, sampler: Sampler, data: Dataset, count: int, *, seed: int, device: torch.device) -> dict[str, Batch]:
     """Degraded, Direct, Sampled and Clean for the first `count` pictures, all from t = 1."""
     indices = range(min(count, len(data)))
-    x0 = data.batch(indices)["x0"].to(device)
-    state = model.corrupt(x0, 1.0, generators(seed, "validation", indices))
+    item = {name: value.to(device) for name, value in data.batch(indices).items()}
+    x0 = item["x0"]
+    state = model.corrupt(x0, 1.0, generators(seed, "validation", indices), item)
     start, *walk = sampler_walk(model, sampler, state, seed, indices)
     return {"Degraded": start.x, "Direct": walk[0].x0 if walk[0].x0 is not None else start.x, "Sampled": walk[-1].x, "Clean": x0}
 
@@ -70,10 +73,9 @@ def sampler_walk(model: Model, sampler: Sampler, state: State, seed: int, indice
     return list(sampler.trajectory(model, state, generators(seed, "walk", indices)))
 
 
-def _severities(indices: range, count: int, knots: int | None) -> torch.Tensor:
-    """Spread evenly over (0, 1], on the knots if there are any; interleaved so that every batch has all of them."""
-    spread = (torch.tensor(list(indices), dtype=torch.float64) * 0.6180339887498949) % 1  # golden ratio: even at any count
-    return 1 - spread if knots is None else ((1 - spread) * knots).ceil() / knots
+def _severities(indices: range) -> torch.Tensor:
+    """Spread evenly over (0, 1], interleaved so that every batch has all of them: the golden ratio is even at any count."""
+    return 1 - (torch.tensor(list(indices), dtype=torch.float64) * 0.6180339887498949) % 1
 
 
 def _psnr(mean_squares: torch.Tensor) -> float:

@@ -1,0 +1,74 @@
+"""``snowmelt translate``: pictures of one kind turned into pictures of another."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from snowmelt.cli.errors import say
+from snowmelt.cli.machine import HERE, OnMachine, Switch
+
+
+def translate(
+    *inputs: Path,
+    model: Path,
+    out: Path,
+    endpoint: Literal["estimated", "fixed"] = "estimated",
+    steps: int = 12,
+    noise: float | None = None,
+    size: int | None = None,
+    trajectory: Annotated[Switch, Parameter(name=("--trajectory", "--save-trajectory"))] = False,
+    shard: str | None = None,
+    seed: int = 0,
+    overwrite: Switch = False,
+    batch: int = 1,
+    max_pixels: int = 100_000_000,
+    machine: OnMachine = HERE,
+) -> int:
+    """Turn pictures of one kind into pictures of another, with a model of morph: those it was given as --endpoint into those of its --data.
+
+    Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be translated is
+    named, in OUT/errors.jsonl too, and left out; the others are translated, and the exit code is 1.
+
+    Args:
+        inputs: pictures, and folders of pictures.
+        model: the directory that 'snowmelt train --degradation morph --out' wrote.
+        out: the folder to write to; names and sub-folders stay.
+        endpoint: estimated solves the picture to come from anew at every step; fixed keeps the one that was given.
+        steps: calls of the restorer.
+        noise: standard deviation of the noise added to each picture, on [-1, 1]; by default that of the training.
+        size: side in px of the results; by default that of the training pictures.
+        trajectory: keep every x_t, estimate and endpoint as PNG and npz, with a strip and an animation.
+        shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
+        seed: of the noise: another one, another answer.
+        overwrite: replace files that are already there.
+        batch: pictures that share a call: faster for small ones; last digits then depend on who shares it.
+        max_pixels: refuse larger pictures.
+        machine: where to compute.
+    """
+    if not inputs:
+        raise ValueError("translate needs pictures: snowmelt translate INPUT... --model RUN --out DIR")
+    where = machine.prepare()
+    from snowmelt.cli.restore import summary
+    from snowmelt.restoration import translate_folder
+    from snowmelt.restoration.plan import shard_of
+
+    tally = translate_folder(
+        inputs,
+        model=model,
+        out=out,
+        endpoint=endpoint,
+        steps=steps,
+        noise=noise,
+        size=size,
+        seed=seed,
+        overwrite=overwrite,
+        save_trajectory=trajectory,
+        shard=(1, 1) if shard is None else shard_of(shard),
+        batch=batch,
+        max_pixels=max_pixels,
+        device=where,
+        bar=True,
+        say=say,
+    )
+    return summary(tally, inputs, out, "translated")

@@ -1,0 +1,114 @@
+"""Two data sets: clean pictures x0, and the endpoints that they are morphed into.
+
+Unpaired, any picture of one may meet any of the other: the sets may be of unequal size, each is visited in its own order and cut and
+flipped by its own random stream. Paired, endpoint i is what became of x0 i (a blurred photograph, a sketch), so the two are split,
+visited, cut and flipped together.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from snowmelt.data.dataset import Dataset
+from snowmelt.data.pools import FilePool, Pool
+from snowmelt.randomness import generators, visits
+
+_NAMED = 3
+
+
+class Paired(Dataset):
+    """The clean pictures of `x0`, and an endpoint for each: batches are ``{"x0": (b, c, h, w), "endpoint": (b, c, h, w)}``.
+
+    Args:
+        x0: the clean pictures; length, names and shape are theirs.
+        endpoint: the pictures they end in, of the same shape.
+        pairs: endpoint i belongs to x0 i.
+
+    Raises:
+        ValueError: the shapes differ, or the numbers where they are pairs.
+    """
+
+    def __init__(self, x0: Dataset, endpoint: Dataset, *, pairs: bool) -> None:
+        vars(self).update(vars(x0))  # it is the first set, and gives something more
+        self.x0, self.endpoint, self.pairs = x0, endpoint, pairs
+        if x0.shape != endpoint.shape:
+            ours, theirs = (f"(c, h, w) = {one.shape}" for one in (x0, endpoint))
+            way_out = " and ".join(
+                f"--data.{name} {value}"
+                for name, value, other in (
+                    ("size", min(*x0.shape[1:], *endpoint.shape[1:]), x0.shape[1:] != endpoint.shape[1:]),
+                    ("channels", max(x0.shape[0], endpoint.shape[0]), x0.shape[0] != endpoint.shape[0]),
+                )
+                if other
+            )
+            raise ValueError(f"data.path holds pictures of shape {ours} and data.endpoint of {theirs}: give {way_out}")
+        if pairs and len(x0) != len(endpoint):
+            raise ValueError(f"data.pairs: {len(x0)} pictures have {len(endpoint)} endpoints in {x0.split}: each needs its own")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """See :attr:`Dataset.keys`."""
+        return (*self.x0.keys, "endpoint")
+
+    @property
+    def random(self) -> bool:
+        """Whether either set is cut or flipped at random."""
+        return self.x0.random or self.endpoint.random
+
+    def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> dict[str, Tensor]:
+        """See :meth:`Dataset.batch`. Endpoint i is the partner of x0 i; where there are no pairs, the sets simply run side by side, the shorter one again and again."""
+        if not self.pairs:
+            first = self.x0.batch(indices, generators)
+            return {**first, "endpoint": self.endpoint.batch([i % len(self.endpoint) for i in indices], generators)["x0"]}
+        # One cut for both: the same numbers, drawn twice.
+        twins = None if generators is None else [torch.Generator().set_state(one.get_state()) for one in generators]
+        out = {**self.x0.batch(indices, generators), "endpoint": self.endpoint.batch(indices, twins)["x0"]}
+        if broken := [*self.x0.skipped, *self.endpoint.skipped]:
+            raise ValueError(f"data.pairs: {': '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
+        return out
+
+    def numbered(self, seed: int, numbers: Sequence[int]) -> dict[str, Tensor]:
+        """See :meth:`Dataset.numbered`; without pairs, each set has its own order and its own cuts."""
+        if self.pairs:
+            return super().numbered(seed, numbers)
+        cuts = generators(seed, "endpoint-augmentation", numbers) if self.endpoint.random else None
+        theirs = visits(seed, "endpoint-order", numbers, len(self.endpoint))
+        return {**self.x0.numbered(seed, numbers), "endpoint": self.endpoint.batch(theirs, cuts)["x0"]}
+
+
+def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:
+    """For every picture of `ours`, the position of its partner in `theirs`: files by their names, arrays by position.
+
+    Args:
+        ours: the pool of clean pictures.
+        theirs: the pool of endpoints.
+        cut: squares will be cut from them, so that partners must be of one size.
+
+    Raises:
+        ValueError: a picture has no partner, or one of another size where squares are cut; the message names some of them.
+    """
+    names = [_names(pool) for pool in (ours, theirs)]
+    for (pool, mine), (other, known) in zip(zip((ours, theirs), names, strict=True), zip((theirs, ours), names[::-1], strict=True), strict=True):
+        if alone := sorted(set(mine) - set(known)):
+            more = f" and {len(alone) - _NAMED:,} more" if len(alone) > _NAMED else ""
+            lonely = f"{', '.join(alone[:_NAMED])}{more} of {pool.name}"
+            raise ValueError(f"data.pairs: {lonely} have no partner in {other.name}: pairs are files of one name, or arrays of one length")
+    place = {name: i for i, name in enumerate(names[1])}
+    found = [place[name] for name in names[0]]
+    if cut and isinstance(ours, FilePool) and isinstance(theirs, FilePool):
+        for i, j in enumerate(found):
+            if (a := ours.shapes[i][1:]) != (b := theirs.shapes[j][1:]):
+                raise ValueError(
+                    f'data.pairs: {names[0][i]} is {a[1]} x {a[0]} px in {ours.name} and {b[1]} x {b[0]} in {theirs.name}, and data.fit = "crop" '
+                    'cuts the same square from both: make them equal, or give --data.fit resize'
+                )
+    return found
+
+
+def _names(pool: Pool) -> list[str]:
+    """What pairs are matched by: the files' paths below their folder, without their endings where those do not decide; else positions."""
+    if not isinstance(pool, FilePool):
+        return [f"picture {i}" for i in range(len(pool.digests()))]
+    bare = [path.relative_to(pool.folder).with_suffix("").as_posix() for path in pool.paths]
+    return bare if len(set(bare)) == len(bare) else [pool.id(path) for path in pool.paths]

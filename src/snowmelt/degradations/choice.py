@@ -1,0 +1,108 @@
+r"""Choices: one of several kinds of damage for each sample, and which one is known.
+
+.. math:: x_t = D_k(x_0, t, z), \qquad k \sim \mathrm{Categorical}(p).
+
+The draw holds k, as "which", and the draws of all parts; a restorer is told k as one-hot channels, and nothing that a part would tell of its own
+draw. So a single network learns to undo several degradations at the price of one training, and one of them alone is that
+network with k held (:func:`snowmelt.model.alone`). A mixture, by contrast, applies several at once and tells nothing.
+
+The parts keep their own knots: where training asks a table at its knots, each sample is asked at those of its part.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snowmelt.degradations.base import Degradation
+from snowmelt.degradations.compose import keyed, numbered, share_of
+from snowmelt.randomness import uniform
+from snowmelt.registry import Range, SpecError, register
+from snowmelt.types import Batch, Draw, Generators, Severity, expand
+
+
+@register("choice")
+@dataclass(frozen=True)
+class Choice(Degradation):
+    """Apply one of `parts` to each sample, each with its own weight; a restorer is told which."""
+
+    parts: tuple[Degradation, ...]
+    weights: Annotated[tuple[float, ...], Range(0, 1000), "how often each part is chosen, relative to the others; one number for all"] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Check the fields: one weight for all parts, or one for each, and not all of them 0."""
+        super().__post_init__()
+        if not self.parts:
+            raise SpecError("choice.parts is empty: give at least one degradation")
+        if len(self.weights) not in (1, len(self.parts)):
+            raise SpecError(f"choice.weights has {len(self.weights)} numbers for {len(self.parts)} parts: give one for all, or one for each")
+        if not sum(self.weights) > 0:
+            raise SpecError(f"choice.weights = {self.weights} chooses nothing: give at least one part a weight above 0")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts' registered names, numbered where one occurs twice."""
+        return numbered(self.parts)
+
+    @property
+    def knots(self) -> int | None:
+        """The knots that all parts share; None where they differ, see :meth:`snapped`."""
+        knots = {part.knots for part in self.parts}
+        return knots.pop() if len(knots) == 1 else None
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """What the parts hide."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.hidden)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the parts are given."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the parts need."""
+        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.needs)
+
+    @property
+    def tells(self) -> tuple[str, ...]:
+        """Which part it is."""
+        return ("which",)
+
+    @property
+    def linear(self) -> bool:
+        """Whether every part is."""
+        return all(part.linear for part in self.parts)
+
+    def draw(self, like: Batch, generator: Generators = None) -> Draw:
+        """which (b,): the part's number; and the draws of all parts, under "0.centre"."""
+        weights = torch.tensor(self.weights * (len(self.parts) if len(self.weights) == 1 else 1), dtype=torch.float64)
+        reach = (weights.cumsum(0) / weights.sum()).to(like)
+        which = torch.searchsorted(reach, uniform(like, generator, (1,))[:, 0].contiguous(), right=True).clamp(max=len(self.parts) - 1)
+        out: dict[str, Tensor] = {"which": which}
+        for i, part in enumerate(self.parts):
+            out |= keyed(part.draw(like, generator), i)
+        return out
+
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        """Every sample by its own part."""
+        out, which = x, expand(z["which"], x)
+        for i, part in enumerate(self.parts):
+            # Every part sees every sample: cheaper than to ask, on an accelerator, which rows are whose.
+            out = torch.where(which == i, part.degrade(x, t, share_of(z, i)), out)
+        return out
+
+    def snapped(self, t: Severity, z: Draw) -> Severity:
+        """Every severity moved up to the next knot of its own part."""
+        out = t
+        for i, part in enumerate(self.parts):
+            out = torch.where(z["which"] == i, part.snapped(t, share_of(z, i)), out)
+        return out
+
+    def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
+        """One channel for each part: 1 where it is the one, else 0."""
+        code = functional.one_hot(z["which"].long(), len(self.parts)).to(t)
+        return code[:, :, None, None].expand(-1, -1, *shape[-2:])

@@ -1,0 +1,154 @@
+"""What was measured: rows, facts and a verdict, as JSON and as Markdown.
+
+A report is plain values, so that one from an earlier version still loads: what it lacks is empty, and the names its columns had then
+are read as those they have now.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from snowmelt.evaluation.methods import compared
+from snowmelt.evaluation.scoring import LAST, MEASUREMENT
+from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED
+from snowmelt.files import read_json, write_text
+from snowmelt.pictures import markdown_table
+
+Input = Literal["float", "8bit"]
+INPUTS: tuple[Input, ...] = ("float", "8bit")
+TITLES: dict[Input, str] = {"float": "in floating point", "8bit": "rounded to 8 bits, as in a file"}
+BEST: dict[str, Literal["low", "high"]] = {MEASUREMENT: "low", ACCURACY: "high", LAST: "low"}
+_ONCE = {"inconsistency": MEASUREMENT}  # what a column was called before
+_DISTANCES = ("FD", "FID", "KID")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured.
+
+    Attributes:
+        rows: one mapping per method and input: method, kind, input, calls, images, rmse, psnr, ssim, measurement error, the distances of
+            sets under their own names, label accuracy, RMSE of last estimate; under "intervals" their 95 % intervals, under "last
+            estimate" the same measures of the last estimate of a walk.
+        facts: what it was measured on: data, model, seed, versions.
+        verdict: what the numbers say, in sentences; the first one is the headline.
+        severities: RMSE of Degraded and of Direct at rising severities, with intervals.
+        extremes: the pictures that one call restores worst, and those in the middle: number, name, PSNR.
+        generated: what was measured of generated pictures; empty where none were.
+    """
+
+    rows: list[dict[str, Any]]
+    facts: dict[str, Any]
+    verdict: list[str]
+    severities: list[dict[str, Any]] = field(default_factory=list)
+    extremes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    generated: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read the names of earlier versions as today's."""
+        for row in self.rows:
+            for old, new in _ONCE.items():
+                if old in row:
+                    row[new] = row.pop(old)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The report kept in an evaluation.json; entries of later versions are left out.
+
+        Raises:
+            BadFile: the file is damaged.
+        """
+        known = {one.name for one in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in read_json(path).items() if name in known})
+
+    def of(self, input: Input) -> list[dict[str, Any]]:
+        """The rows of one input, whole."""
+        return [row for row in self.rows if row["input"] == input]
+
+    def inputs(self) -> list[Input]:
+        """The inputs there are rows of."""
+        return [name for name in INPUTS if self.of(name)]
+
+    def distances(self) -> list[str]:
+        """The names of the distances of sets that were computed, the Fréchet distance first."""
+        found = dict.fromkeys(name for row in self.rows for name, value in row.items() if _is_distance(name) and isinstance(value, float))
+        return list(found)
+
+    def table(self, input: Input) -> list[dict[str, Any]]:
+        """The rows of one input, ready for a table."""
+        rows = self.of(input)
+        keep = ("method", "calls", *_measures(rows))
+        there = [name for name in keep if any(name in row for row in rows)]
+        return [_merged({name: row.get(name, math.nan) for name in there}) for row in rows]  # nan is written as a gap
+
+    def apart(self, input: Input) -> list[int]:
+        """The numbers of the rows in :meth:`table` that stand beside the comparison."""
+        return [i for i, row in enumerate(self.of(input)) if not compared(row)]
+
+    def certainty(self, input: Input) -> list[dict[str, Any]]:
+        """The 95 % intervals of the rows of one input, ready for a table."""
+        rows, out = self.of(input), []
+        measures = _measures(rows)
+        for row in rows:
+            found = row.get("intervals", {})
+            sure = {name: tuple(found[name]) for name in measures if found.get(name) is not None}
+            if sure:
+                out.append({"method": row["method"], "calls": row["calls"], "N": row["images"], **sure})
+        return out
+
+    def markdown(self) -> str:
+        """The report as Markdown."""
+        parts = ["\n".join(self.verdict)]
+        for name in self.inputs():
+            parts.append(f"Degraded pictures {TITLES[name]}:\n\n{markdown_table(self.table(name), best=BEST, apart=self.apart(name))}")
+        for name in self.inputs():
+            if sure := self.certainty(name):
+                parts.append(f"95 % intervals, degraded pictures {TITLES[name]}:\n\n{markdown_table(sure, best=BEST, mark=False)}")
+        if self.severities:
+            parts.append(f"Error per severity:\n\n{markdown_table(severity_rows(self.severities), mark=False)}")
+        if self.generated:
+            parts.append(f"Generated pictures:\n\n{markdown_table(generated_rows(self.generated))}")
+        parts.append("\n".join(f"- {key}: {value}" for key, value in self.facts.items()))
+        return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+    def write(self, out: Path) -> None:
+        """evaluation.json and evaluation.md in the directory `out`."""
+        write_text(out / "evaluation.json", json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_text(out / "evaluation.md", self.markdown())
+
+
+def severity_rows(severities: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The error per severity, ready for a table."""
+    return [{"t": point["t"], "Degraded, RMSE": point["degraded"], "Direct, RMSE": point["direct"]} for point in severities]
+
+
+def generated_rows(generated: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was measured of generated pictures, ready for a table: one row a measure, beside what real pictures score."""
+    sure = generated.get("intervals", {})
+    out = []
+    for name, (value, real) in generated["measures"].items():
+        low_high = sure.get(name)
+        out.append({"measure": name, "generated": value, "95 % interval": tuple(low_high) if low_high else "–", "real pictures": real})
+    return out
+
+
+def _measures(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The measures of a table, in the order in which they are read."""
+    sets = dict.fromkeys(name for row in rows for name in row if _is_distance(name))
+    return ["rmse", "psnr", "ssim", MEASUREMENT, *sets, ACCURACY, LAST]
+
+
+def _merged(row: dict[str, Any]) -> dict[str, Any]:
+    """Both distances in one column where neither was computed."""
+    if "FD" not in row:
+        return row
+    empty = NOT_COMPUTED if row["FD"] == NOT_COMPUTED else math.nan
+    return {("FD, KID" if name == "FD" else name): (empty if name == "FD" else value) for name, value in row.items() if name != "KID"}
+
+
+def _is_distance(name: str) -> bool:
+    return name.split("-")[0] in _DISTANCES

@@ -1,0 +1,106 @@
+"""Sets of pictures against sets: Fréchet and kernel distances in the features of a network, and labels it would give.
+
+The reference is *paired*: the clean test pictures whose degraded forms were restored, N of each. The floor is what as many training pictures
+score against them: other pictures of the same source. A method can lie below it, since it was given the very pictures it is compared with. A distance
+bears its features' name (FD-mnist-v1). Without a network it is "not computed"; no other number takes its place.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snowmelt.data.dataset import Dataset
+from snowmelt.evaluation import intervals
+from snowmelt.metrics.distribution import caveat, frechet, frechet_interval, kid, kid_interval
+from snowmelt.metrics.features import Features
+from snowmelt.randomness import permutation
+from snowmelt.types import Batch
+
+NOT_COMPUTED = "not computed"
+RESAMPLES = 100  # of sets: each costs two eigenvalue problems
+ACCURACY = "label accuracy"
+
+
+def names(network: Features) -> tuple[str, str]:
+    """What the Fréchet and the kernel distance in these features are called: ("FD-mnist-v1", "KID-mnist-v1")."""
+    return network.score, "KID" if network.score == "FID" else f"KID-{network.name}"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What judges sets of pictures by.
+
+    Attributes:
+        network: gives features and labels; None judges nothing.
+        clean: features (n, k) of the clean pictures, in the order in which methods restore them.
+        truth: the label of every picture of the test set, where it has one and the network knows the classes.
+        seed: of the bootstrap.
+    """
+
+    network: Features | None = None
+    clean: Tensor | None = None
+    truth: Tensor | None = None
+    seed: int = 0
+
+    def features(self, x: Batch) -> Tensor | None:
+        """Features (b, k) of pictures (b, c, h, w), clamped to [-1, 1]."""
+        return None if self.network is None else self.network(x)
+
+    def right(self, x: Batch, ids: Sequence[int]) -> Tensor | None:
+        """Whether each restored picture is given the label of the clean one: (b,) bool."""
+        if self.network is None or self.truth is None:
+            return None
+        found = self.network.labels(x)
+        return None if found is None else found == self.truth[list(ids)]
+
+    def against_clean(self, features: Tensor, *, paired: bool = True) -> tuple[dict[str, float], dict[str, intervals.Interval]]:
+        """Both distances of a set to the clean pictures, and their intervals; nothing from a single picture."""
+        if self.network is None or self.clean is None or len(features) < 2:
+            return {}, {}
+        return distances(self.network, features, self.clean, paired=paired, seed=self.seed)
+
+    def caveat(self) -> str | None:
+        """What must be said of a Fréchet distance of so few pictures."""
+        return None if self.clean is None else caveat(len(self.clean), len(self.clean), self.clean.shape[1])
+
+
+def distances(
+    network: Features, a: Tensor, b: Tensor, *, paired: bool, seed: int
+) -> tuple[dict[str, float], dict[str, intervals.Interval]]:
+    """Fréchet and kernel distance of features a (n, k) and b (m, k) by name, and their 95 % intervals."""
+    fd, kd = names(network)
+    sure = {
+        fd: frechet_interval(a, b, paired=paired, resamples=RESAMPLES, run=seed),
+        kd: kid_interval(a, b, paired=paired, resamples=RESAMPLES, run=seed),
+    }
+    return {fd: frechet(a, b), kd: kid(a, b)}, sure
+
+
+def judge_for(network: Features | None, test: Dataset, ids: Sequence[int], *, seed: int, batch: int) -> Judge:
+    """The judge of restorations of the pictures `ids` of `test`."""
+    if network is None:
+        return Judge()
+    return Judge(network, features_of(network, test, ids, batch=batch), truth_for(network, test), seed)
+
+
+def features_of(network: Features, data: Dataset, ids: Sequence[int], *, batch: int = 250) -> Tensor:
+    """Features (n, k) of clean pictures."""
+    return torch.cat([network(data.batch(ids[i : i + batch])["x0"]) for i in range(0, len(ids), batch)])
+
+
+def truth_for(network: Features, data: Dataset) -> Tensor | None:
+    """The labels of a data set, where it has them and the network can tell as many classes."""
+    if data.labels is None or network.classes is None or int(data.labels.max()) >= len(network.classes):
+        return None
+    return data.labels
+
+
+def floor_row(judge: Judge, train: Dataset, *, seed: int, batch: int) -> dict[str, Any]:
+    """What training pictures score against the clean test pictures, as many of them as there are, or all: the floor of both distances."""
+    assert judge.network is not None and judge.clean is not None  # noqa: S101 - the caller asks only where there is a network
+    ids = permutation(seed, "evaluation-floor", 0, len(train))[: len(judge.clean)].tolist()
+    numbers, sure = judge.against_clean(features_of(judge.network, train, ids, batch=batch), paired=False)
+    return {"method": "Floor: training pictures", "kind": "floor", "calls": 0, "images": len(ids), **numbers, "intervals": sure}

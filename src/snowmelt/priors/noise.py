@@ -1,0 +1,59 @@
+r"""Pure noise: the prior of hot diffusion, whose degradation forgets the picture altogether.
+
+Two draws are joined along the sphere, since high-dimensional normal vectors have one length and a straight line between two of them
+runs through shorter ones that no training picture ended in:
+
+.. math:: x(w) = \frac{\sin((1-w)\theta)\, a + \sin(w\theta)\, b}{\sin\theta}, \qquad \cos\theta = \frac{\langle a, b\rangle}{|a|\,|b|}.
+
+Source: Shoemake 1985, "Animating rotation with quaternion curves"; Song et al. 2020 (arXiv 2010.02502), appendix D.5.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from snowmelt.priors.base import Prior, as_state
+from snowmelt.randomness import normal
+from snowmelt.registry import register
+from snowmelt.types import Batch, Generators, State
+
+_PARALLEL = 1e-4
+
+
+@register("normal")
+@dataclass(frozen=True)
+class Normal(Prior):
+    """Standard normal noise, which is also the draw's "endpoint": the prior of hot diffusion."""
+
+    shape: tuple[int, ...] = ()
+
+    def fit(self, batches: Iterable[Batch | State]) -> Self:
+        """Takes over the shape of a sample; there is nothing else to learn."""
+        return dataclasses.replace(self, shape=tuple(as_state(next(iter(batches))).x.shape[1:]))
+
+    def sample(self, n: int, generator: Generators = None) -> State:
+        """x = z["endpoint"] ~ N(0, I)."""
+        if not self.shape:
+            raise ValueError("the normal prior does not know the shape of a sample: call fit first, or give Normal(shape=(c, h, w))")
+        x = normal(torch.empty(n, *self.shape), generator)
+        return State(x, 1.0, {"endpoint": x})
+
+    def gives(self, drawn: frozenset[str]) -> frozenset[str]:
+        """The endpoint."""
+        return frozenset({"endpoint"})
+
+    def between(self, a: State, b: State, share: Tensor) -> State:
+        """Along the sphere; a straight line where the two ends are parallel."""
+        x, y = a.x, b.x
+        cosine = (x * y).sum() / (x.norm() * y.norm())
+        angle = cosine.clamp(-1, 1).acos()
+        share = share.reshape(-1, *(1,) * (x.ndim - 1)).to(x)
+        if float(angle.sin()) < _PARALLEL:
+            out = torch.lerp(x, y, share)
+        else:
+            out = (((1 - share) * angle).sin() * x + (share * angle).sin() * y) / angle.sin()
+        return State(out, a.t, {"endpoint": out})

@@ -1,0 +1,150 @@
+"""The pictures of a report: what a run looks like, walked, plotted and laid out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snowmelt import pictures
+from snowmelt.data.dataset import Dataset
+from snowmelt.evaluation import Report, start
+from snowmelt.evaluation.scoring import MEASUREMENT
+from snowmelt.model import Model
+from snowmelt.pictures import Mark
+from snowmelt.randomness import generators
+from snowmelt.samplers import Sampler
+from snowmelt.training.loop import history
+from snowmelt.types import Batch, State, severity
+
+_ROWS = 6
+_FRAMES = 8
+_SHOWN = 36  # generated pictures
+
+
+def journey(
+    model: Model, data: Dataset, sampler: Sampler, seed: int, rows: int = _ROWS, ids: Sequence[int] | None = None
+) -> tuple[list[State], torch.Tensor]:
+    """The walk of some test pictures from t = 1, by default the first `rows`, and the pictures."""
+    ids = range(min(rows, len(data))) if ids is None else ids
+    # A walk of one call reads no more of the draw than the restorer does; handed() says when a longer one does.
+    clean, begin = start(model, data, ids, seed=seed, device="cpu", handed=True)
+    return list(sampler.trajectory(model, begin, generators(seed, "evaluation-walk", ids))), clean
+
+
+def handed(model: Model, sampler: Sampler) -> bool:
+    """Whether a walk is handed what nobody could know of the draw, and gains by it."""
+    return sampler.steps > 1 and bool(sampler.reads(model.degradation) & set(model.degradation.hidden))
+
+
+def outcomes(walk: list[State], clean: Batch, rows: Sequence[str] | None = None) -> Any:
+    """Degraded, after one call, after the whole walk, and the truth: one row a picture."""
+    columns = {"Degraded": walk[0].x, "Direct": estimate(walk[1]), "Sampled": walk[-1].x, "Clean": clean}
+    return pictures.grid(columns, rows=rows)
+
+
+def degradation_strip(model: Model, item: Mapping[str, torch.Tensor], rows: int = 3, frames: int = 6) -> Any:
+    """The clean pictures of a data item {"x0": ...} at evenly spaced severities, one draw each; what the item gives of it is taken from there."""
+    item = {name: value[:rows] for name, value in item.items()}
+    x = item["x0"]
+    z = model.draw(x, generators(0, "strip", range(len(x))), item)
+    severities = [i / (frames - 1) for i in range(frames)]
+    return pictures.strip([model.degrade(x, severity(t, x), z) for t in severities], [f"t = {t:g}" for t in severities])
+
+
+def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4) -> Any:
+    """Degraded, the estimate at some of the steps, Sampled, Clean."""
+    last = len(walk) - 1
+    shown = sorted({1 + round(i * (last - 1) / (_FRAMES - 1)) for i in range(_FRAMES)})
+    frames = [walk[0].x, *(estimate(walk[i]) for i in shown), walk[-1].x, clean]
+    labels = ["Degraded", *(f"call {i}" for i in shown), "Sampled", "Clean"]
+    return pictures.strip([frame[:rows] for frame in frames], labels)
+
+
+def extreme(model: Model, data: Dataset, sampler: Sampler, found: Sequence[dict[str, Any]], seed: int) -> Any:
+    """Pictures that the evaluation found, named by the PSNR of one call."""
+    walk, clean = journey(model, data, sampler, seed, ids=[one["number"] for one in found])
+    return outcomes(walk, clean, [f"{one['psnr']:.1f} dB" for one in found])
+
+
+def plane(report: Report) -> str | None:
+    """RMSE against the distance of sets over the number of calls; None where no distance was computed."""
+    names = report.distances()
+    if not names:
+        return None
+    rows = report.of(main_input(report))
+    lines: dict[str, list[Mark]] = {}
+    for row in rows:
+        if row["kind"] in ("direct", "walk") and names[0] in row:
+            sure = row["intervals"]
+            mark = Mark(row["rmse"], row[names[0]], str(row["calls"]), _pair(sure.get("rmse")), _pair(sure.get(names[0])))
+            lines.setdefault(row["method"], []).append(mark)
+    floor = next((row for row in rows if row["kind"] == "floor"), None)
+    return pictures.plane_svg(
+        lines,
+        title="Distortion and perception: each point a number of calls",
+        x_label="RMSE (lower: closer to the truth)",
+        y_label=f"{names[0]} (lower: more like clean pictures)",
+        level=None if floor is None else ("training pictures", floor[names[0]]),
+    )
+
+
+def over_calls(report: Report) -> list[str]:
+    """RMSE and measurement error of the walks against their calls, from one call on."""
+    rows = report.of(main_input(report))
+    once = next(row for row in rows if row["kind"] == "direct")
+    charts = []
+    for name, label in (("rmse", "RMSE"), (MEASUREMENT, MEASUREMENT.capitalize())):
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            if row["kind"] == "walk" and name in row:
+                lines.setdefault(row["method"], [(1, once[name])] if name in once else []).append((row["calls"], row[name]))
+        charts += [pictures.curve_svg(lines, title=f"{label} over the number of calls", x_label="calls", y_label=label, log_x=True)] if lines else []
+    return charts
+
+
+def error_per_severity(report: Report) -> str:
+    """RMSE of Degraded and Direct against the severity."""
+    lines = {title: [(point["t"], point[title.lower()]) for point in report.severities] for title in ("Degraded", "Direct")}
+    return pictures.curve_svg(lines, title="Error per severity", x_label="severity t", y_label="RMSE")
+
+
+def nearest_pairs(made: Batch, train: Dataset, found: Sequence[dict[str, Any]]) -> Any:
+    """The generated pictures that lie closest to a training picture, beside it."""
+    theirs = train.batch([one["train"] for one in found])["x0"]
+    return pictures.strip([made[[one["generated"] for one in found]], theirs], ["Generated", "Nearest training picture"])
+
+
+def contact(made: Batch) -> Any:
+    """The first generated pictures, as they came."""
+    return pictures.show(made[:_SHOWN], samples=6)
+
+
+def loss_curves(run: Path) -> list[str]:
+    """Loss against images seen, and validation loss by severity, as SVG."""
+    lines = history(run)
+    training = {"training": [(line["images"], line["loss"]) for line in lines if "loss" in line]}
+    validation = {"validation": [(line["images"], line["validation_loss"]) for line in lines if "validation_loss" in line]}
+    bands = [(i, f"t in ({i / 4:g}, {(i + 1) / 4:g}]") for i in range(4)]
+    seen = [line for line in lines if "validation_bands" in line]
+    banded = {label: [(ln["images"], ln["validation_bands"][i]) for ln in seen if ln["validation_bands"][i] is not None] for i, label in bands}
+    return [
+        pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True),
+        pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True),
+    ]
+
+
+def main_input(report: Report) -> Any:
+    """The input the model was trained for, where it was scored, else the first one that was."""
+    own = "8bit" if "8 bits" in str(report.facts.get("trained for")) else "float"
+    return own if own in report.inputs() else report.inputs()[0]
+
+
+def estimate(state: State) -> torch.Tensor:
+    """The estimate a state came from."""
+    assert state.x0 is not None  # noqa: S101 - every state after the first holds the estimate it came from
+    return state.x0
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    return None if value is None else (value[0], value[1])

@@ -1,0 +1,118 @@
+"""From a trained model to its evaluation: the recipe's data, walks and features, and everything that is written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from snowmelt import registry
+from snowmelt.data.sources import open_data
+from snowmelt.degradations import Degradation
+from snowmelt.evaluation import Report, distinct, evaluate, generated, work
+from snowmelt.metrics.features import Features, load_features
+from snowmelt.model import Model
+from snowmelt.recipes.recipe import EvaluationOptions, Recipe
+from snowmelt.recipes.report import Made, environment
+from snowmelt.recipes.report import write as write_report
+from snowmelt.restoration import generation
+from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.training.loop import history
+from snowmelt.training.progress import Bar
+
+_FOR_NOISE = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true")
+
+
+def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = "", device: torch.device | str = "cpu") -> Report:
+    """Score a model as its recipe says, and write evaluation.json, evaluation.md, pictures and report.html to `out`.
+
+    Args:
+        run: the run directory, for what it says of the training.
+        recipe: data and options; its `evaluation` decides what is measured.
+        model: what is judged: the run's own, or that of one part of its degradation.
+        out: where to write.
+        title: of the page; by default what the recipe is about.
+        device: where to compute.
+
+    Raises:
+        FileNotFoundError: there are no such data, or no such features.
+        ValueError: options that do not fit: pictures are to be generated and the model has no prior.
+    """
+    o = recipe.evaluation
+    features = load_features(o.features) if o.features else None
+    test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
+    fair, handed = walks(o, model.degradation)
+    count = min(o.images, len(test))
+    made = _made(model, o, device) if o.generate else None  # before all else: a model without a prior says so at once
+    todo = work(model, test.shape, count, len(fair) + len(handed), inputs=o.inputs, severities=o.severities)
+    with Bar("evaluating", todo) as bar:
+        report = evaluate(
+            model,
+            test,
+            open_data(recipe.data, "validation"),
+            train,
+            samplers=fair,
+            images=count,
+            seed=o.seed,
+            batch=o.batch,
+            device=device,
+            tick=bar.advance,
+            inputs=o.inputs,
+            features=features,
+            handed=handed,
+            severities=o.severities,
+        )
+    if made is not None:
+        report.generated.update(generated(made, train, test, features=features, seed=o.seed, batch=o.batch))
+        report.generated["facts"]["sampler"] = registry.spec(_shown(o, model.degradation))
+    _add_facts(report, run, recipe, model, features)
+    report.write(out)
+    shown = Made(made, train) if made is not None else None
+    name = title or recipe.about or f"{run.name}: {recipe.degradation}"
+    write_report(run, recipe, model.to("cpu"), test, report, _shown(o, model.degradation), title=name, out=out, made=shown)
+    return report
+
+
+def walks(o: EvaluationOptions, degradation: Degradation) -> tuple[list[Sampler], list[Sampler]]:
+    """The walks to compare, and those to show beside because they read what nobody could know; none of these unless asked for."""
+    own = _FOR_NOISE if degradation.noise else o.samplers
+    hidden = set(degradation.hidden)
+    fair = [one for one in _each(own, o.calls) if not one.reads(degradation) & hidden]
+    handed = [one for one in _each(o.samplers, o.calls) if one.reads(degradation) & hidden] if o.handed else []
+    return distinct(fair, degradation), distinct(handed, degradation)
+
+
+def _each(specs: tuple[str, ...], calls: tuple[int, ...]) -> list[Sampler]:
+    built: Callable[[str], Sampler] = lambda spec: registry.build(spec, "sampler")  # noqa: E731
+    return [built(f"{spec}{',' if ':' in spec else ':'}steps={n}") for spec in specs for n in calls]
+
+
+def _shown(o: EvaluationOptions, degradation: Degradation) -> Sampler:
+    """The sampler whose pictures are shown."""
+    walk: Sampler = registry.build(o.walk, "sampler") if o.walk else default_sampler(degradation)
+    return walk
+
+
+def _made(model: Model, o: EvaluationOptions, device: torch.device | str) -> torch.Tensor:
+    """Generated pictures, on the CPU."""
+    parts = []
+    with Bar("generating", o.generate, unit="pictures") as bar:
+        for part in generation.generated(model.to(device), o.generate, sampler=_shown(o, model.degradation), seed=o.seed):
+            parts.append(part.cpu())
+            bar.advance(len(part))
+    return torch.cat(parts)
+
+
+def _add_facts(report: Report, run: Path, recipe: Recipe, model: Model, features: Features | None) -> None:
+    """What the evaluation itself does not know."""
+    # Names, not paths: a kept report says nothing of the machine it was made on.
+    facts: dict[str, Any] = {"data": Path(recipe.data.path).name}
+    trained = model.notes.get("recipe", {}).get("data", {}).get("path")
+    if trained is not None and trained != recipe.data.path:
+        facts["trained on pictures of"] = Path(trained).name
+    if features is not None:
+        facts["features"] = features.name
+    lines = [line for line in history(run) if "loss" in line]
+    if lines:
+        facts["trained on"] = f"{lines[-1]['images']:,} images in {lines[-1]['wall_s'] / 60:.1f} minutes"
+    report.facts.update({**facts, **environment()})

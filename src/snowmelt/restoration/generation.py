@@ -1,0 +1,170 @@
+r"""Generate: the walks of a finished model from its prior to new samples.
+
+A walk begins where the prior says, brought into agreement with the degradation, then with its symmetry broken, then with the model's
+noise floor, each exactly once:
+
+.. math:: x_1 = P \bar x_1 + \varepsilon\, n + \sigma_{floor}\, z_{floor},
+
+where P is D(., 1, z) if that is a projection (block means, a discrete blur) and the identity if it is not.
+
+One seed a sample: sample i is drawn from a generator keyed by (seed, i), so it is the same whatever the number asked for
+and the batches it is made in.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from snowmelt import registry
+from snowmelt.degradations import Degradation
+from snowmelt.model import Model
+from snowmelt.priors import Prior
+from snowmelt.randomness import generator as keyed
+from snowmelt.randomness import generators
+from snowmelt.registry import label
+from snowmelt.restoration.walks import Choice, begin, choose, walked
+from snowmelt.samplers import entries
+from snowmelt.types import Batch, Draw, Generators, State, severity
+
+STREAM = "sample"
+_BATCH = 64
+_SETTLED = 1e-5
+
+
+def generate(
+    model: Model,
+    n: int,
+    *,
+    sampler: Choice = "default",
+    generator: Generators = None,
+    seed: int | None = None,
+    noise: float | None = None,
+    batch: int = _BATCH,
+) -> Batch:
+    """N new samples (n, *d), walked from the model's prior at t = 1.
+
+    Args:
+        model: one that has a prior.
+        n: how many.
+        sampler: a sampler, its spec, or "default"; None for one call.
+        generator: one, or one per sample, for the prior and for samplers that draw.
+        seed: instead of generators: sample i depends on the seed and i alone.
+        noise: another broken symmetry than the prior's own, 0 for none.
+        batch: how many at a time.
+
+    Raises:
+        ValueError: the model has no prior, or one that does not fit it; or both generator and seed are given.
+    """
+    if generator is not None and seed is not None:
+        raise ValueError("give generator or seed, not both: a seed makes one generator for each sample")
+    if isinstance(generator, Sequence) and len(generator) != n:
+        raise ValueError(f"{len(generator)} generators were given for {n} samples: give one per sample, or a single one")
+    own = generators(seed, STREAM, range(n)) if seed is not None else generator
+    return torch.cat(list(_batches(model, n, own, sampler, noise, batch)))
+
+
+def generated(
+    model: Model, n: int, *, seed: int = 0, sampler: Choice = "default", noise: float | None = None, batch: int = _BATCH
+) -> Iterator[Batch]:
+    """The samples of :func:`generate`, a batch at a time on the CPU: memory does not grow with n.
+
+    Raises:
+        ValueError: as :func:`generate`.
+    """
+    for first in range(0, n, batch):
+        numbers = range(first, min(first + batch, n))
+        yield generate(model, len(numbers), sampler=sampler, generator=generators(seed, STREAM, numbers), noise=noise, batch=batch).cpu()
+
+
+def interpolate(
+    model: Model, steps: int = 8, *, seed: int = 0, pair: tuple[int, int] = (0, 1), sampler: Choice = "default", noise: float | None = None
+) -> Batch:
+    """The samples (steps, *d) on the way from one draw of the prior to another: along the sphere for noise, else straight.
+
+    What is random beside the prior (the broken symmetry, the noise floor, a sampler that draws) is that of the first sample all along, so
+    that only the prior's draw changes.
+
+    Args:
+        model: one that has a prior.
+        steps: how many samples, both ends among them.
+        seed: of the draws.
+        pair: the numbers of the two samples, as :func:`generate` counts them with this seed.
+        sampler: a sampler, its spec, or "default"; None for one call.
+        noise: another broken symmetry than the prior's own, 0 for none.
+
+    Raises:
+        ValueError: fewer than 2 steps, or as :func:`generate`.
+    """
+    if steps < 2:
+        raise ValueError(f"steps = {steps}: an interpolation has at least its two ends")
+    prior = _prior(model, noise)
+    a, b = (prior.start(1, generators(seed, STREAM, [number])) for number in pair)
+    states = prior.between(a, b, torch.linspace(0, 1, steps))
+    out = []
+    for i in range(steps):
+        one = keyed(seed, STREAM, pair[0])
+        prior.start(1, [one])  # what the first sample's generator has been through before its noise
+        state = State(states.x[i : i + 1], states.t, {name: value[i : i + 1] for name, value in states.z.items()})
+        out.append(_walk(model, _prepared(model, prior, state, [one]), sampler, [one]))
+    return torch.cat(out)
+
+
+def beginning(model: Model, n: int, generator: Generators = None, *, noise: float | None = None) -> State:
+    """N states at t = 1 that walks begin from, on the model's device.
+
+    Raises:
+        ValueError: as :func:`generate`.
+    """
+    prior = _prior(model, noise)
+    return _prepared(model, prior, prior.start(n, generator), generator)
+
+
+def _batches(model: Model, n: int, generator: Generators, sampler: Choice, noise: float | None, batch: int) -> Iterator[Batch]:
+    if n < 1 or batch < 1:
+        raise ValueError(f"n = {n} samples in batches of {batch}: both must be at least 1")
+    for first in range(0, n, batch):
+        count = min(batch, n - first)
+        own = list(itertools.islice(generator, first, first + count)) if isinstance(generator, Sequence) else generator
+        yield _walk(model, beginning(model, count, own, noise=noise), sampler, own)
+
+
+def _walk(model: Model, start: State, sampler: Choice, generator: Generators) -> Batch:
+    return walked(model, start, choose(model, start, sampler), generator)
+
+
+def _prior(model: Model, noise: float | None) -> Prior:
+    """The model's prior, with its broken symmetry."""
+    if model.prior is None:
+        raise ValueError(
+            f"a model of {registry.spec(model.degradation)} has no prior to generate from: fit one with 'snowmelt sample RUN --prior mixture' "
+            "(snowmelt.recipes.run.fit_prior), restore with it, or train one of the degradation noise"
+        )
+    return model.prior if noise is None else model.prior.with_noise(noise)
+
+
+def _prepared(model: Model, prior: Prior, state: State, generator: Generators) -> State:
+    """A state of the prior, ready to walk: in agreement with D, its symmetry broken, the noise floor added."""
+    degradation = model.degradation
+    drawn = entries(degradation)
+    missing = sorted(drawn.keys() - state.z.keys() - set(degradation.recovered))
+    if missing:
+        name, what = label(type(prior)), registry.spec(degradation)
+        raise ValueError(f"the prior {name} does not fit {what}: it lacks {', '.join(missing)}, a part of the draw that walks read; take from-data")
+    z = {name: value for name, value in state.z.items() if name in drawn}
+    state = prior.broken(State(_settled(degradation, state.x, z), state.t, z), generator)
+    state = begin(model, state.x, state.t, state.z, generator)
+    weight = next(model.restorer.parameters(), None) if isinstance(model.restorer, torch.nn.Module) else None
+    if weight is None:
+        return state
+    return State(state.x.to(weight.device), state.t, {name: value.to(weight.device) for name, value in state.z.items()})
+
+
+def _settled(degradation: Degradation, x: Batch, z: Draw) -> Tensor:
+    """X as the degradation leaves it at t = 1, where that changes nothing the second time; else x."""
+    if not degradation.linear or degradation.noise:
+        return x
+    one = severity(1.0, x)
+    once = degradation(x, one, z)
+    return once if torch.allclose(degradation(once, one, z), once, atol=_SETTLED, rtol=0) else x

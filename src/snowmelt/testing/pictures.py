@@ -1,0 +1,47 @@
+"""Pictures to measure on: patches of the photographs that come with scikit-image, in colour where the operator takes colour."""
+
+import functools
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snowmelt.data import bundled
+from snowmelt.data.images import from_uint8
+from snowmelt.degradations import Degradation
+from snowmelt.randomness import generator, permutation
+from snowmelt.types import Batch
+
+SIDE_PX = 16
+_FILES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
+_STRIDE_PX, _SHRUNK = 5, 2
+
+
+@functools.lru_cache(maxsize=4)
+def patches(channels: int, number: int) -> Tensor:
+    """Patches of 16 x 16 px of small photographs: (number, channels, 16, 16), float64 in [-1, 1], in a random order."""
+    found = []
+    for file in _FILES:
+        x = functional.avg_pool2d(from_uint8(bundled.photo(file)[None]), _SHRUNK)
+        tiles = x.unfold(2, SIDE_PX, _STRIDE_PX).unfold(3, SIDE_PX, _STRIDE_PX)
+        found.append(tiles.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
+    every = torch.cat(found).double()
+    every = every[permutation(0, "patches", 0, len(every))[:number]]
+    return every if channels == 3 else every.mean(1, keepdim=True)
+
+
+def accepted(degradation: Degradation) -> int | None:
+    """The channels of the pictures that it takes: 3 if it takes colour, else 1; None if neither comes out in its own shape."""
+    for channels in (3, 1):
+        x = torch.zeros(2, channels, SIDE_PX, SIDE_PX, dtype=torch.float64)
+        try:
+            if degradation(x, x.new_tensor([0.3, 1.0]), degradation.draw(x, generator(0, "accepted"))).shape == x.shape:
+                return channels
+        except Exception:  # noqa: BLE001, S112 - whatever it raises, it does not take such pictures
+            continue
+    return None
+
+
+def suits(degradation: Degradation, x: Batch) -> Batch:
+    """The pictures as the operator takes them: in colour, or grey where it refuses colour."""
+    return x.mean(1, keepdim=True) if accepted(degradation) == 1 and x.shape[1] == 3 else x

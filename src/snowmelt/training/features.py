@@ -1,0 +1,128 @@
+r"""Fit the classifier whose features compare sets of pictures: one recipe, the same for every data set.
+
+Cross entropy over ``epochs`` passes in batches of 128, AdamW under a rate that rises over the first fifth and falls to zero, a fifth of the features
+left out. Every picture is moved by up to 2 of 32 px, turned by up to 7 degrees and scaled by up to 7 %, which no digit and no garment minds;
+mirrored only when asked, for a mirrored 2 is none. The order and every movement are functions of (seed, sample number). The recipe looks at no test
+picture: the accuracy is that of the last step, whatever it is.
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from snowmelt.data.dataset import Dataset
+from snowmelt.metrics.classifier import Classifier
+from snowmelt.metrics.features import MAX_CLASSES, ClassifierFeatures
+from snowmelt.randomness import fractions, permutation, seed
+from snowmelt.training.loop import Stopped, until_asked
+from snowmelt.training.progress import Bar
+from snowmelt.types import Batch
+
+RECIPE = {"batch": 128, "lr": 3e-3, "weight_decay": 1e-2, "rise": 0.2, "drop": 0.2, "shift": 2 / 32, "turn_degrees": 7.0, "scale": 0.07}
+EPOCHS = 7
+
+
+def fit(train: Dataset, name: str, *, epochs: int = EPOCHS, seed: int = 0, flip: bool = False, device: str = "cpu") -> ClassifierFeatures:
+    """A classifier of the labelled pictures in `train`, ready to be used and saved; on one machine the same for the same arguments.
+
+    Args:
+        train: with labels.
+        name: of the data: "mnist".
+        epochs: passes over all pictures.
+        seed: of everything random.
+        flip: mirror half of the pictures left to right.
+        device: where to compute.
+
+    Raises:
+        ValueError: there are no labels, fewer than two classes or more than 1,000, or too few pictures.
+        Stopped: Ctrl-C or SIGTERM came; nothing is kept.
+    """
+    labels, classes = _labelled(train, name)
+    if epochs < 1:
+        raise ValueError(f"epochs = {epochs} lies under 1")
+    net = _fresh(train, len(classes), seed).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=RECIPE["weight_decay"], fused=True)
+    n, batch = len(train), min(int(RECIPE["batch"]), len(train))
+    steps = epochs * n // batch
+    with until_asked() as asked, Bar(f"features of {name}", steps * batch) as bar:
+        for step in range(steps):
+            numbers = range(step * batch, (step + 1) * batch)
+            indices = [_order(seed, number // n, n)[number % n] for number in numbers]
+            x = moved(train.batch(indices)["x0"], seed, numbers, flip=flip)
+            optimizer.param_groups[0]["lr"] = _rate(step / steps)
+            loss = functional.cross_entropy(net(x.to(device).to(memory_format=torch.channels_last), RECIPE["drop"]), labels[indices].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            bar.advance(batch, loss=float(loss.detach()))
+            if asked.is_set():
+                raise Stopped(f"stopped after {numbers.stop:,} of {steps * batch:,} pictures; nothing was written, the same command begins again")
+    if not all(bool(p.isfinite().all()) for p in net.parameters()):
+        raise ValueError(f"features of {name}: the training diverged (a weight is not finite); look at the pictures and labels")
+    return ClassifierFeatures(net.cpu().folded(), name, classes, train.shape)
+
+
+def accuracy(features: ClassifierFeatures, data: Dataset) -> float:
+    """The part of the pictures of `data` whose class is told right.
+
+    Raises:
+        ValueError: `data` has no labels, or classes of other names.
+    """
+    labels, classes = _labelled(data, features.name, least=1)
+    # Where classes are numbers, a split may lack the last of them.
+    if not set(classes) <= set(features.classes or ()) or classes != (features.classes or ())[: len(classes)]:
+        known = _some(features.classes or ())
+        raise ValueError(f"the classes of the {data.split} pictures ({_some(classes)}) are not those of the features ({known})")
+    right = 0
+    for start in range(0, len(data), 250):
+        some = range(start, min(start + 250, len(data)))
+        right += int((features.labels(data.batch(some)["x0"]) == labels[some.start : some.stop]).sum())
+    return right / len(data)
+
+
+def moved(x: Batch, run: int, numbers: range, *, flip: bool) -> Batch:
+    """Pictures a little shifted, turned and scaled, each by what its sample number says; the border goes on outside."""
+    draw = {word: fractions(run, f"features-{word}", numbers).float() * 2 - 1 for word in ("across", "down", "turn", "scale", "flip")}
+    angle, size = draw["turn"] * math.radians(RECIPE["turn_degrees"]), 1 + draw["scale"] * RECIPE["scale"]
+    cos, sin = angle.cos() * size, angle.sin() * size
+    sign = torch.where(draw["flip"] < 0, -1.0, 1.0) if flip else torch.ones_like(cos)
+    # In grid coordinates the picture is 2 wide: a shift of s sides is 2 s.
+    rows = [cos * sign, -sin, 2 * RECIPE["shift"] * draw["across"], sin * sign, cos, 2 * RECIPE["shift"] * draw["down"]]
+    grid = functional.affine_grid(torch.stack(rows, 1).reshape(-1, 2, 3), list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def _labelled(data: Dataset, name: str, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+    if data.labels is None or data.classes is None:
+        way_out = "give MNIST-style labels beside the images, an array 'label' in the .npz, or one folder per class"
+        raise ValueError(f"{name}: the {data.split} pictures have no labels: {way_out}")
+    if not least <= len(data.classes) <= MAX_CLASSES or len(data) < 2:
+        raise ValueError(f"{name}: {len(data)} {data.split} pictures of {len(data.classes)} classes; a classifier needs 2 to {MAX_CLASSES} classes")
+    return data.labels, data.classes
+
+
+def _some(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+
+
+def _fresh(train: Dataset, classes: int, run: int) -> Classifier:
+    """A network whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed(run, "features-weights"))
+        return Classifier(train.shape[0], classes, normalised=True)
+
+
+@functools.lru_cache(maxsize=4)
+def _order(run: int, epoch: int, n: int) -> list[int]:
+    order: list[int] = permutation(run, "features-order", epoch, n).tolist()
+    return order
+
+
+def _rate(done: float) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if done < RECIPE["rise"]:
+        return RECIPE["lr"] * max(done, 1e-3) / RECIPE["rise"]
+    return RECIPE["lr"] * 0.5 * (1 + math.cos(math.pi * (done - RECIPE["rise"]) / (1 - RECIPE["rise"])))
