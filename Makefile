@@ -7,9 +7,12 @@ TESTS  ?= 2
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
+REPRODUCE_FLAGS ?=
+ROW    ?=
+DATA   ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs bench clean distclean
+.PHONY: help demo test test-all check docs bench reproduce clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -40,6 +43,9 @@ docs: $(VENV)/.with-test-dev  ## the documentation, into build/docs
 
 bench: $(VENV)/.with-test  ## speed and quality next to other libraries
 	$(PY) benchmarks/run.py $(BENCH_FLAGS)
+
+reproduce: $(VENV)/.with-core  ## train and evaluate a recipe, ROW=mnist-four DATA=folder-of-data-sets; writes docs/reproductions
+	$(PY) scripts/reproduce.py $(ROW) --data $(DATA) $(REPRODUCE_FLAGS)
 
 clean:  ## remove what was built; runs/ and .venv stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

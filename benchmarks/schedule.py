@@ -1,7 +1,7 @@
 """Are severities of equal loss better than uniform ones? Measured on the bundled digits with the exact linear restorer.
 
-The restorer is the linear-Gaussian optimum, with mean and covariance of the training digits, so no training blurs the answer: what differs between two rows
-is the severities alone. Walks start from degraded test digits with a noise floor, the same for all. Two figures for each walk:
+The restorer is the linear-Gaussian optimum, with mean and covariance of the training digits, so no training blurs the answer: what differs between
+two rows is the severities alone. Walks start from degraded test digits with a noise floor, the same for all. Two figures for each walk:
 
 - law: the Gaussian Wasserstein-2 distance, root mean square per pixel, between the outputs and the clean test digits (means and covariances);
 - path: the root mean square distance of the outputs from those of a walk of 128 uniform severities, the error of taking large steps.
@@ -112,7 +112,8 @@ def main() -> None:
         for figure in ("law", "path"):
             for name in POWERS:
                 values = ratios(found, name, figure)
-                print(f"{spec:58} {figure:5} {name:12}", "  ".join(f"{v:5.2f}" for v in values), f"  geometric mean {np.exp(np.mean(np.log(values))):.2f}")
+                listed = "  ".join(f"{v:5.2f}" for v in values)
+                print(f"{spec:58} {figure:5} {name:12} {listed}   geometric mean {np.exp(np.mean(np.log(values))):.2f}")
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps({**environment(), "rows": rows}, indent=2) + "\n", encoding="utf-8")

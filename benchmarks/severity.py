@@ -37,7 +37,10 @@ KEPT, PAGE = ROOT / "benchmarks" / "results" / "severity.json", ROOT / "docs" / 
 SIZE, SEED = 64, 1
 WINDOWS, WHOLE = 1024, 256
 SPECS = {"compose": "gaussian-blur:sigma_px=2+noise:schedule=ve", "mixture": "photo"}  # those that need parts; "photo" is the recipe's
-UNREADABLE: dict[str, str] = {}  # name: why no picture shows its severity
+UNREADABLE = {  # name: why no picture shows its severity
+    "choice": "it is one of its parts, each of which is measured by itself",
+    "morph": "between two sets of pictures: how far is not a kind of damage",
+}
 
 
 def degradations() -> dict[str, str]:

@@ -25,6 +25,8 @@ SPECS = [
     "poisson-noise",
     "motion-blur",
     "holes",
+    "snow",
+    "morph",
     "mixture:parts=(gaussian-blur(sigma_px=2),noise(schedule=ve(sigma_max=0.3)),jpeg),chances=(1)",
     "gaussian-blur:sigma_px=2+noise:schedule=linear",
 ]
@@ -35,9 +37,10 @@ SEVERITIES = [0, 0.2, 0.4, 0.6, 0.8, 1]
 def main(out: Path) -> None:
     """One strip a degradation, named after it or in NAMED."""
     x = open_data(DataOptions(path="bundled:photos", size=128), "validation").batch([0])["x0"]
+    other = {"endpoint": open_data(DataOptions(path="bundled:photos", size=128), "train").batch([0])["x0"]}
     for spec in SPECS:
         degradation = snowmelt.build(spec)
-        z = degradation.draw(x, generator(1, "gallery"))
+        z = {**degradation.draw(x, generator(1, "gallery")), **degradation.given_by(other)}
         frames = [degradation(x, severity(t, x), z) for t in SEVERITIES]
         name = NAMED.get(spec, spec.partition(":")[0])
         pictures.save(out / f"{name}.png", pictures.strip(frames, [f"t = {t:g}" for t in SEVERITIES]))

@@ -21,6 +21,12 @@ from snowmelt.recipes.recipe import from_table, load, presets
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = ("evaluation.json", "grid.png", "trajectory.png", "loss.svg")
+CHARTS = {  # kept where the evaluation drew them
+    "curve.svg": "RMSE against the distance of sets over the number of calls",
+    "severity.svg": "Error per severity",
+    "worst.png": "The pictures that one call restores worst",
+    "median.png": "The pictures in the middle",
+}
 UNPUBLISHED = ("demo", "photo-base", "photo")  # the photo model has a page of its own
 INTRODUCTION = """# Results
 
@@ -31,9 +37,15 @@ Every number on this page comes from a recipe in `src/snowmelt/recipes/`, run by
   covariance; *Diagonal Wiener* knows only variances in the basis in which the operator is diagonal;
   *Direct* is one call of the restorer; then the walks. RMSE and SSIM are on [0, 1], RMSE over all pixels of all pictures, as in Bansal et al. 2022.
 - *Float* pictures are degraded in floating point, *8-bit* ones are rounded to the grid of a file before they are restored.
-- *Inconsistency* is the RMSE between the restored picture, degraded again, and the clean picture, degraded.
+- The *measurement error* is the RMSE between the restored picture, degraded again, and what was given. {doc}`evaluate` explains every column.
 - The numbers of the paper stand in the text, marked as such: its networks trained for 700,000 steps.
 """
+PENDING = """## Pending
+
+These recipes have not been run, so there are no numbers. The commands are those above, with the recipe's name.
+
+| recipe | what it is |
+| :--- | :--- |"""
 PAPER = {
     "mnist-deblur": "The paper (its table 1, 56.6 M parameters, all 9,999 test pictures): Degraded RMSE .287; Direct RMSE .142, SSIM .757; "
     "Sampled by Algorithm 2 with 20 calls RMSE .154, SSIM .718.",
@@ -42,30 +54,36 @@ PAPER = {
 
 def page() -> str:
     """The whole page."""
-    parts = [INTRODUCTION]
+    parts, pending = [INTRODUCTION], []
     for name in presets():
         if name in UNPUBLISHED:
             continue
         recipe = from_table(load(name), where=name)
+        kept = DOCS / "results" / name / "evaluation.json"
+        if not kept.is_file():
+            pending.append(f"| {name} | {recipe.about or recipe.degradation} |")
+            continue
         commands = f"snowmelt train {name} --data.path DIR --out runs/{name}\nsnowmelt evaluate runs/{name}"
         parts.append(f"## {name}\n\n{recipe.about}.\n\n```\n{commands}\n```\n")
-        kept = DOCS / "results" / name / "evaluation.json"
-        found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None
-        parts.append(section(name, found) if found else "*Pending.*\n")
+        parts.append(section(name, json.loads(kept.read_text(encoding="utf-8"))))
+    if pending:
+        parts += [PENDING, *pending, ""]
     return "\n".join(parts)
 
 
 def section(name: str, kept: dict[str, Any]) -> str:
     """The results of one recipe."""
     report = Report(**kept)
+    there = DOCS / "results" / name
     trained = "8bit" if "8 bits" in report.facts["trained for"] else "float"
-    order = sorted(TITLES, key=lambda title: title != trained)
-    tables = [f"Degraded pictures {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST)}" for i in order]
+    order = sorted(report.inputs(), key=lambda title: title != trained)
+    tables = [f"Degraded pictures {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
     facts = "; ".join(f"{key}: {value}" for key, value in report.facts.items() if key != "degradation")
     paper = [PAPER[name] + "\n"] if name in PAPER else []
     pictures = f"![Degraded, Direct, Sampled, Clean](results/{name}/grid.png)\n\n![The estimate at each call](results/{name}/trajectory.png)\n"
     curve = f"![Loss against images seen](results/{name}/loss.svg)\n"
-    return "\n".join([" ".join(report.verdict) + "\n", *paper, *tables, f"*{facts}.*\n", pictures, curve])
+    charts = [f"![{words}](results/{name}/{file})\n" for file, words in CHARTS.items() if (there / file).is_file()]
+    return "\n".join([" ".join(report.verdict) + "\n", *paper, *tables, f"*{facts}.*\n", *charts, pictures, curve])
 
 
 def keep(run: Path) -> None:
@@ -74,7 +92,7 @@ def keep(run: Path) -> None:
     if name not in presets():
         raise SystemExit(f"{run} is not named after a recipe ({', '.join(presets())}): train it with --out runs/RECIPE")
     (DOCS / "results" / name).mkdir(parents=True, exist_ok=True)
-    for file in KEPT:
+    for file in (*KEPT, *(file for file in CHARTS if (run / file).is_file())):
         shutil.copyfile(run / file, DOCS / "results" / name / file)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from snowmelt.degradations import Compose, Degradation, GaussianNoise, LinearDegradation, Pixelate
 from snowmelt.model import Model
 from snowmelt.randomness import generator, normal
-from snowmelt.registry import build, names
+from snowmelt.registry import build, names, schema
 from snowmelt.samplers import Ancestral, Heun, Naive, Sampler, TACoS
 from snowmelt.schedules import Betas, Linear, Schedule
 from snowmelt.testing import constant, perfect, random
@@ -23,7 +23,7 @@ SHAPE = (3, 8, 12)
 
 # Every registered degradation at its defaults, and the corners of each.
 EVERY = [
-    *(name for name in names("degradation") if name not in ("compose", "mixture")),
+    *(name for name in names("degradation") if not any(field.required for field in schema(name))),
     "gaussian-blur:padding=circular",
     "recursive-blur:padding=reflect,kernel_size=5,steps=4",
     "recursive-blur:routine=special-6,kernel_size=5,steps=6",

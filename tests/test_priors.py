@@ -13,7 +13,7 @@ from snowmelt.types import State
 
 SHAPE = (2, 8, 6)
 MEANS = torch.tensor([[-0.6, 0.1], [0.5, -0.3]], dtype=torch.float64)
-ROOTS = torch.tensor([[[0.2, 0.0], [0.1, 0.05]], [[0.1, 0.0], [-0.08, 0.1]]], dtype=torch.float64)
+ROOTS = torch.tensor([[[0.3, 0.0], [0.25, 0.05]], [[0.1, 0.0], [-0.2, 0.05]]], dtype=torch.float64)
 WEIGHTS = (0.25, 0.75)
 
 
@@ -53,9 +53,9 @@ def test_a_known_mixture_is_recovered() -> None:
     learned = fitted("mixture:components=2,regularisation=1e-8").tensors()
     order = learned["means"][:, 0].argsort()
     torch.testing.assert_close(learned["weights"][order], torch.tensor(WEIGHTS, dtype=torch.float64), atol=0.02, rtol=0)
-    torch.testing.assert_close(learned["means"][order], MEANS, atol=0.015, rtol=0)
+    torch.testing.assert_close(learned["means"][order], MEANS, atol=0.03, rtol=0)
     covariances = learned["roots"] @ learned["roots"].mT
-    torch.testing.assert_close(covariances[order], ROOTS @ ROOTS.mT, atol=0.004, rtol=0)
+    torch.testing.assert_close(covariances[order], ROOTS @ ROOTS.mT, atol=0.012, rtol=0)
 
 
 def test_its_samples_follow_the_law_it_was_fitted_to() -> None:
@@ -73,8 +73,8 @@ def test_its_samples_follow_the_law_it_was_fitted_to() -> None:
 
 
 def test_two_fits_learn_the_same_bits() -> None:
-    a, b = fitted().tensors(), fitted().tensors()
-    torch.rand(3)
+    a = fitted("mixture:components=5").tensors()
+    b = fitted("mixture:components=5").tensors()
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
 

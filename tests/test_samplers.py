@@ -1,6 +1,7 @@
 """The walk itself: its grid, its states, its randomness and what it refuses. What it computes is in test_identities.py."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from snowmelt.model import Model
 from snowmelt.randomness import generator, generators, normal
-from snowmelt.registry import SpecError, build, names
+from snowmelt.registry import SpecError, build, names, spec, table
 from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler, on_knots
 from snowmelt.testing import check_sampler
 from snowmelt.types import EMPTY, State
@@ -230,3 +231,56 @@ def test_a_walk_that_snaps_calls_the_restorer_on_the_knots_of_a_table(steps, sta
 def test_a_grid_off_the_table_is_left_alone(start, steps):
     grid = TACoS(steps).grid()
     assert on_knots(grid, start, 20) == grid
+
+
+# --- severities of one's own -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [TACoS(4), Naive(4, snap=True), TACoS(4, order=2), Ancestral(4, eta=0.5), Heun(7)],
+    ids=lambda s: type(s).__name__,
+)
+def test_times_that_are_uniform_are_the_uniform_walk(sampler):
+    d, x = build("noise"), pixels(2)
+    model = Model(d, lambda x_t, t: 0.5 * x_t)
+    start = model.corrupt(x, 1.0, generator(0, "z"))
+    named = replace(sampler, steps=50, times=(1.0, 0.75, 0.5, 0.25))
+    assert named.steps == sampler.steps
+    assert named.grid() == sampler.grid()
+    assert torch.equal(named.sample(model, start, generator(1, "w")), sampler.sample(model, start, generator(1, "w")))
+    assert build(spec(named), "sampler") == named
+    assert build(table(named), "sampler") == named
+
+
+def test_a_walk_through_times():
+    calls = []
+    model = Model(build("gaussian-blur"), lambda x_t, t: calls.append(float(t[0])) or x_t)
+    sampler = build("tacos:times=(1,0.5,0.1)", "sampler")
+    states = list(sampler.trajectory(model, State(torch.zeros(1, 1, 4, 4), 0.8)))
+    assert calls == pytest.approx([0.8, 0.4, 0.08])
+    assert [s.t for s in states] == pytest.approx([0.8, 0.4, 0.08, 0])
+
+
+def test_times_that_share_a_knot_are_one_call():
+    calls = []
+    model = Model(build("pixelate:levels=4"), lambda x_t, t: calls.append(float(t[0])) or x_t)
+    TACoS(times=(1.0, 0.95, 0.5, 0.45), order=2, snap=True).sample(model, State(torch.zeros(1, 1, 16, 16), 1.0))
+    assert calls == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tacos:times=(0.9,0.5)", "tacos.times begins with 0.9, not with 1"),
+        ("tacos:times=(1,0.5,0.5)", "must fall from each to the next"),
+        ("naive:times=(1,0.5,0)", "stay above 0"),
+        ("heun:times=(1,1.5)", "lies outside [0, 1]"),
+        ("tacos:steps=3,times=(1,0.5)", "tacos.steps = 3, but its times are a walk of 2 calls"),
+        ("heun:steps=2,times=(1,0.5)", "heun.steps = 2, but its times are a walk of 3 calls"),
+    ],
+)
+def test_times_that_are_no_walk(text, says):
+    with pytest.raises(SpecError) as refused:
+        build(text, "sampler")
+    assert says in str(refused.value)

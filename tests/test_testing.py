@@ -151,7 +151,7 @@ class HiddenRandomness(Toy):
 @dataclass(frozen=True)
 class NumpysRandomness(Toy):
     def degrade(self, x, t, z):
-        return x + t * torch.from_numpy(np.random.standard_normal(tuple(x.shape))).to(x.dtype)  # noqa: NPY002
+        return x + t * torch.from_numpy(np.random.standard_normal(tuple(x.shape))).to(x.dtype)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from snowmelt.cli import main
-from snowmelt.data.images import read
+from snowmelt.data.images import read, resize
 from snowmelt.model import load
 from snowmelt.randomness import generator
 from snowmelt.restoration import translate
@@ -47,11 +47,11 @@ def test_pictures_of_the_second_set_become_pictures_of_the_first(cli: Callable, 
     assert files_in(out) == files_in(sets[1]) | {"translated.jsonl"}
     assert "translated 20 pictures of 20 into" in done.out
     model = load(morph)
-    from snowmelt.data.images import resize
-
     y = resize(read(sets[1] / "07.png").x, (8, 8))[None]
     expected = translate(model, y, steps=3, generator=[generator(1, "restore/07.png")])[0].clamp(-1, 1)
-    assert float((read(out / "07.png").x - expected).abs().max()) <= 0.51 / 127.5
+    seen = read(out / "07.png").x
+    assert float((seen - expected).abs().max()) < 0.03  # the command may compute in bf16
+    assert float((seen - y[0]).abs().mean()) > 0.2  # and what it wrote is not what it read
     again = cli("translate", sets[1], "--model", morph, "--out", out, "--steps", "3", "--seed", "1")
     assert "translated 0 pictures of 20" in again.out
     assert "20 pictures already in" in again.err

@@ -51,6 +51,12 @@ def test_sets_of_unequal_size_have_their_own_orders(options: DataOptions) -> Non
     assert torch.equal(plain.numbered(0, range(30))["x0"], data.numbered(0, range(30))["x0"])  # the second set moves nothing in the first
 
 
+def test_sets_of_equal_size_do_not_walk_in_step(options: DataOptions) -> None:
+    item = open_data(dataclasses.replace(options, endpoint=options.path), "train").numbered(0, range(120))
+    together = sum(a == b for a, b in zip(numbers(item["x0"]), numbers(item["endpoint"]), strict=True))
+    assert together < 30  # of 120, where chance gives 10
+
+
 def test_a_sample_is_a_function_of_its_number(options: DataOptions) -> None:
     data = open_data(dataclasses.replace(options, flip=True), "train")
     whole, late = data.numbered(3, range(40)), data.numbered(3, range(25, 40))

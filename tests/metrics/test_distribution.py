@@ -50,6 +50,7 @@ def test_frechet_is_the_definition_and_what_torchmetrics_says(n, m, shift, scale
     assert frechet(a, b) == pytest.approx(float(theirs.compute()), rel=1e-4, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")
 @pytest.mark.parametrize(("n", "m"), [(300, 300), (150, 420)])
 def test_kid_is_what_torchmetrics_says_of_all_rows(n, m):
     a, b = rows(n, 1), rows(m, 2, shift=0.2)
@@ -79,7 +80,7 @@ def test_pieces_change_nothing(monkeypatch):
 def test_a_set_is_at_distance_zero_from_itself_and_a_shift_costs_its_square():
     a = rows(200, 1)
     assert frechet(a, a) == pytest.approx(0, abs=1e-9)
-    assert frechet(a, a + 2.0) == pytest.approx(4 * K, rel=1e-9)
+    assert frechet(a, a + 2.0) == pytest.approx(4 * K, rel=1e-6)
     assert frechet(a, rows(200, 2)) == pytest.approx(frechet(rows(200, 2), a), rel=1e-9)
 
 
@@ -122,6 +123,12 @@ def test_pairs_are_drawn_together():
             interval(restored, clean, resamples=19)
 
 
+def test_the_excess_of_resampled_frechet_distances_is_taken_off():
+    a, b = rows(60, 0), rows(60, 1)
+    low, high = frechet_interval(a, b, resamples=100)
+    assert low < frechet(a, b) < high  # resampled, they are about twice that
+
+
 def test_resampled_kernel_distances_are_not_moved_by_rows_drawn_twice():
     a, b = rows(100, 0), rows(100, 1)
     low, high = kid_interval(a, b, resamples=200)
@@ -135,7 +142,7 @@ def test_nearest_finds_copies_at_distance_zero_and_ties_go_to_the_first():
     index, distance = nearest(asked, held)
     assert index.tolist() == [2999, 17, 5]
     assert distance[:2].tolist() == [0.0, 0.0]
-    assert float(distance[2]) == pytest.approx(0.01 * 300**0.5, rel=1e-4)
+    assert float(distance[2]) == pytest.approx(0.01 * 300**0.5, rel=1e-3)
 
 
 def test_nearest_is_brute_force_for_pictures():

@@ -97,7 +97,7 @@ def test_the_table_marks_the_best_and_the_gaps() -> None:
     html = page.table(ROWS, best={"calls": "low"})
     read(html)
     assert "RMSE&nbsp;↓" in html
-    assert "PSNR, dB ↑" in html
+    assert "PSNR, dB&nbsp;↑" in html
     assert "<strong>0.142</strong>" in html
     assert html.count("<strong>0.142</strong>") == 2, "equal digits are equally good"
     assert "<strong>17.42</strong>" in html

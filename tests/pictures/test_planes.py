@@ -14,7 +14,8 @@ def drawn(markup: str) -> ElementTree.Element:
 
 def test_points_lie_in_the_order_of_their_measures() -> None:
     lines = {"a": [Mark(0.1, 9.0, "4"), Mark(0.2, 3.0, "20")], "b": [Mark(0.15, 6.0, "1")]}
-    circles = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in drawn(plane_svg(lines, title="t", x_label="x", y_label="y")).iter(f"{SVG}circle")]
+    found = drawn(plane_svg(lines, title="t", x_label="x", y_label="y"))
+    circles = [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in found.iter(f"{SVG}circle")]
     (x4, y4), (x20, y20), (x1, y1) = circles
     assert x4 < x1 < x20
     assert y4 < y1 < y20  # y grows downwards on a screen: the smaller distance lies lower

@@ -152,6 +152,11 @@ def test_a_prior_without_the_draw_is_refused_by_name() -> None:
         snowmelt.generate(made, 1)
 
 
+def test_a_walk_is_handed_no_draw_that_its_degradation_does_not_have() -> None:
+    prior = FromData().fit([State(pictures(), 1.0, {"strange": torch.zeros(40)})])
+    assert beginning(Model(snowmelt.build("grey"), soft, prior), 2).z == {}
+
+
 def test_requests_that_contradict_themselves_are_refused() -> None:
     made = model("grey", "mixture")
     with pytest.raises(ValueError, match="give generator or seed, not both"):

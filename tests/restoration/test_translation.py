@@ -1,5 +1,6 @@
 """Translation as a function of batches, and of folders."""
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_an_estimated_endpoint_explains_every_state() -> None:
     assert [len(walk), walk[0].t, walk[-1].t] == [6, 1.0, 0.0]
     assert torch.equal(walk[0].x, y)
     assert walk[0].x0 is None
-    for before, after in zip(walk, walk[1:], strict=False):
+    for before, after in itertools.pairwise(walk):
         assert after.x0 is not None
         severity = torch.full((3,), float(before.t), dtype=torch.float64)
         torch.testing.assert_close(after.x0, halfway(before.x, severity))  # the estimate is the restorer's

@@ -124,7 +124,8 @@ def _of_run(path: Path) -> list[str]:
     lines.append("Measured on pictures that training has not seen:")
     for row in rows:
         figures = ", ".join(f"{name} {row[name]:.4g}" for name in ("rmse", "psnr", "ssim") if isinstance(row.get(name), int | float))
-        lines.append(f"  {row.get('method')} ({row.get('input')}, {row.get('calls')} calls): {figures}")
+        if figures:  # a floor has none of these
+            lines.append(f"  {row.get('method')} ({row.get('input')}, {row.get('calls')} calls): {figures}")
     return lines
 
 

@@ -91,11 +91,13 @@ def _notes(part: "Degradation", found: "Suggestion", steps: int) -> list[str]:
     if len(found.times) < steps:
         out.append(f"Note: a table of {part.knots} knots has no more than {len(found.times)} severities to offer up to there.")
     if hidden := set(part.hidden) - set(part.noise):
-        out.append(f"Note: nobody knows {', '.join(sorted(hidden))} of a stranger's picture, so restoring takes one call; walks are for degraded pictures of one's own.")
+        names = ", ".join(sorted(hidden))
+        out.append(f"Note: nobody knows {names} of a stranger's picture, so restoring one takes a single call; a walk is for pictures of your own.")
     if part.noise:
         out.append("Note: for noise that is solved for, uniform severities did better in our measurement (docs: Your own degradation).")
     if found.cut:
-        out.append(f"Note: the pictures are {' x '.join(map(str, found.whole))}; their middle was looked at, so units in px fit, shares of the side do not.")
+        size = " x ".join(map(str, found.whole))
+        out.append(f"Note: of pictures of {size} the middle was looked at: units in px fit them, shares of the side do not.")
     return out
 
 

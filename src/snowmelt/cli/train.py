@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
@@ -15,7 +17,7 @@ def train(
     *,
     out: Path | None = None,
     degradation: str | None = None,
-    pairs: tuple[Path, Path] | None = None,
+    pairs: Annotated[tuple[Path, Path] | None, Parameter(negative=())] = None,
     overrides: Given = None,
     dry_run: Switch = False,
     fresh: Switch = False,

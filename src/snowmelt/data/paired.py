@@ -57,7 +57,7 @@ class Paired(Dataset):
         return self.x0.random or self.endpoint.random
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> dict[str, Tensor]:
-        """See :meth:`Dataset.batch`. Endpoint i is the partner of x0 i; where there are no pairs, the sets simply run side by side, the shorter one again and again."""
+        """See :meth:`Dataset.batch`. Endpoint i is the partner of x0 i; without pairs, the sets run side by side, the shorter one again and again."""
         if not self.pairs:
             first = self.x0.batch(indices, generators)
             return {**first, "endpoint": self.endpoint.batch([i % len(self.endpoint) for i in indices], generators)["x0"]}

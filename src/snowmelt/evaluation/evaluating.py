@@ -10,7 +10,7 @@ from snowmelt import registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import filters, methods
 from snowmelt.evaluation.intervals import RESAMPLES
-from snowmelt.evaluation.methods import Entry
+from snowmelt.evaluation.methods import Entry, Method
 from snowmelt.evaluation.report import INPUTS, Input, Report
 from snowmelt.evaluation.scoring import Scores, row, score
 from snowmelt.evaluation.sets import NOT_COMPUTED, Judge, floor_row, judge_for, names
@@ -66,29 +66,25 @@ def evaluate(
     """
     _check(inputs)
     model, chosen = model.to(device), permutation(seed, "evaluation", 0, len(test))[:images].tolist()
+    how: dict[str, Any] = {"seed": seed, "batch": batch, "device": device}
     judge = judge_for(features, test, chosen, seed=seed, batch=batch)
     fixed, statistics = _fixed(model, train, list(samplers), list(handed), seed), filters.statistics(model, train)
     floor = floor_row(judge, train, seed=seed, batch=batch) if features is not None and len(chosen) > 1 else None
     rows, main = [], model.input if model.input in inputs else inputs[0]
-    per_picture = Scores()
+    once = Scores()
     for name in inputs:
         seen = dataclasses.replace(model, input=name)  # how the pictures were degraded, whatever the restorer was trained for
         diagonal = filters.diagonal_wiener(seen, statistics, validation, seed=seed, device=device)
-        entries = list(fixed)
-        if diagonal is not None:
-            at = next(i for i, entry in enumerate(entries) if entry.kind == "direct")
-            entries.insert(at, Entry("Diagonal Wiener", "filter", 1, diagonal[1], diagonal[0]))
-        for entry in entries:
+        for entry in _with_diagonal(fixed, diagonal):
             own = entry if entry.own else entry._replace(own=model)
-            scores = score(seen, own, test, chosen, judge, seed=seed, batch=batch, device=device, tick=_unless(entry.kind == "clean", tick))
-            if entry.kind == "direct" and name == main:
-                per_picture = scores
+            scores = score(seen, own, test, chosen, judge, tick=_unless(entry.kind == "clean", tick), **how)
+            once = scores if entry.kind == "direct" and name == main else once
             rows.append({**_head(entry, name, len(chosen)), **_gaps(judge, entry), **row(scores, judge, seed=seed)})
         rows += [{**floor, "input": name}] if floor else []
-        rows += _anchor(seen, test, len(chosen), name, seed=seed, batch=batch, device=device)
-    curve = per_severity(model, test, chosen, severities, seed=seed, batch=batch, device=device, tick=tick) if severities else []
+        rows += _anchor(seen, test, len(chosen), name, **how)
+    curve = per_severity(model, test, chosen, severities, tick=tick, **how) if severities else []
     facts = _facts(model, test, chosen, judge, rows, seed)
-    return Report(rows, facts, verdict([r for r in rows if r["input"] == main]), curve, _extremes(per_picture, test, chosen))
+    return Report(rows, facts, verdict([r for r in rows if r["input"] == main]), curve, _extremes(once, test, chosen))
 
 
 def work(
@@ -118,6 +114,14 @@ def _fixed(model: Model, train: Dataset, samplers: list[Sampler], handed: list[S
         *(Entry(title + methods.HANDED, "handed", n, walk) for _, title, n, walk in walks[len(samplers) :]),
         Entry("Clean: the truth itself", "clean", 0, methods.degraded),
     ]
+
+
+def _with_diagonal(entries: list[Entry], diagonal: tuple[Model, Method] | None) -> list[Entry]:
+    """The methods with the diagonal filter before Direct, where there is one."""
+    if diagonal is None:
+        return entries
+    at = next(i for i, entry in enumerate(entries) if entry.kind == "direct")
+    return [*entries[:at], Entry("Diagonal Wiener", "filter", 1, diagonal[1], diagonal[0]), *entries[at:]]
 
 
 def _head(entry: Entry, input: Input, images: int) -> dict[str, Any]:

@@ -6,9 +6,9 @@ r"""Generated pictures: how close they come to real ones as a set, whether they 
 
   .. math:: \rho = \operatorname{median}_i \; \frac{\min_j d(g_i, \text{train}_j)}{\min_j d(g_i, \text{test}_j)} .
 
-  As many training as test pictures are searched, so that a model that knows nothing by heart scores near 1, as the real pictures do that
-  stand in the place of the generated ones for the floor. A model that copies scores near 0. The nearest training pictures that
-  are shown are looked for among all training pictures (at most 20,000).
+  All training pictures are searched (at most 20,000), or a copy of one left out would not be found, and the half of the test pictures that is
+  left when the other half stands in the place of the generated ones: what those score, through the very same two sets, is the floor. It
+  lies below 1 where there are more training than test pictures. A model that knows nothing by heart scores the floor, one that copies near 0.
 * *Diversity*: the mean distance of two generated pictures over that of two test pictures; and the entropy of the labels a classifier gives them.
 
 Distances are between features where there are some, else between pixels; the report says which.
@@ -34,6 +34,7 @@ from snowmelt.types import Batch
 _SEARCHED = 20_000
 _SHOWN = 8
 _PAIRS = 1000
+_CAP = 100.0  # a generated picture that is a test picture has no finite ratio
 
 
 def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features | None = None, seed: int = 0, batch: int = 250) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features 
     index, distance = nearest(rows["made"], rows["train"])
     closest = distance.argsort()[:_SHOWN].tolist()
     out["nearest"] = [{"generated": i, "train": searched[int(index[i])], "distance": float(distance[i])} for i in closest]
-    out["facts"] = _facts(features, rows, n, len(made), seed)
+    out["facts"] = _facts(features, rows, out, n, seed)
     out["verdict"] = verdict(out)
     return out
 
@@ -120,13 +121,11 @@ def _sets(out: dict[str, Any], features: Features | None, rows: dict[str, Tensor
 def _memory(out: dict[str, Any], rows: dict[str, Tensor], seed: int) -> None:
     """The ratio and its floor: half of the test pictures stand in the generated ones' place, the other half is what nobody saw."""
     probes, unseen = rows["test"][: len(rows["test"]) // 2], rows["test"][len(rows["test"]) // 2 :]
-    size = min(len(unseen), len(rows["train"]))
-    unseen, seen = unseen[:size], rows["train"][:size]
-    ratios = [nearest(some, seen)[1] / nearest(some, unseen)[1].clamp(min=1e-12) for some in (rows["made"], probes)]
+    ratios = [(nearest(some, rows["train"])[1] / nearest(some, unseen)[1].clamp(min=1e-12)).clamp(max=_CAP) for some in (rows["made"], probes)]
     out["measures"]["memorisation ratio"] = (float(ratios[0].median()), float(ratios[1].median()))
     out["intervals"]["memorisation ratio"] = intervals.of_median(ratios[0], seed)
     out["floor interval"] = intervals.of_median(ratios[1], seed)
-    out["searched"] = size
+    out["searched"] = {"train": len(rows["train"]), "test": len(unseen)}
 
 
 def _diversity(
@@ -163,12 +162,12 @@ def _entropy(labels: Tensor) -> float:
     return float(-(share[share > 0] * share[share > 0].log2()).sum()) + 0.0 if len(labels) else math.nan
 
 
-def _facts(features: Features | None, rows: dict[str, Tensor], n: int, made: int, seed: int) -> dict[str, Any]:
+def _facts(features: Features | None, rows: dict[str, Tensor], out: dict[str, Any], n: int, seed: int) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "generated": f"{made:,} pictures, clamped to [-1, 1]; seed {seed}",
+        "generated": f"{len(rows['made']):,} pictures, clamped to [-1, 1]; seed {seed}",
         "distances between": "pixels: no features were given" if features is None else f"features {features.name}",
         "real pictures": "training against test pictures for FD and KID; else test pictures in the place of the generated ones",
-        "nearest of": f"{len(rows['train']):,} training pictures",
+        "memorisation": f"{out['searched']['train']:,} training and {out['searched']['test']:,} test pictures are searched for the nearest",
     }
     if features is not None:
         facts["sets of"] = f"{n:,} pictures each"

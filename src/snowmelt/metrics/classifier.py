@@ -55,9 +55,10 @@ class Classifier(nn.Module):
         embedded: Tensor = self.embed(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
         return embedded
 
-    def forward(self, x: Batch, drop: float = 0.0) -> Tensor:
-        """The logits (b, classes); `drop` of the features are left out in training."""
-        logits: Tensor = self.head(nn.functional.dropout(self.features(x), drop, self.training))
+    def forward(self, x: Batch, kept: Tensor | None = None) -> Tensor:
+        """The logits (b, classes); in training the features are first multiplied by `kept` (b, dims), which leaves some of them out."""
+        features = self.features(x)
+        logits: Tensor = self.head(features if kept is None else features * kept)
         return logits
 
     @torch.no_grad()

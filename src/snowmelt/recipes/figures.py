@@ -110,9 +110,10 @@ def error_per_severity(report: Report) -> str:
 
 
 def nearest_pairs(made: Batch, train: Dataset, found: Sequence[dict[str, Any]]) -> Any:
-    """The generated pictures that lie closest to a training picture, beside it."""
+    """The generated pictures that lie closest to a training picture, each above it, under their distance."""
     theirs = train.batch([one["train"] for one in found])["x0"]
-    return pictures.strip([made[[one["generated"] for one in found]], theirs], ["Generated", "Nearest training picture"])
+    pairs = [torch.stack([made[one["generated"]], other]) for one, other in zip(found, theirs, strict=True)]
+    return pictures.strip(pairs, [f"{one['distance']:.2g}" for one in found], rows=["Generated", "Nearest training"])
 
 
 def contact(made: Batch) -> Any:

@@ -170,7 +170,7 @@ def _generated(report: Report, made: Made, out: Path) -> list[str]:
         page.text(" ".join(found["verdict"])),
         page.figure(sheets["generated"], "The first generated pictures, as they came: none was chosen."),
         page.table(generated_rows(found), mark=False),
-        page.figure(sheets["nearest"], "The generated pictures that lie closest to a training picture, each beside it: the most suspicious ones."),
+        page.figure(sheets["nearest"], "The generated pictures that lie closest to a training picture, each above it: the most suspicious ones."),
         page.facts(found["facts"]),
     ]
 

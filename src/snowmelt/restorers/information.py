@@ -5,12 +5,12 @@ The measure is the mean square error of the best estimate of x0 that is linear i
 .. math:: e(t) = \frac1d\,\mathrm{tr}\left(C - C A_t^\top (A_t C A_t^\top + (\sigma_t^2 + \varsigma^2) I)^{-1} A_t C\right),
 
 for pictures of d values and covariance C. It is 0 where nothing is lost and the variance of the data where everything is; its
-:math:`\varsigma` = .0023, the rounding of an 8-bit file on [-1, 1], says that detail below it is gone. For an operator that is affine in x for a fixed draw
-this is exact, the mean over a few draws. For any other, and where the draw hides something besides noise, x0 is regressed on x_t: ridge regression
-on half of the pictures, its error measured on the other half.
+:math:`\varsigma` = .0023, the rounding of an 8-bit file on [-1, 1], says that detail below it is gone. For an operator that is affine in x for a
+fixed draw this is exact, the mean over a few draws. For any other, and where the draw hides something besides noise, x0 is regressed on x_t:
+ridge regression on half of the pictures, its error measured on the other half.
 
-:func:`spaced` gives severities :math:`t_1 > \dots > t_n` with equal steps of :math:`e(t)^p` between them and 0: p = 1 spends the calls on variance, p = 1/2 on
-amplitude. What either is worth against uniform severities is measured, not proved: docs, "Your own degradation".
+:func:`spaced` gives severities :math:`t_1 > \dots > t_n` with equal steps of :math:`e(t)^p` between them and 0: p = 1 spends the calls on variance,
+p = 1/2 on amplitude. What either is worth against uniform severities is measured, not proved: docs, "Your own degradation".
 
 Source: Hoerl and Kennard 1970, "Ridge regression"; the best linear estimate: :mod:`snowmelt.restorers.linear`.
 """
@@ -28,7 +28,7 @@ from snowmelt.types import Batch, Draw, severity
 
 FLOOR = 0.0023  # standard deviation of the rounding to 8 bits, on [-1, 1]
 DRAWS = 4
-_RIDGES = (0.0, 1e-3, 1e-2, 1e-1, 1.0)  # in units of the mean variance of x_t
+_RIDGES = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 1e3)  # in units of the mean variance of x_t
 
 
 def closed_form(degradation: Degradation) -> bool:
@@ -108,8 +108,8 @@ def spaced(severities: Sequence[float], error: Sequence[float], n: int, *, power
         raise ValueError("nothing is lost between the severities, as far as a linear estimate can tell: any spacing is as good as another")
     t = np.asarray(severities, dtype=float)
     lost = lost / lost[-1] + 1e-9 * (t - t[0])  # strictly rising, so that it can be inverted
-    wanted = np.linspace(lost[-1], lost[0], n + 1)[:-1]
-    return [float(v) for v in np.interp(wanted, lost, t)]
+    wanted = np.linspace(lost[-1], lost[0], n + 1)[1:-1]
+    return [float(t[-1]), *(float(v) for v in np.interp(wanted, lost, t))]
 
 
 def on_distinct_knots(times: Sequence[float], knots: int) -> list[float]:

@@ -67,7 +67,7 @@ def suggest(degradation: Degradation, x0: Batch, steps: int, *, start: float = 1
         chosen = sorted({round(v) for v in np.linspace(0, first, min(first, _GRID) + 1)})
         grid = tuple(i / knots for i in chosen)
     else:
-        grid, knots = tuple(start * i / _GRID for i in range(_GRID + 1)), None
+        grid, knots = tuple(start * (i / _GRID) for i in range(_GRID + 1)), None
     curve = tuple(float(v) for v in errors(degradation, x, grid).mean(1))
     times = spaced(grid, curve, steps)
     if knots is not None:

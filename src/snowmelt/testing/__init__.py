@@ -9,7 +9,7 @@ a degradation without training.
 """
 
 from snowmelt.testing.contract import check_degradation
-from snowmelt.testing.examine import examine
+from snowmelt.testing.examination import examine
 from snowmelt.testing.findings import ContractError, Finding
 from snowmelt.testing.oracles import astray, constant, perfect, random
 from snowmelt.testing.parts import check_backbone, check_restorer, check_sampler, check_schedule

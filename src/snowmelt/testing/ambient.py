@@ -17,22 +17,22 @@ def disturbed(seed: int) -> Iterator[Callable[[], list[str]]]:
     Yields:
         A function that names the generators which have moved since.
     """
-    before = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # noqa: NPY002 - it is the global one that is watched
+    before = (torch.get_rng_state(), np.random.get_state(), random.getstate())  # the global one is what is watched
     torch.default_generator.manual_seed(4_000_000 + seed)
-    np.random.seed(4_000_000 + seed)  # noqa: NPY002
+    np.random.seed(4_000_000 + seed)
     random.seed(4_000_000 + seed)
     start = _states()
     try:
         yield lambda: [name for name, state in _states().items() if state != start[name]]
     finally:
         torch.set_rng_state(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+        np.random.set_state(before[1])
         random.setstate(before[2])
 
 
 def _states() -> dict[str, object]:
     """The state of every global generator, as something that can be compared."""
-    words = np.random.get_state(legacy=False)  # noqa: NPY002
+    words = np.random.get_state(legacy=False)
     assert isinstance(words, dict)  # noqa: S101 - what legacy=False means
     return {
         "torch's global generator": torch.get_rng_state().numpy().tobytes(),

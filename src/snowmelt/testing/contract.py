@@ -61,7 +61,7 @@ def pixels(n: int, shape: tuple[int, ...]) -> Batch:
 # --- the clauses -------------------------------------------------------------------------------------------
 
 
-def keeps_shape(d: Degradation, x: Batch) -> str:
+def _keeps_shape(d: Degradation, x: Batch) -> str:
     for dtype in (torch.float32, torch.float64):
         y = x.to(dtype)
         out = d(y, _severities(y), _draw(d, y))
@@ -70,7 +70,7 @@ def keeps_shape(d: Degradation, x: Batch) -> str:
     return f"{tuple(x.shape)} stays {tuple(x.shape)}, in single and in double precision"
 
 
-def pure(d: Degradation, x: Batch) -> str:
+def _pure(d: Degradation, x: Batch) -> str:
     z = _draw(d, x)
     before, drawn = x.clone(), _copied(z)
     d(x, _severities(x), z)
@@ -79,7 +79,7 @@ def pure(d: Degradation, x: Batch) -> str:
     return "x and z are as they were"
 
 
-def hidden_randomness(d: Degradation, x: Batch) -> str:
+def _hidden_randomness(d: Degradation, x: Batch) -> str:
     z, t = _draw(d, x), _severities(x)  # whatever is made at the first call is made here
     d(x.clone(), t, _copied(z))
     drawn, seen = [], []
@@ -95,19 +95,19 @@ def hidden_randomness(d: Degradation, x: Batch) -> str:
     return "two calls and two draws agree; no global generator was touched"
 
 
-def identity(d: Degradation, x: Batch) -> str:
+def _identity(d: Degradation, x: Batch) -> str:
     error = close(_name(d), "D(x, 0, z), which must be x", d(x.clone(), torch.zeros(len(x), dtype=x.dtype), _draw(d, x)), x, 1e-9)
     return f"D(x, 0, z) is x to {error:.0e}" if error else "D(x, 0, z) is x, bit for bit"
 
 
-def finite(d: Degradation, x: Batch) -> str:
+def _finite(d: Degradation, x: Batch) -> str:
     z = _draw(d, x)
     for t in torch.linspace(0, 1, 21, dtype=x.dtype):
         require(d(x, t.expand(len(x)), z).isfinite().all(), _name(d), f"is not finite at t = {float(t):.2f}")
     return "all values are finite at 21 severities"
 
 
-def rows_independent(d: Degradation, x: Batch) -> str:
+def _rows_independent(d: Degradation, x: Batch) -> str:
     t, z = _severities(x), _draw(d, x)
     whole = d(x, t, z)
     for i in range(len(x)):
@@ -116,7 +116,7 @@ def rows_independent(d: Degradation, x: Batch) -> str:
     return f"each of {len(x)} samples comes out the same alone and in a batch, each at its own severity"
 
 
-def draws(d: Degradation, x: Batch) -> str | None:
+def _draws(d: Degradation, x: Batch) -> str | None:
     z = _draw(d, x)
     blank = d.draw(torch.full_like(x, torch.nan), generator(0, "check"))
     for key, value in z.items():
@@ -129,7 +129,7 @@ def draws(d: Degradation, x: Batch) -> str | None:
     return f"it draws {', '.join(z)}" if z else "it draws nothing"
 
 
-def oracle_exact(d: Degradation, x: Batch) -> str:
+def _oracle_exact(d: Degradation, x: Batch) -> str:
     model, worst = Model(d, perfect(x)), 0.0
     for sampler in (Naive(steps=5), TACoS(steps=5), TACoS(steps=5, order=2)):
         out = sampler.sample(model, model.corrupt(x, 1.0, generator(0, "check")))
@@ -137,7 +137,7 @@ def oracle_exact(d: Degradation, x: Batch) -> str:
     return f"Algorithms 1 and 2 lead back to the clean sample, {f'to {worst:.0e}' if worst else 'bit for bit'}"
 
 
-def recovers(d: Degradation, x: Batch) -> str | None:
+def _recovers(d: Degradation, x: Batch) -> str | None:
     if not d.recovers:
         return None
     z, t = _draw(d, x), _severities(x).clamp(min=0.1)
@@ -149,7 +149,7 @@ def recovers(d: Degradation, x: Batch) -> str | None:
     return f"{', '.join(d.recovered)} can be solved for, as it says"
 
 
-def affine(d: Degradation, x: Batch) -> str | None:
+def _affine(d: Degradation, x: Batch) -> str | None:
     if not d.linear:
         return None
     mixes(d, x)
@@ -163,7 +163,7 @@ def mixes(d: Degradation, x: Batch) -> None:
     close(_name(d), "D(.3 x + .7 y) against .3 D(x) + .7 D(y)", combined, 0.3 * d(x, t, z) + 0.7 * d(y, t, z), 1e-9)
 
 
-def adjoint(d: Degradation, x: Batch) -> str | None:
+def _adjoint(d: Degradation, x: Batch) -> str | None:
     if not isinstance(d, LinearDegradation):
         return None
     t, z, y = _severities(x), _draw(d, x), x.flip(0)
@@ -173,7 +173,7 @@ def adjoint(d: Degradation, x: Batch) -> str | None:
     return "<D x, y> = <x, D^T y>, and D(0) = 0"
 
 
-def diagonal(d: Degradation, x: Batch) -> str | None:
+def _diagonal(d: Degradation, x: Batch) -> str | None:
     if d.basis is None:
         return None
     t, z = _severities(x), _draw(d, x)
@@ -183,7 +183,7 @@ def diagonal(d: Degradation, x: Batch) -> str | None:
     return f"D multiplies by gain() in the {d.basis} basis, as it says"
 
 
-def inverse(d: Degradation, x: Batch) -> str | None:
+def _inverse(d: Degradation, x: Batch) -> str | None:
     if d.inverse is None:
         return None
     t, z = _severities(x), _draw(d, x)
@@ -196,7 +196,7 @@ def inverse(d: Degradation, x: Batch) -> str | None:
     return f"D(pinv(D x)) misses D x by {share:.1g} of x; it says that its inverse is {d.inverse}"
 
 
-def round_trips(d: Degradation, x: Batch) -> str:
+def _round_trips(d: Degradation, x: Batch) -> str:
     pickle.dumps(d)  # raises where a worker process could not be handed the part
     twin = copy.deepcopy(d)  # by the same protocol, without reading a pickle
     require(twin == d and hash(twin) == hash(d), _name(d), "does not survive pickling")
@@ -206,7 +206,7 @@ def round_trips(d: Degradation, x: Batch) -> str:
     return f"{registry.spec(d)} builds it again, and a copy is equal"
 
 
-def compiles(d: Degradation, x: Batch) -> str:
+def _compiles(d: Degradation, x: Batch) -> str:
     t, z = _severities(x), _draw(d, x)
     compiled = torch.compile(lambda x, t, z: d(x, t, z), backend="eager")
     close(_name(d), "the compiled degradation", compiled(x, t, z), d(x, t, z), 1e-9)
@@ -216,89 +216,94 @@ def compiles(d: Degradation, x: Batch) -> str:
 _RESTS = ("keeps_shape", "hidden_randomness")
 CLAUSES = (
     Clause(
-        keeps_shape,
+        _keeps_shape,
         "A batch of any size must come out in its own shape, number type and device.",
         "Look for a mean without keepdim=True, a size that is written down, or numbers made in another dtype: use x.new_tensor(...).",
     ),
     Clause(
-        pure,
+        _pure,
         "Neither the sample nor the draw may be changed in place.",
         "Replace operations that end in _ (mul_, clamp_) and assignments to x[...] by ones that return a new tensor.",
         needs=("keeps_shape",),
     ),
     Clause(
-        hidden_randomness,
+        _hidden_randomness,
         "All randomness must come from draw(like, generator): the same (x, t, z) gives the same result, whatever else happens in the program.",
         "Make the random numbers in draw() with snowmelt.randomness.normal or uniform, return them as z, and read z in degrade().",
         needs=("keeps_shape", "pure"),
     ),
     Clause(
-        identity,
+        _identity,
         "At severity 0 nothing may change: D(x, 0, z) = x.",
         "Write the degradation so that its strength is multiplied by t, or grows from 0 with it.",
         needs=_RESTS,
     ),
-    Clause(finite, "No severity may give infinities or NaN.", "Look for a division by something that reaches 0, or a logarithm of it.", needs=_RESTS),
     Clause(
-        rows_independent,
+        _finite,
+        "No severity may give infinities or NaN.",
+        "Look for a division by something that reaches 0, or a logarithm of it.",
+        needs=_RESTS,
+    ),
+    Clause(
+        _rows_independent,
         "Sample i of a batch may depend on sample i, its severity and its draw only.",
         "Average over dimensions 1 and up, never over dimension 0, and use all of t: it has one severity for each sample.",
         needs=_RESTS,
     ),
     Clause(
-        draws,
-        "A draw may read the shape of the batch, never its pixels; every value has one row for each sample, and samples may have their own generators.",
+        _draws,
+        "A draw may read the shape of the batch, never its pixels; it has one row for each sample, and samples may have their own generators.",
         "Make the numbers with snowmelt.randomness.normal(like, generator, shape) or uniform; what depends on the picture belongs in degrade().",
         needs=_RESTS,
     ),
     Clause(
-        oracle_exact,
+        _oracle_exact,
         "With a restorer that knows the truth, a walk from t = 1 to 0 must end at the truth.",
         "A severity on the way does something else than its neighbours: look at strips of it with 'snowmelt degrade'.",
         needs=(*_RESTS, "identity", "finite"),
     ),
     Clause(
-        recovers,
+        _recovers,
         "What recover() solves for must be what was drawn.",
         "Solve x_t = D(x0, t, z) for the entries named in `recovered`, and return all others as they were.",
         "it does not claim that part of its draw can be solved for",
         _RESTS,
     ),
     Clause(
-        affine,
+        _affine,
         "It says that it is linear: mixtures of samples must go to the same mixtures of results.",
         "Take the claim (`linear`, or LinearDegradation) away, or what is not linear: clipping, rounding, products of x with itself.",
         "it does not claim to be linear",
         _RESTS,
     ),
     Clause(
-        adjoint,
+        _adjoint,
         "It says that it is linear without an offset: <D x, y> = <x, D^T y>, and D(0) = 0.",
         "Derive from Degradation if something is added to the sample; keep x out of detach() and of numpy.",
         "it is no LinearDegradation",
         _RESTS,
     ),
     Clause(
-        diagonal,
+        _diagonal,
         "It says in which basis it is diagonal: it must multiply by gain() there.",
         "Correct gain(), or take `basis` away; nothing else needs it.",
         "it does not claim to be diagonal in a basis",
         _RESTS,
     ),
     Clause(
-        inverse,
+        _inverse,
         "It says how well pinv() undoes it: what D makes of pinv(D x) must be D x again.",
         "Correct pinv(), or let `inverse` be None; then data consistency is refused, and all else works.",
         "it claims no pseudo-inverse",
         _RESTS,
     ),
     Clause(
-        round_trips,
+        _round_trips,
         "It must be a plain value: equal to its copy, and built again by its own spec.",
         "Decorate it with @dataclass(frozen=True), define it in a module and not in a function, and leave its fields as they were given.",
     ),
 )
-COMPILES = Clause(compiles, "torch.compile must make the same of it.", "Keep Python's own numbers and branches on values out of degrade().")
+COMPILES = Clause(_compiles, "torch.compile must make the same of it.", "Keep Python's own numbers and branches on values out of degrade().")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

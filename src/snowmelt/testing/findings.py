@@ -21,7 +21,7 @@ class Finding:
 
     Attributes:
         name: of the check, such as identity.
-        passed: None where the check does not apply, or waits for another one that failed.
+        passed: None where the check does not apply, waits for another one that failed, or found what is neither right nor wrong but good to know.
         checked: what was looked at, and what should be so.
         seen: what was seen.
         advice: what to do, where something is to be done.
@@ -65,7 +65,7 @@ class Clause:
     @property
     def name(self) -> str:
         """The name of the function."""
-        return self.run.__name__
+        return self.run.__name__.strip("_")
 
 
 def require(holds: bool | Tensor, name: str, message: str) -> None:

@@ -26,8 +26,9 @@ _NOISE = 0.05  # in x_t when loss is measured: a pixel that is a tenth as strong
 _FALL = 0.02  # of the variance: less is no fall
 _RETURN = 0.1  # of its greatest distance from x0 that x_t may come back
 _ERROR = 0.1  # of the restorers, on [-1, 1]
-_TOO_MUCH = 3.0
+_LARGER, _TOO_MUCH = 1.5, 10.0  # times the restorer's error: to be known, and to be mended
 _FEW = 32
+_ALL = 0.9  # of the variance told: such a picture is no place to begin a new one
 _GROW = "Let the strength grow with t. A walk adds at each step what the step restores, and here some of its steps would destroy."
 _HELD = 0.98  # of the variance of x_1, by a prior that describes it
 
@@ -53,7 +54,8 @@ def loses(d: Degradation, x0: Batch) -> tuple[Finding, float]:
         if float(paired.mean()) > max(_FALL, 3 * doubt):
             rising = next((b for a, b in pairwise(range(i, len(SEVERITIES))) if lost[b] > lost[a]), len(SEVERITIES))
             low = i + int(lost[i:rising].argmin())
-            fall = f"falls from {float(lost[top]):.0%} of the variance at t = {SEVERITIES[top]:.2g} to {float(lost[low]):.0%} at t = {SEVERITIES[low]:.2g}"
+            high, deep = (f"{float(lost[k]):.0%}" for k in (top, low))
+            fall = f"falls from {high} of the variance at t = {SEVERITIES[top]:.2g} to {deep} at t = {SEVERITIES[low]:.2g}"
             return dataclasses.replace(found, passed=False, seen=f"the loss {fall}", advice=_GROW), 1 - float(lost[-1])
     if returns := _returns(d, x0):
         return dataclasses.replace(found, passed=False, seen=returns, advice=_GROW), 1 - float(lost[-1])
@@ -77,13 +79,14 @@ def _returns(d: Degradation, x0: Batch) -> str:
 def left(d: Degradation, x0: Batch, told: float) -> Finding:
     """What is left at t = 1, and which prior describes it; `told` is the share of the variance that a linear estimate finds in it."""
     x = d(x0, severity(1.0, x0), drawn(d, x0))
-    prior, what = _law(x, variance(x0), told)
+    prior, what = _law(x, x0, told)
     share = f"a linear estimate still finds {max(told, 0):.1%} of the variance of x0 in it"
+    use = f"A model can generate with the prior {prior}" if prior else "A model can restore"
     return Finding(
         "end",
         True if prior else None,
         "What is left at t = 1 decides whether new samples can be made: their walk begins with a prior of x_1.",
-        f"at t = 1, {what}; {share}. " + (f"A model can generate with the prior {prior}" if prior else "A model can restore"),
+        f"at t = 1, {what}; {share}. {use}",
         "" if prior else _no_prior(told),
         {"variance told": told, "variance of x_1": variance(x), "variance of x_0": variance(x0)},
     )
@@ -108,16 +111,16 @@ def forgives(d: Degradation, x0: Batch) -> Finding:
     )
     return Finding(
         "forgives",
-        max(two) <= _TOO_MUCH,
+        None if _LARGER < max(two) <= _TOO_MUCH else max(two) <= _LARGER,
         "A restorer errs; a walk should not make its errors larger. Restorers with a known error walk from t = 1 to 0.",
         seen,
-        "" if max(two) <= _TOO_MUCH else "Use sampler naive, or one call; or let the operator change less of x between neighbouring severities.",
+        "" if max(two) <= _LARGER else "Use one call, or the sampler naive; or let the operator change less of x between neighbouring severities.",
         grown,
     )
 
 
 def _verdict(two: list[float], one: list[float]) -> str:
-    if max(two) > _TOO_MUCH:
+    if max(two) > _LARGER:
         return "Algorithm 2 makes errors larger here"
     if sum(two) < 0.95 * sum(one):
         return "Algorithm 2 forgives, and is the one to use"
@@ -130,9 +133,9 @@ def _no_prior(told: float) -> str:
     return "No simple law fits. To generate all the same, start from degraded samples of the data: the prior from-data."
 
 
-def _law(x: Batch, whole: float, told: float) -> tuple[str, str]:
-    """The prior that describes x_1, "" for none, and what x_1 is, in words. `whole` is the variance of x0."""
-    tiny = 1e-3 * whole
+def _law(x: Batch, x0: Batch, told: float) -> tuple[str, str]:
+    """The prior that describes x_1, "" for none, and what x_1 is, in words."""
+    tiny = 1e-3 * variance(x0)
     flat = x.mean(dim=(2, 3), keepdim=True)
     if float((x - flat).square().mean()) < tiny:
         colours = ", ".join(f"{round(float(v), 2) + 0.0:g}" for v in flat.mean(0).flatten())
@@ -143,12 +146,13 @@ def _law(x: Batch, whole: float, told: float) -> tuple[str, str]:
         return "mixture:grid=1", "every channel is constant"
     if told < 0.01 and _is_white(x):
         return "normal", "nothing but standard normal noise is left"
-    for cells in (1, 2, 4, 8):
-        if told < 0.999 and (held := GaussianMixture(grid=cells).fit([x]).explained) > _HELD:
+    if told > _ALL:
+        return "", "almost all of the picture is left"
+    for cells in (c for c in (1, 2, 4, 8) if 2 * c <= x.shape[-1]):
+        prior = GaussianMixture(grid=cells)
+        if (held := prior.fit([x]).explained) > _HELD > prior.fit([x0]).explained:  # else the clean pictures are as simple
             block = f"the means of blocks of {x.shape[-1] // cells} px say {held:.0%} of what is left"
             return f"mixture:grid={cells} (for pictures of {x.shape[-1]} px; larger ones need as many more cells)", block
-    if told > 0.9:
-        return "", "almost all of the picture is left"
     return "", "the picture is changed, and its law is no simple one" if told < 0.01 else "something of the picture is left"
 
 

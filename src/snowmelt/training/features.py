@@ -53,7 +53,8 @@ def fit(train: Dataset, name: str, *, epochs: int = EPOCHS, seed: int = 0, flip:
             indices = [_order(seed, number // n, n)[number % n] for number in numbers]
             x = moved(train.batch(indices)["x0"], seed, numbers, flip=flip)
             optimizer.param_groups[0]["lr"] = _rate(step / steps)
-            loss = functional.cross_entropy(net(x.to(device).to(memory_format=torch.channels_last), RECIPE["drop"]), labels[indices].to(device))
+            logits = net(x.to(device).to(memory_format=torch.channels_last), _kept(seed, numbers, net.dims).to(device))
+            loss = functional.cross_entropy(logits, labels[indices].to(device))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -93,6 +94,12 @@ def moved(x: Batch, run: int, numbers: range, *, flip: bool) -> Batch:
     rows = [cos * sign, -sin, 2 * RECIPE["shift"] * draw["across"], sin * sign, cos, 2 * RECIPE["shift"] * draw["down"]]
     grid = functional.affine_grid(torch.stack(rows, 1).reshape(-1, 2, 3), list(x.shape), align_corners=False)
     return functional.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def _kept(run: int, numbers: range, dims: int) -> Tensor:
+    """(b, dims): 0 for the features that are left out of each sample, what keeps the mean for the others."""
+    draws = fractions(run, "features-drop", range(numbers.start * dims, numbers.stop * dims)).view(len(numbers), dims)
+    return (draws >= RECIPE["drop"]).float() / (1 - RECIPE["drop"])
 
 
 def _labelled(data: Dataset, name: str, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:

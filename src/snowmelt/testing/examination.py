@@ -4,7 +4,7 @@ import torch
 
 from snowmelt.degradations import Degradation, LinearDegradation
 from snowmelt.testing import measures
-from snowmelt.testing.contract import CLAUSES, affine, judged, mixes, pixels
+from snowmelt.testing.contract import CLAUSES, judged, mixes, pixels
 from snowmelt.testing.findings import WAITS, Clause, ContractError, Finding
 from snowmelt.testing.pictures import accepted, patches
 from snowmelt.types import Batch
@@ -53,7 +53,7 @@ def _finding(clause: Clause, d: Degradation, x: Batch) -> Finding:
         return Finding(clause.name, False, clause.checked, str(error), clause.advice)
     if seen is not None:
         return Finding(clause.name, True, clause.checked, seen)
-    said, advice = (_unclaimed(d, x) if clause.run is affine else None) or (clause.absent, "")
+    said, advice = (_unclaimed(d, x) if clause.name == "affine" else None) or (clause.absent, "")
     return Finding(clause.name, None, clause.checked, said, advice)
 
 
@@ -74,7 +74,8 @@ def _unclaimed(d: Degradation, x: Batch) -> tuple[str, str] | None:
     z = d.draw(x, torch.Generator())
     at_zero = d(torch.zeros_like(x), x.new_full((len(x),), 0.7), z)
     if float(at_zero.abs().max()) > 1e-12:
-        return "it does not claim to be linear, but it is, up to an offset", "Let `linear` return True: exact linear restorers can then be computed for it."
+        advice = "Let `linear` return True: exact linear restorers can then be computed for it."
+        return "it does not claim to be linear, but it is, up to an offset", advice
     advice = f"Derive it from {LinearDegradation.__name__}: data consistency and exact linear restorers come for free."
     return "it does not claim to be linear, but it is", advice
 
