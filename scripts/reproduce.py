@@ -10,6 +10,7 @@ No figure on the pages is typed by hand, but those of the paper.
 import argparse
 import math
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,8 @@ def reproduce(row: str, data: Path, out: Path, *, again: bool, images: int | Non
             degradation = model.degradation if not part else _part(model.degradation, part)
             runs.evaluate(out, part=part, images=images, **_options(recipe, degradation))
         _show(model, recipe, place)
-        _keep(place, to)
-    _keep(out, kept)  # the loss, where the parts have the rest
+        _keep(place, to, without=("loss.svg",) if part else ())
+    shutil.copyfile((out / part if part else out) / "loss.svg", kept / "loss.svg")  # one training, one curve
 
 
 def _parts(degradation: Degradation) -> list[str | None]:
@@ -106,11 +107,11 @@ def _show(model: Model, recipe: Recipe, place: Path) -> None:
         pictures.save(place / "translated.png", pictures.strip(frames, labels))
 
 
-def _keep(place: Path, kept: Path) -> None:
+def _keep(place: Path, kept: Path, *, without: Collection[str] = ()) -> None:
     """Copy what an evaluation left."""
     kept.mkdir(parents=True, exist_ok=True)
     for file in (REPORT, *FIGURES):
-        if (place / file).is_file():
+        if file not in without and (place / file).is_file():
             shutil.copyfile(place / file, kept / file)
 
 

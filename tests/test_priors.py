@@ -32,7 +32,7 @@ def smooth(n: int = 200) -> torch.Tensor:
     return rows @ (torch.randn(n, 2, 3, 3, generator=g) * 0.2) @ columns.mT
 
 
-def fitted(text: str = "mixture:components=2", x: torch.Tensor | None = None) -> Learned:
+def fitted(text: str = "gaussian-mixture:components=2", x: torch.Tensor | None = None) -> Learned:
     prior = build(text, "prior")
     assert isinstance(prior, Learned)
     return prior.fit((flat(4000) if x is None else x).split(500))
@@ -43,14 +43,14 @@ def perfect(prior: Prior) -> Prior:
 
 
 def test_what_is_registered() -> None:
-    assert set(names("prior")) >= {"normal", "mixture", "constant", "from-data"}
+    assert set(names("prior")) >= {"normal", "gaussian-mixture", "constant", "from-data"}
 
 
 # --- the mixture -----------------------------------------------------------------------------------------
 
 
 def test_a_known_mixture_is_recovered() -> None:
-    learned = fitted("mixture:components=2,regularisation=1e-8").tensors()
+    learned = fitted("gaussian-mixture:components=2,regularisation=1e-8").tensors()
     order = learned["means"][:, 0].argsort()
     torch.testing.assert_close(learned["weights"][order], torch.tensor(WEIGHTS, dtype=torch.float64), atol=0.02, rtol=0)
     torch.testing.assert_close(learned["means"][order], MEANS, atol=0.03, rtol=0)
@@ -73,13 +73,13 @@ def test_its_samples_follow_the_law_it_was_fitted_to() -> None:
 
 
 def test_two_fits_learn_the_same_bits() -> None:
-    a = fitted("mixture:components=5").tensors()
-    b = fitted("mixture:components=5").tensors()
+    a = fitted("gaussian-mixture:components=5").tensors()
+    b = fitted("gaussian-mixture:components=5").tensors()
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("text", ["mixture", "mixture:components=2,grid=2", "constant", "from-data:samples=7", "normal"])
+@pytest.mark.parametrize("text", ["gaussian-mixture", "gaussian-mixture:components=2,grid=2", "constant", "from-data:samples=7", "normal"])
 def test_a_sample_depends_on_its_own_generator_alone(text: str) -> None:
     prior = build(text, "prior").fit([flat(50)])
     many = prior.sample(5, generators(3, "sample", range(5)))
@@ -92,7 +92,7 @@ def test_a_sample_depends_on_its_own_generator_alone(text: str) -> None:
 
 def test_a_grid_keeps_what_differs_between_its_cells() -> None:
     x = smooth()
-    coarse, fine = fitted("mixture:grid=1", x), fitted("mixture:grid=3", x)
+    coarse, fine = fitted("gaussian-mixture:grid=1", x), fitted("gaussian-mixture:grid=3", x)
     assert isinstance(coarse, GaussianMixture)
     assert isinstance(fine, GaussianMixture)
     assert coarse.explained < 0.5
@@ -107,10 +107,10 @@ def test_the_way_back_to_full_size_is_the_one_that_rebuilds_the_samples() -> Non
     blocks = means.repeat_interleave(3, -1).repeat_interleave(3, -2)
     for x, way in ((blocks, "nearest"), (smooth(60), "cosine")):
         grid = 4 if way == "nearest" else 3
-        chosen, asked = (fitted(f"mixture:grid={grid},upsample={name}", x).tensors()["rows"] for name in ("auto", way))
+        chosen, asked = (fitted(f"gaussian-mixture:grid={grid},upsample={name}", x).tensors()["rows"] for name in ("auto", way))
         assert torch.equal(chosen, asked)
         other = "cosine" if way == "nearest" else "nearest"
-        assert not torch.equal(chosen, fitted(f"mixture:grid={grid},upsample={other}", x).tensors()["rows"])
+        assert not torch.equal(chosen, fitted(f"gaussian-mixture:grid={grid},upsample={other}", x).tensors()["rows"])
 
 
 @pytest.mark.parametrize("way", ["nearest", "bilinear", "cosine"])
@@ -125,9 +125,9 @@ def test_the_way_back_keeps_the_means(way: str, n: int, grid: int) -> None:
 @pytest.mark.parametrize(
     ("text", "shape", "says"),
     [
-        ("mixture:grid=8", (3, 1, 4, 6), r"mixture\.grid = 8 is larger than the pictures of 6 x 4 px: give at most 4"),
-        ("mixture:components=5", (4, 1, 4, 6), r"mixture\.components = 5 cannot be fitted to 4 samples"),
-        ("mixture", (4, 9), r"describes pictures \(c, h, w\), not samples of shape \(9,\)"),
+        ("gaussian-mixture:grid=8", (3, 1, 4, 6), r"mixture\.grid = 8 is larger than the pictures of 6 x 4 px: give at most 4"),
+        ("gaussian-mixture:components=5", (4, 1, 4, 6), r"mixture\.components = 5 cannot be fitted to 4 samples"),
+        ("gaussian-mixture", (4, 9), r"describes pictures \(c, h, w\), not samples of shape \(9,\)"),
         ("constant", (4, 1, 4, 6), r"constant does not fit: x at t = 1 is off one colour by up to .*from-data"),
     ],
 )
@@ -171,7 +171,7 @@ def test_from_data_gives_back_samples_with_their_draw() -> None:
 # --- the symmetry and the rest of the contract -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["mixture", "constant", "from-data"])
+@pytest.mark.parametrize("text", ["gaussian-mixture", "constant", "from-data"])
 @pytest.mark.parametrize("noise", [0.0, 0.002, 0.1])
 def test_broken_symmetry_is_white_noise_of_that_deviation(text: str, noise: float) -> None:
     prior = build(text, "prior").fit([flat(50)]).with_noise(noise)
@@ -188,7 +188,7 @@ def test_pure_noise_has_no_symmetry_to_break() -> None:
         Normal(shape=SHAPE).with_noise(0.1)
 
 
-@pytest.mark.parametrize("text", ["mixture:components=2,grid=2", "constant:low=-0.1", "from-data"])
+@pytest.mark.parametrize("text", ["gaussian-mixture:components=2,grid=2", "constant:low=-0.1", "from-data"])
 def test_what_was_learned_travels_as_tensors(text: str) -> None:
     prior = fitted(text)
     again = build(spec(prior), "prior").with_tensors({name: value.clone() for name, value in prior.tensors().items()})
@@ -196,7 +196,7 @@ def test_what_was_learned_travels_as_tensors(text: str) -> None:
     assert torch.equal(again.sample(3, generator(0, "x")).x, prior.sample(3, generator(0, "x")).x)
 
 
-@pytest.mark.parametrize("text", ["mixture", "constant", "from-data"])
+@pytest.mark.parametrize("text", ["gaussian-mixture", "constant", "from-data"])
 def test_a_prior_without_what_it_learned_says_so(text: str) -> None:
     with pytest.raises(ValueError, match=f"the prior {text} was never fitted"):
         build(text, "prior").sample(1)

@@ -19,7 +19,7 @@ from snowmelt.degradations import Compose, Degradation, GaussianBlur, GaussianNo
 from snowmelt.fields import alternatives, strip
 from snowmelt.registry import Part, Range, SpecError, build, lookup, names, register, schema, spec, table
 from snowmelt.restorers import UNet
-from snowmelt.samplers import TACoS
+from snowmelt.samplers import Sampler, TACoS
 from snowmelt.schedules import Betas, Cosine, Linear
 from snowmelt.types import Draw
 
@@ -73,7 +73,7 @@ def values(annotation: Any, depth: int = 0) -> st.SearchStrategy[Any]:
 
 def anything(kind: str, depth: int = 0) -> st.SearchStrategy[Part]:
     """Any part of a kind, with any fields."""
-    known = [name for name in names(kind) if name != "words" and (depth < 2 or name not in ("compose", "mixture"))]
+    known = [name for name in names(kind) if name != "words" and (depth < 2 or name not in ("choice", "compose", "mixture"))]
     return st.sampled_from(known).map(lambda name: lookup(name, kind)).flatmap(lambda cls: fields(cls, depth))
 
 
@@ -82,6 +82,8 @@ def fields(cls: type[Part], depth: int) -> st.SearchStrategy[Part]:
         for key, value in chosen.items():  # what fields must be to fit each other
             if key == "kernel_size":
                 chosen[key] = value | 1
+            if key == "times":
+                chosen.update({key: tuple(sorted({1.0, *(v for v in value if v > 0)}, reverse=True)) if value else (), "steps": Sampler.steps})
             if key == "widths" and "groups" in chosen:
                 chosen[key] = tuple((1 + v // chosen["groups"]) * chosen["groups"] for v in value)
         try:

@@ -192,10 +192,15 @@ def spec(part: Part) -> str:
 
 
 def table(part: Part) -> dict[str, Any]:
-    """A part as a plain table (JSON, TOML) with *every* field, so that files outlive changed defaults."""
+    """A part as a plain table (JSON, TOML) with *every* field, so that files outlive changed defaults.
+
+    What is None by default is left out: TOML has no None.
+    """
     out: dict[str, Any] = {"name": label(type(part))}
     for field, _ in _fields(type(part)):
-        out[field.name] = _plain(getattr(part, field.name))
+        value = getattr(part, field.name)
+        if value is not None or field.default is not None:
+            out[field.name] = _plain(value)
     return out
 
 

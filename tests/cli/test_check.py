@@ -56,7 +56,7 @@ def test_a_spec_that_is_sound(cli) -> None:
     assert done.code == 0, done.out + done.err
     assert "identity at t = 0" in done.out
     assert "FAIL" not in done.out
-    assert "mixture:grid=2" in done.out.replace("\n      ", " ")
+    assert "gaussian-mixture:grid=2" in done.out.replace("\n      ", " ")
 
 
 def test_every_degradation_of_a_plug_in_is_checked_and_one_that_fails_is_said_in_words(cli, plugin) -> None:

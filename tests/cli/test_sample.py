@@ -25,19 +25,19 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_prior_is_fitted_saved_and_sampled_from_the_file_alone(cli, mine: Path, tmp_path: Path, files_in) -> None:
     weights = {path.name for path in mine.glob("*.safetensors")}
-    done = cli("sample", mine, "--prior", "mixture:components=2,grid=4")
+    done = cli("sample", mine, "--prior", "gaussian-mixture:components=2,grid=4")
     assert (done.code, done.out) == (0, done.out)
-    assert "saved the prior mixture:components=2,grid=4" in done.out
+    assert "saved the prior gaussian-mixture:components=2,grid=4" in done.out
     assert "% of the variance" in done.out
     assert weights < {path.name for path in mine.glob("*.safetensors")}
-    assert "prior = mixture:components=2,grid=4" in cli("describe", mine).out
+    assert "prior = gaussian-mixture:components=2,grid=4" in cli("describe", mine).out
     (mine / "recipe.toml").unlink()  # nothing of the run but its model is read from here on
     done = cli("sample", mine, "-n", "5", "--steps", "3", "--interpolate", "4", "--out", tmp_path / "out")
     assert done.code == 0, done.err
     names = {f"sample_{i:04d}.png" for i in range(5)}
     assert files_in(tmp_path / "out") == {*names, "grid.png", "interpolation.png", "sample.json"}
     noted = json.loads((tmp_path / "out" / "sample.json").read_text())
-    assert noted["prior"] == "mixture:components=2,grid=4"
+    assert noted["prior"] == "gaussian-mixture:components=2,grid=4"
     assert len({pixels(tmp_path / "out" / name).tobytes() for name in names}) == 5
     more = cli("sample", mine, "-n", "70", "--steps", "3", "--out", tmp_path / "more")
     assert more.code == 0, more.err
@@ -46,7 +46,8 @@ def test_a_prior_is_fitted_saved_and_sampled_from_the_file_alone(cli, mine: Path
 
 def test_perfect_and_broken_symmetry_from_one_model(cli, mine: Path, tmp_path: Path) -> None:
     for name, noise in (("perfect", "0"), ("broken", "0.2")):
-        done = cli("sample", mine, "--prior", "mixture", "-n", "2", "--noise", noise, "--steps", "1", "--sampler", "tacos", "--out", tmp_path / name)
+        walk = ("--steps", "1", "--sampler", "tacos")
+        done = cli("sample", mine, "--prior", "gaussian-mixture", "-n", "2", "--noise", noise, *walk, "--out", tmp_path / name)
         assert done.code == 0, done.err
     perfect, broken = (pixels(tmp_path / name / "sample_0000.png") for name in ("perfect", "broken"))
     assert np.abs(perfect - broken).max() > 5
@@ -54,7 +55,7 @@ def test_perfect_and_broken_symmetry_from_one_model(cli, mine: Path, tmp_path: P
 
 
 def test_a_run_may_be_trained_with_its_prior(cli, tmp_path: Path, plain) -> None:
-    words = ("--degradation", "pixelate:levels=2", "--model.prior", "mixture:grid=2", "--out", tmp_path / "run", *plain)
+    words = ("--degradation", "pixelate:levels=2", "--model.prior", "gaussian-mixture:grid=2", "--out", tmp_path / "run", *plain)
     assert cli("train", "--data", "bundled:digits", *words).code == 0
     assert cli("sample", tmp_path / "run", "-n", "2", "--out", tmp_path / "out").code == 0
 
@@ -62,13 +63,13 @@ def test_a_run_may_be_trained_with_its_prior(cli, tmp_path: Path, plain) -> None
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--out", "out"), "has no prior to generate from: fit one with 'snowmelt sample RUN --prior mixture'"),
+        (("--out", "out"), "has no prior to generate from: fit one with 'snowmelt sample RUN --prior gaussian-mixture'"),
         ((), "--out is missing"),
         (("--prior", "normal"), "the prior normal does not fit gaussian-blur:sigma_px=2, which does not end in pure noise"),
         (("--prior", "constant"), "the prior constant does not fit: x at t = 1 is off one colour"),
-        (("--prior", "mixture:grid=9"), "mixture.grid = 9 is larger than the pictures of 8 x 8 px"),
+        (("--prior", "gaussian-mixture:grid=9"), "gaussian-mixture.grid = 9 is larger than the pictures of 8 x 8 px"),
         (("--prior", "mixure"), "unknown prior 'mixure'"),
-        (("--prior", "mixture", "--data", "nowhere"), "nowhere"),
+        (("--prior", "gaussian-mixture", "--data", "nowhere"), "nowhere"),
         (("--out", "out", "--noise", "-1"), "--noise -1 lies outside [0, 1]"),
         (("--out", "out", "--interpolate", "1"), "--interpolate 1 lies under 2"),
         (("--out", "out", "--data", "x"), "add --prior"),

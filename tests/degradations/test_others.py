@@ -169,7 +169,7 @@ def test_a_refreshed_draw_is_again_standard_normal():
 def test_any_endpoint_makes_a_blend():
     d, x, y = Blend(Linear()), picture(2, 3, 2, 2), picture(2, 3, 2, 2).flip(0)
     torch.testing.assert_close(d(x, full(0.25, 2), {"endpoint": y}), 0.75 * x + 0.25 * y)
-    assert (d.noise, d.recovers, d.linear, d.basis) == ((), False, True, None)
+    assert (d.noise, d.recovered, d.linear, d.basis) == ((), ("endpoint",), True, None)
 
 
 # --- what every degradation has --------------------------------------------------------------------------

@@ -30,6 +30,9 @@ def test_bars_reach_as_far_as_the_intervals() -> None:
     circle = next(drawn(found).iter(f"{SVG}circle"))
     assert abs((low + high) / 2 - float(circle.get("cx", ""))) < 0.2
     assert high - low > 100
+    across, bottom, top = (float(v) for v in re.findall(r"M([\d.]+) ([\d.]+)V([\d.]+)", bars)[0])
+    assert abs(across - float(circle.get("cx", ""))) < 0.2
+    assert top < float(circle.get("cy", "")) < bottom
 
 
 def test_a_floor_is_drawn_and_named_and_words_are_escaped() -> None:

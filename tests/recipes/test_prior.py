@@ -29,7 +29,7 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def test_a_prior_is_fitted_at_the_end_and_needs_no_data_afterwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = run.train(recipe(prior="mixture:components=2,grid=2"), tmp_path)
+    trained = run.train(recipe(prior="gaussian-mixture:components=2,grid=2"), tmp_path)
     monkeypatch.setattr(run, "open_data", None)
     loaded = snowmelt.load(tmp_path)
     assert loaded.prior == trained.prior == GaussianMixture(components=2, grid=2)
@@ -43,14 +43,14 @@ def test_a_prior_is_fitted_at_the_end_and_needs_no_data_afterwards(tmp_path: Pat
 
 def test_training_with_a_prior_ends_in_the_same_weights_and_stays_finished(tmp_path: Path) -> None:
     run.train(recipe(), tmp_path / "without")
-    run.train(recipe(prior="mixture"), tmp_path / "with")
+    run.train(recipe(prior="gaussian-mixture"), tmp_path / "with")
     first, second = contents(tmp_path / "without"), contents(tmp_path / "with")
     weights = {name for name in first if name.endswith(".safetensors")}
     assert weights < {name for name in second if name.endswith(".safetensors")}
     assert snowmelt.load(tmp_path / "without").prior is None
-    run.train(recipe(prior="mixture"), tmp_path / "with")
+    run.train(recipe(prior="gaussian-mixture"), tmp_path / "with")
     assert contents(tmp_path / "with") == second
-    run.train(recipe(prior="mixture"), tmp_path / "without")
+    run.train(recipe(prior="gaussian-mixture"), tmp_path / "without")
     assert {name for name in contents(tmp_path / "without") if name.endswith(".safetensors")} == {
         name for name in second if name.endswith(".safetensors")
     }, "asked for afterwards, it is the same: names are made of contents"
@@ -59,7 +59,7 @@ def test_training_with_a_prior_ends_in_the_same_weights_and_stays_finished(tmp_p
 def test_a_prior_is_added_and_replaced_without_touching_the_rest(tmp_path: Path) -> None:
     run.train(recipe(), tmp_path)
     before = contents(tmp_path)
-    assert run.fit_prior(tmp_path, "mixture:grid=2").prior == GaussianMixture(grid=2)
+    assert run.fit_prior(tmp_path, "gaussian-mixture:grid=2").prior == GaussianMixture(grid=2)
     run.fit_prior(tmp_path, "from-data:samples=9")
     found = snowmelt.load(tmp_path).prior
     assert found == FromData(samples=9)
@@ -101,11 +101,11 @@ def test_the_automatic_prior_is_noise_where_the_degradation_ends_in_it() -> None
 @pytest.mark.parametrize(
     ("degradation", "prior", "says"),
     [
-        ("pixelate", "normal", r"the prior normal does not fit pixelate, which does not end in pure noise: take mixture or from-data"),
-        ("mask", "mixture", r"the prior mixture does not fit mask: it lacks centre, .*take from-data"),
+        ("pixelate", "normal", r"the prior normal does not fit pixelate, which does not end in pure noise: take gaussian-mixture or from-data"),
+        ("mask", "gaussian-mixture", r"the prior gaussian-mixture does not fit mask: it lacks centre, .*take from-data"),
         ("noise:schedule=ve", "normal", "does not end in pure noise"),
-        ("pixelate", "mixture:grid=9", r"mixture\.grid = 9 is larger than the pictures of 8 x 8 px: give at most 8"),
-        ("pixelate", "mixure", r"unknown prior 'mixure'.*mixture"),
+        ("pixelate", "gaussian-mixture:grid=9", r"mixture\.grid = 9 is larger than the pictures of 8 x 8 px: give at most 8"),
+        ("pixelate", "gaussian-mixure", r"unknown prior 'gaussian-mixure'.*gaussian-mixture"),
     ],
 )
 def test_a_prior_that_does_not_fit_is_refused_before_the_training(degradation: str, prior: str, says: str) -> None:
@@ -116,7 +116,7 @@ def test_a_prior_that_does_not_fit_is_refused_before_the_training(degradation: s
 def test_a_prior_that_does_not_fit_leaves_a_run_as_it_was(tmp_path: Path) -> None:
     run.train(recipe(), tmp_path)
     before = contents(tmp_path)
-    for spec in ("normal", "constant", "mixture:grid=9"):
+    for spec in ("normal", "constant", "gaussian-mixture:grid=9"):
         with pytest.raises(ValueError, match=r"does not fit|is larger than"):
             run.fit_prior(tmp_path, spec)
     assert contents(tmp_path) == before

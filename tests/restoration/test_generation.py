@@ -35,11 +35,11 @@ def model(degradation: str, prior: str, restorer: Callable[..., Tensor] = soft, 
 @pytest.mark.parametrize(
     ("degradation", "prior"),
     [
-        ("pixelate:levels=2", "mixture:grid=4"),
-        ("pixelate:levels=2", "mixture:grid=8,regularisation=0.01"),
-        ("pixelate:levels=3", "mixture:grid=3,upsample=cosine"),
-        ("recursive-blur:steps=3,discrete=true", "mixture:grid=4,regularisation=0.01"),
-        ("grey", "mixture:grid=2,regularisation=0.01"),
+        ("pixelate:levels=2", "gaussian-mixture:grid=4"),
+        ("pixelate:levels=2", "gaussian-mixture:grid=8,regularisation=0.01"),
+        ("pixelate:levels=3", "gaussian-mixture:grid=3,upsample=cosine"),
+        ("recursive-blur:steps=3,discrete=true", "gaussian-mixture:grid=4,regularisation=0.01"),
+        ("grey", "gaussian-mixture:grid=2,regularisation=0.01"),
         ("fade-mask:routine=incremental,reverse=true,towards=colour,steps=20", "constant"),
     ],
 )
@@ -52,13 +52,13 @@ def test_where_the_degradation_projects_the_start_is_in_its_range(degradation: s
 
 
 def test_a_blur_is_no_projection_and_changes_nothing() -> None:
-    made = model("gaussian-blur:sigma_px=2", "mixture:grid=4")
+    made = model("gaussian-blur:sigma_px=2", "gaussian-mixture:grid=4")
     assert made.prior is not None
     start = beginning(made, 3, generators(0, "sample", range(3)), noise=0.0)
     assert torch.equal(start.x, made.prior.with_noise(0.0).sample(3, generators(0, "sample", range(3))).x)
 
 
-@pytest.mark.parametrize("prior", ["mixture", "from-data"])
+@pytest.mark.parametrize("prior", ["gaussian-mixture", "from-data"])
 def test_perfect_and_broken_symmetry_come_from_one_model(prior: str) -> None:
     made = model("recursive-blur:steps=3,discrete=true", prior)
     x = {noise: beginning(made, 64, generators(0, "x", range(64)), noise=noise).x for noise in (0.0, 0.05, None)}
@@ -68,7 +68,7 @@ def test_perfect_and_broken_symmetry_come_from_one_model(prior: str) -> None:
     assert float((x[None] - x[0.0]).std()) == pytest.approx(0.002, rel=0.03)
 
 
-@pytest.mark.parametrize("prior", ["mixture", "from-data"])
+@pytest.mark.parametrize("prior", ["gaussian-mixture", "from-data"])
 def test_the_noise_floor_is_added_once(prior: str) -> None:
     bare, made = model("grey", prior), model("grey", prior, noise_floor=0.1)
     starts = [beginning(one, 200, generators(0, "x", range(200)), noise=0.0) for one in (bare, made)]
@@ -82,7 +82,7 @@ def test_pure_noise_gets_its_floor_too() -> None:
     torch.testing.assert_close(start.x, start.z["endpoint"] + 0.1 * start.z["floor"])
 
 
-@pytest.mark.parametrize("prior", ["mixture:components=2,grid=2", "from-data"])
+@pytest.mark.parametrize("prior", ["gaussian-mixture:components=2,grid=2", "from-data"])
 def test_sample_i_is_the_same_whatever_the_number_and_the_batch(prior: str) -> None:
     made = model("gaussian-blur:sigma_px=2", prior, noise_floor=0.02)
     whole = snowmelt.generate(made, 7, seed=5, sampler="tacos:steps=3")
@@ -101,7 +101,7 @@ def test_ten_thousand_samples_need_the_memory_of_a_batch() -> None:
         sizes.append(len(x_t))
         return x_t
 
-    batches = generated(model("grey", "mixture", restorer), 10_000, sampler=None)
+    batches = generated(model("grey", "gaussian-mixture", restorer), 10_000, sampler=None)
     assert len(next(batches)) == 64
     assert sizes == [64], "the next batch is made when it is asked for"
 
@@ -121,7 +121,7 @@ def test_a_walk_reads_the_draw_of_its_prior() -> None:
 
 
 def test_between_two_draws_the_ends_are_the_samples() -> None:
-    for degradation, prior in (("gaussian-blur:sigma_px=2", "mixture:grid=2"), ("noise", "normal")):
+    for degradation, prior in (("gaussian-blur:sigma_px=2", "gaussian-mixture:grid=2"), ("noise", "normal")):
         made = model(degradation, prior)
         noise = None if prior == "normal" else 0.0
         way = snowmelt.interpolate(made, 5, seed=3, sampler="tacos:steps=2", noise=noise)
@@ -131,7 +131,7 @@ def test_between_two_draws_the_ends_are_the_samples() -> None:
 
 
 def test_along_the_way_only_the_priors_draw_changes() -> None:
-    made = model("grey", "mixture", lambda x_t, t: x_t, noise_floor=0.05)
+    made = model("grey", "gaussian-mixture", lambda x_t, t: x_t, noise_floor=0.05)
     way = snowmelt.interpolate(made, 4, seed=1, sampler=None, noise=0.1)
     rough = way - way.mean((2, 3), keepdim=True)
     torch.testing.assert_close(rough, rough[:1].expand_as(rough), atol=1e-5, rtol=0, msg="one noise for the whole way")
@@ -148,7 +148,7 @@ def test_a_model_without_a_prior_names_the_ways_out() -> None:
 
 def test_a_prior_without_the_draw_is_refused_by_name() -> None:
     made = Model(snowmelt.build("mask"), soft, GaussianMixture().fit([pictures()]))
-    with pytest.raises(ValueError, match=r"the prior mixture does not fit mask: it lacks centre, .*take from-data"):
+    with pytest.raises(ValueError, match=r"the prior gaussian-mixture does not fit mask: it lacks centre, .*take from-data"):
         snowmelt.generate(made, 1)
 
 
@@ -158,7 +158,7 @@ def test_a_walk_is_handed_no_draw_that_its_degradation_does_not_have() -> None:
 
 
 def test_requests_that_contradict_themselves_are_refused() -> None:
-    made = model("grey", "mixture")
+    made = model("grey", "gaussian-mixture")
     with pytest.raises(ValueError, match="give generator or seed, not both"):
         snowmelt.generate(made, 2, seed=0, generator=torch.Generator())
     with pytest.raises(ValueError, match="3 generators were given for 2 samples"):

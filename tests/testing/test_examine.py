@@ -158,9 +158,9 @@ def test_an_operator_that_takes_no_pictures():
     ("text", "prior"),
     [
         ("noise", "the prior normal"),
-        ("recursive-blur:discrete=true", "the prior mixture:grid=1"),
-        ("gaussian-blur:sigma_px=500", "the prior mixture:grid=1"),
-        ("pixelate:levels=2", "the prior mixture:grid=2"),
+        ("recursive-blur:discrete=true", "the prior gaussian-mixture:grid=1"),
+        ("gaussian-blur:sigma_px=500", "the prior gaussian-mixture:grid=1"),
+        ("pixelate:levels=2", "the prior gaussian-mixture:grid=2"),
         ("holes", "A model can restore"),
         ("jpeg", "A model can restore"),
     ],

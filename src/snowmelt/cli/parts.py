@@ -15,7 +15,11 @@ from snowmelt.cli.machine import Plugins, plug_in
 from snowmelt.registry import Field, Part, SpecError
 
 SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_EXAMPLES = {"compose": "gaussian-blur:sigma_px=2+noise", "mixture": "mixture:parts=(gaussian-blur,jpeg),chances=(0.3,0.5)"}
+_EXAMPLES = {
+    "choice": "choice:parts=(gaussian-blur,mask,pixelate)",
+    "compose": "gaussian-blur:sigma_px=2+noise",
+    "mixture": "mixture:parts=(gaussian-blur,jpeg),chances=(0.3,0.5)",
+}
 
 
 def list_parts(kind: str | None = None, /, *, plugin: Plugins = ()) -> None:

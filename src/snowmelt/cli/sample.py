@@ -46,7 +46,7 @@ def sample(
         seed: of the prior and of samplers that draw; picture i depends on the seed and i alone.
         noise: another standard deviation, on [-1, 1], of the white noise that breaks the symmetry of x at t = 1; 0 leaves it perfect.
         interpolate: also interpolation.png: rows of so many pictures on the way from sample 0 to 1, from 2 to 3, and so on.
-        prior: first fit this prior, such as mixture:components=4,grid=2, to the run's training pictures, and save it in the model.
+        prior: first fit this prior, such as gaussian-mixture:components=4,grid=2, to the run's training pictures, and save it in the model.
         data: with --prior, where the data lie now, if not where the recipe says.
         overwrite: replace pictures that are already there.
         machine: where to compute.

@@ -18,6 +18,7 @@ def evaluate(
     generate: int | None = None,
     handed: Switch = False,
     input: Literal["float", "8bit"] | None = None,
+    part: str | None = None,
     out: Path | None = None,
     machine: OnMachine = HERE,
 ) -> None:
@@ -32,7 +33,8 @@ def evaluate(
         generate: also generate so many pictures from the model's prior, and measure them: 1,000 is a good number.
         handed: also show walks that are handed what nobody could know (noise, flakes of snow), beside the comparison.
         input: only pictures degraded in floating point, or only those rounded to 8 bits; by default as the recipe says, which is both.
-        out: where to write evaluation.md, its pictures and report.html; by default the run directory.
+        part: of a model of several kinds of damage (choice), the one to undo: snow; by default all of them, mixed as in training.
+        out: where to write evaluation.md, its pictures and report.html; by default the run directory, or RUN/PART.
         machine: where to compute.
     """
     for name, value, least in (("images", images, 1), ("generate", generate, 2)):
@@ -42,9 +44,9 @@ def evaluate(
     from snowmelt.recipes import run as runs
 
     asked = {"features": features, "generate": generate, "handed": handed or None, "inputs": (input,) if input else None}
-    report = runs.evaluate(run, path=data, images=images, out=out, device=where, **asked)
+    report = runs.evaluate(run, path=data, images=images, out=out, part=part, device=where, **asked)
     print(report.markdown())
-    print(f"wrote {(out or run) / 'report.html'}")
+    print(f"wrote {(out or (run / part if part else run)) / 'report.html'}")
 
 
 def demo(

@@ -38,7 +38,7 @@ class Constant(Learned):
         x = state.x.flatten(2)
         off = float((x - x.mean(-1, keepdim=True)).abs().max())
         if off > _FLAT:
-            raise ValueError(f"the prior constant does not fit: x at t = 1 is off one colour by up to {off:.2g}; take mixture or from-data")
+            raise ValueError(f"the prior constant does not fit: x at t = 1 is off one colour by up to {off:.2g}; take gaussian-mixture or from-data")
         learned = {"shape": torch.tensor(state.x.shape[1:])}
         if "colour" in state.z:
             learned["colour"] = torch.tensor(state.z["colour"].shape[1:])

@@ -35,10 +35,10 @@ _WAYS = ("nearest", "bilinear", "cosine")
 _ROUNDS = 500
 
 
-@register("mixture")
+@register("gaussian-mixture")
 @dataclass(frozen=True)
 class GaussianMixture(Learned):
-    """Gaussians over the means of x_1 on a coarse grid, fitted to training samples: mixture:components=4,grid=2."""
+    """Gaussians over the means of x_1 on a coarse grid, fitted to training samples: gaussian-mixture:components=4,grid=2."""
 
     components: Annotated[int, Range(1, 1000), "Gaussians; 1 is the paper's"] = 1
     grid: Annotated[int, Range(1, 64), "cells a side, in each channel: 1, 2, 8"] = 1
@@ -50,10 +50,10 @@ class GaussianMixture(Learned):
     def require(self, shape: tuple[int, ...]) -> None:
         """Refuse what is no picture, or smaller than the grid."""
         if len(shape) != 3:
-            raise ValueError(f"the prior mixture describes pictures (c, h, w), not samples of shape {shape}: take from-data")
+            raise ValueError(f"the prior gaussian-mixture describes pictures (c, h, w), not samples of shape {shape}: take from-data")
         if self.grid > min(shape[1:]):
             h, w = shape[1:]
-            raise ValueError(f"mixture.grid = {self.grid} is larger than the pictures of {w} x {h} px: give at most {min(h, w)}")
+            raise ValueError(f"gaussian-mixture.grid = {self.grid} is larger than the pictures of {w} x {h} px: give at most {min(h, w)}")
 
     def fit(self, batches: Iterable[Batch | State]) -> Self:
         """The mixture of greatest likelihood, and the way back to full size.
@@ -71,7 +71,8 @@ class GaussianMixture(Learned):
             rows.append(seen.means(x))
         if seen is None or len(data := torch.cat(rows)) < max(self.components, 2):
             found = sum(map(len, rows))
-            raise ValueError(f"mixture.components = {self.components} cannot be fitted to {found} samples: give fewer components, or more samples")
+            asked = f"gaussian-mixture.components = {self.components}"
+            raise ValueError(f"{asked} cannot be fitted to {found} samples: give fewer components, or more samples")
         return self.with_tensors({**self._fitted(data), **seen.best()})
 
     def _fitted(self, data: Tensor) -> dict[str, Tensor]:

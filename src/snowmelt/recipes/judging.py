@@ -84,7 +84,8 @@ def walks(o: EvaluationOptions, degradation: Degradation) -> tuple[list[Sampler]
 
 def _each(specs: tuple[str, ...], calls: tuple[int, ...]) -> list[Sampler]:
     built: Callable[[str], Sampler] = lambda spec: registry.build(spec, "sampler")  # noqa: E731
-    return [built(f"{spec}{',' if ':' in spec else ':'}steps={n}") for spec in specs for n in calls]
+    own = [built(spec) for spec in specs if "steps=" in spec]
+    return [*own, *(built(f"{spec}{',' if ':' in spec else ':'}steps={n}") for spec in specs if "steps=" not in spec for n in calls)]
 
 
 def _shown(o: EvaluationOptions, degradation: Degradation) -> Sampler:

@@ -27,7 +27,6 @@ from snowmelt.data.options import DataOptions
 from snowmelt.registry import SpecError, checked, nearest
 from snowmelt.training.options import TrainingOptions
 
-
 _BASES = ("_bansal2022",)
 
 
@@ -43,7 +42,7 @@ class ModelOptions:
         input: 8bit rounds degraded pictures as a file would, float leaves them as they are; by default 8bit,
             but float where the degradation ends in noise, which no file could hold.
         init: a run directory, or a model in the package, whose averaged weights training starts from; by default fresh ones.
-        prior: what new pictures start from, as a spec (mixture:components=4,grid=2), fitted at the end of training and saved in the model;
+        prior: what new pictures start from, as a spec (gaussian-mixture:components=4,grid=2), fitted at the end of training and saved in the model;
             by default normal where the degradation ends in pure noise, else none: such a model only restores.
     """
 
@@ -71,7 +70,7 @@ class EvaluationOptions:
 
     Attributes:
         images: test pictures, drawn by the seed; all of them if there are fewer.
-        samplers: specs of the samplers to compare, each at every number of calls.
+        samplers: specs of the samplers to compare, each at every number of calls; one that says its steps is taken once, as it is.
         calls: numbers of calls of the restorer.
         walk: the sampler whose pictures are shown, as a spec; by default what restore would use.
         seed: of the choice of pictures and of the draws.

@@ -13,7 +13,7 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report
 from snowmelt.files import write_text
-from snowmelt.model import Model, load, located, save_estimator, save_prior, weights_of
+from snowmelt.model import Model, alone, load, located, save_estimator, save_prior, weights_of
 from snowmelt.priors import Normal, Prior
 from snowmelt.randomness import seed
 from snowmelt.recipes.judging import judge
@@ -130,7 +130,7 @@ def fit_prior(run: str | Path, spec: str, *, path: str | None = None) -> Model:
 
     Args:
         run: the run directory.
-        spec: the prior, such as mixture:components=4,grid=2.
+        spec: the prior, such as gaussian-mixture:components=4,grid=2.
         path: where the data lie now, if not where the recipe says.
 
     Returns:
@@ -230,6 +230,7 @@ def evaluate(
     path: str | None = None,
     images: int | None = None,
     out: str | Path | None = None,
+    part: str | None = None,
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> Report:
@@ -239,7 +240,8 @@ def evaluate(
         run: the run directory.
         path: other data than the recipe's, or where these lie now.
         images: how many test pictures, if not as many as the recipe says.
-        out: where to write; the run directory by default.
+        out: where to write; the run directory by default, or the folder in it that has the part's name.
+        part: of a choice, the one degradation to undo; None for all of them at once, as in training.
         device: where to compute.
         options: fields of :class:`~snowmelt.recipes.recipe.EvaluationOptions` to lay over the recipe's; None leaves one as it is.
     """
@@ -247,4 +249,8 @@ def evaluate(
     recipe = with_path(stored(run), path)
     changes = {name: value for name, value in {"images": images, **options}.items() if value is not None}
     recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
-    return judge(run, recipe, load(run), Path(out or run), device=device)
+    model, place = load(run), Path(out or run)
+    if part is not None:
+        model, place = alone(model, part), place if out else run / part
+    title = f"{recipe.about or run.name}: {part}" if part else ""
+    return judge(run, recipe, model, place, title=title, device=device)

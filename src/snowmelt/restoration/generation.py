@@ -138,8 +138,9 @@ def _prior(model: Model, noise: float | None) -> Prior:
     """The model's prior, with its broken symmetry."""
     if model.prior is None:
         raise ValueError(
-            f"a model of {registry.spec(model.degradation)} has no prior to generate from: fit one with 'snowmelt sample RUN --prior mixture' "
-            "(snowmelt.recipes.run.fit_prior), restore with it, or train one of the degradation noise"
+            f"a model of {registry.spec(model.degradation)} has no prior to generate from: "
+            "fit one with 'snowmelt sample RUN --prior gaussian-mixture' (snowmelt.recipes.run.fit_prior), restore with it, "
+            "or train one of the degradation noise"
         )
     return model.prior if noise is None else model.prior.with_noise(noise)
 

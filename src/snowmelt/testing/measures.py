@@ -143,7 +143,7 @@ def _law(x: Batch, x0: Batch, told: float) -> tuple[str, str]:
             return "constant", f"every picture is the colour ({colours})"
         if told < 0.005:
             return "constant", "every picture is one colour, which says nothing of x0"
-        return "mixture:grid=1", "every channel is constant"
+        return "gaussian-mixture:grid=1", "every channel is constant"
     if told < 0.01 and _is_white(x):
         return "normal", "nothing but standard normal noise is left"
     if told > _ALL:
@@ -152,7 +152,7 @@ def _law(x: Batch, x0: Batch, told: float) -> tuple[str, str]:
         prior = GaussianMixture(grid=cells)
         if (held := prior.fit([x]).explained) > _HELD > prior.fit([x0]).explained:  # else the clean pictures are as simple
             block = f"the means of blocks of {x.shape[-1] // cells} px say {held:.0%} of what is left"
-            return f"mixture:grid={cells} (for pictures of {x.shape[-1]} px; larger ones need as many more cells)", block
+            return f"gaussian-mixture:grid={cells} (for pictures of {x.shape[-1]} px; larger ones need as many more cells)", block
     return "", "the picture is changed, and its law is no simple one" if told < 0.01 else "something of the picture is left"
 
 

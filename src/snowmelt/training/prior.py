@@ -64,7 +64,7 @@ def require(prior: Prior, degradation: Degradation, shape: tuple[int, ...]) -> N
     """
     name, what = label(type(prior)), registry.spec(degradation)
     if isinstance(prior, Normal) and not ends_in_noise(degradation):
-        raise ValueError(f"the prior {name} does not fit {what}, which does not end in pure noise: take mixture or from-data")
+        raise ValueError(f"the prior {name} does not fit {what}, which does not end in pure noise: take gaussian-mixture or from-data")
     drawn = frozenset(entries(degradation))
     missing = sorted(drawn - prior.gives(drawn))
     if missing:
