@@ -39,7 +39,7 @@ FIGURES = {
     "median.png": "The pictures in the middle",
     "generated.png": "Generated",
     "nearest.png": "Generated, beside the nearest training picture",
-    "perfect.png": "Perfect symmetry: nothing but the prior's few numbers and the noise floor",
+    "perfect.png": "Perfect symmetry: the prior's few numbers, and the noise floor where the model has one",
     "broken.png": "Broken symmetry: the same starts, with white noise on them",
     "interpolation.png": "From one draw of the prior to another, the noise held",
     "translated.png": "From the picture given to what it became: x at t = 1, the estimates on the way, the end",
@@ -142,17 +142,16 @@ CHOICES = {
 }
 TASKS = {"recursive-blur": "deblur", "fade-mask": "inpaint", "resample": "super-resolution", "snow": "snow"}
 PAPER = {
+    ("mnist", ""): "table 1, 56.6 M parameters, 9,999 test pictures: Degraded RMSE .287; Direct RMSE .142; Algorithm 2, 20 calls: RMSE .154",
     ("mnist", "recursive-blur"): "Degraded RMSE .287; Direct RMSE .142, SSIM .757; Algorithm 2, 20 calls: RMSE .154, SSIM .718",
     ("mnist", "fade-mask"): "Degraded RMSE .262, SSIM .490; Direct RMSE .060, SSIM .948; Algorithm 2, 50 calls: RMSE .068, SSIM .941",
     ("mnist", "resample"): "Degraded RMSE .231, SSIM .178 (plain means); Direct RMSE .114, SSIM .823; Algorithm 2, 3 calls: RMSE .115, SSIM .820",
 }
 
 
-def pages() -> None:
-    """Write the index and one page for every row that has been kept."""
+def pages() -> dict[str, str]:
+    """The index and one page for every row that has been kept, by file name."""
     there = [name for name in presets() if name not in UNPUBLISHED and any((KEPT / name).glob(f"**/{REPORT}"))]
-    for name in there:
-        (KEPT / f"{name}.md").write_text(page(name), encoding="utf-8")
     pending = [f"| `{name}` | {_about(name)} |" for name in presets() if name not in (*UNPUBLISHED, *there)]
     parts = [INTRODUCTION, *(_four(data) for data in FOUR), *_algorithms()]
     parts.append("## All rows\n\n" + "\n".join(f"- {{doc}}`{name}`: {_about(name)}" for name in there) + "\n")
@@ -160,7 +159,7 @@ def pages() -> None:
         table = "\n".join(["| row | what it is |", "| :--- | :--- |", *pending])
         parts.append(f"## Pending\n\nNot run, so there are no numbers. The command is the same.\n\n{table}\n")
     parts.append("```{toctree}\n:hidden:\n\n" + "\n".join(there) + "\n```\n")
-    (KEPT / "index.md").write_text("\n".join(parts), encoding="utf-8")
+    return {"index.md": "\n".join(parts), **{f"{name}.md": page(name) for name in there}}
 
 
 def page(name: str) -> str:
@@ -168,6 +167,7 @@ def page(name: str) -> str:
     recipe = from_table(load(name), where=name)
     out = [f"# {name}\n\n{_about(name)}.\n\n```\nmake reproduce ROW={name} DATA=data\n```\n"]
     if (KEPT / name / REPORT).is_file():
+        out += [f"The paper printed: {PAPER[_data(name), '']}.\n"] if "deblur" in name and (_data(name), "") in PAPER else []
         out.append(_section(name, Report.read(KEPT / name / REPORT)))
     for folder in sorted(path.parent.name for path in (KEPT / name).glob(f"*/{REPORT}")):
         paper = PAPER.get((_data(name), folder))
@@ -316,7 +316,8 @@ def main() -> None:
         if options.row not in presets():
             parser.error(f"there is no recipe {options.row}: {', '.join(presets())}")
         reproduce(options.row, options.data, options.runs / options.row, again=options.again, images=options.images)
-    pages()
+    for name, text in pages().items():
+        (KEPT / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
