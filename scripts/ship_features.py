@@ -20,7 +20,7 @@ CARD = """# {name}: features of {data}
 A small classifier whose {dims} features compare sets of pictures. The distance in them is called **FD-{name}**.
 It is not FID and compares with no FID.
 
-- test accuracy: {accuracy:.2%} of {test:,} pictures, all of the official test set; the recipe chose nothing by looking at them
+- test accuracy: {accuracy:.2%} of {test:,} pictures, all of the official test set; the number of passes was settled after one look at it
 - trained on the {train:,} official training pictures at {shape}, {epochs} passes, seed {seed}, mirrored: {flip}
 - recipe: `src/snowmelt/training/features.py`, by `snowmelt train-features --name {base} --epochs {epochs}{flag}`, commit {commit}
 - torch {torch}, {minutes} minutes on {device} that was busy with other work
