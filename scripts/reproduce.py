@@ -189,7 +189,8 @@ def _section(place: str, report: Report) -> str:
     made = [f"Generated pictures:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
     facts = "; ".join(f"{key}: {value}" for key, value in report.facts.items() if key != "degradation")
     shown = [f"![{words}]({place}/{file})\n" for file, words in FIGURES.items() if (KEPT / place / file).is_file()]
-    return "\n".join([" ".join(report.verdict) + "\n", *tables, *made, f"*{facts}.*\n", *shown])
+    said = [*report.verdict, *report.generated.get("verdict", [])]
+    return "\n".join([" ".join(said) + "\n", *tables, *made, f"*{facts}.*\n", *shown])
 
 
 def _four(data: str) -> str:

@@ -26,7 +26,8 @@ from snowmelt.degradations import Choice, Degradation
 from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
-from snowmelt.restorers import Bound, Restorer
+from snowmelt.registry import label
+from snowmelt.restorers import Restorer
 from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
 
@@ -122,8 +123,8 @@ def alone(model: Model, part: str) -> Model:
     if part not in choice.names:
         raise ValueError(f"this model has no part {part!r}{registry.nearest(part, choice.names)}; its parts: {', '.join(choice.names)}")
     number = choice.names.index(part)
-    which = torch.tensor(number)
-    return dataclasses.replace(model, degradation=choice.parts[number], restorer=Bound(model.restorer, {"which": which}), prior=None)
+    restorer = model.restorer.bound({"which": torch.tensor(number)})
+    return dataclasses.replace(model, degradation=choice.parts[number], restorer=restorer, prior=None)
 
 
 def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = None) -> None:
@@ -139,6 +140,8 @@ def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = N
         OSError: the disk is full or the directory cannot be written.
     """
     path, restorer = Path(path), model.restorer
+    if isinstance(restorer, Restorer) and restorer.held:
+        raise TypeError(f"this restorer has {', '.join(restorer.held)} held, which no file keeps: save the model it was taken from")
     if not isinstance(restorer, Restorer):
         raise TypeError("only a model whose restorer is a snowmelt.Restorer can be saved; this one is a plain callable")
     groups = {
@@ -190,6 +193,7 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
 
     Args:
         path: a run directory, any directory with a model.json, or the name of a model that comes with snowmelt: "photo".
+            Of a model of several kinds of damage, RUN/PART is that part :func:`alone`.
         weights: "ema" prefers the moving average when there is one.
 
     Raises:
@@ -197,10 +201,11 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
         BadFile: a file is damaged, or was written by a later format.
         SpecError: a part of the model is not registered here; load its plug-in first.
     """
-    path = located(path)
+    path, part = _parted(located(path))
     info = _read(path)
     try:
-        return _rebuild(info, path, weights)
+        whole = _rebuild(info, path, weights)
+        return whole if part is None else alone(whole, part)
     except KeyError as error:
         raise BadFile(f"{path / 'model.json'} lacks the entry {error}") from None
     except (TypeError, AttributeError, IndexError) as error:
@@ -219,8 +224,16 @@ def located(path: str | Path) -> Path:
 
 def weights_of(path: Path) -> str:
     """The SHA-256 of the weights that :func:`load` takes from a model's directory."""
-    files = _read(path)["files"]
+    files = _read(_parted(path)[0])["files"]
     return str(files["ema" if "ema" in files else "weights"]["sha256"])
+
+
+def _parted(path: Path) -> tuple[Path, str | None]:
+    """A model's directory, and the part of it that a path names beyond that."""
+    if (path / "model.json").is_file() or not (path.parent / "model.json").is_file():
+        return path, None
+    several = _read(path.parent).get("degradation", {}).get("name") == label(Choice)
+    return (path.parent, path.name) if several else (path, None)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import torch
 
 import snowmelt
 from snowmelt.degradations import Choice
-from snowmelt.model import Model, alone
+from snowmelt.model import Model, alone, save
 from snowmelt.randomness import generator, generators
 from snowmelt.registry import SpecError, build, spec
 from snowmelt.restorers import Restorer, UNet
@@ -56,7 +56,7 @@ def test_a_restorer_is_told_which_and_no_more():
     assert torch.equal(told.sum(1), torch.ones(4, 16, 16))
 
 
-def test_one_part_alone_is_the_same_network_told_that_part():
+def test_one_part_alone_is_the_same_network_told_that_part(tmp_path):
     x = pictures(3).float()
     restorer = Restorer(CHOICE, UNet(widths=(8, 8), patch=2), (3, 16, 16)).eval()
     for parameter in restorer.parameters():  # the last layer begins at zero
@@ -71,6 +71,15 @@ def test_one_part_alone_is_the_same_network_told_that_part():
         assert torch.equal(part.estimate(state.x, t, state.z), whole.estimate(state.x, t, z))
     other = whole.estimate(state.x, t, {"which": torch.zeros(3, dtype=torch.long)})
     assert not torch.equal(part.estimate(state.x, t, state.z), other)
+    assert part.restorer.context == ()
+    with pytest.raises(TypeError, match="has which held"):
+        save(part, tmp_path)
+    save(whole, tmp_path)
+    again = snowmelt.load(tmp_path / "pixelate")
+    assert again.degradation == part.degradation
+    assert torch.equal(again.estimate(state.x, t), part.estimate(state.x, t))
+    with pytest.raises(ValueError, match="no part 'pixel'"):
+        snowmelt.load(tmp_path / "pixel")
     out = snowmelt.restore(part, state.x, severity=1.0, z=state.z, sampler="tacos:steps=2")
     assert out.shape == x.shape
 

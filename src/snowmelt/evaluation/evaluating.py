@@ -20,7 +20,7 @@ from snowmelt.evaluation.verdicts import verdict
 from snowmelt.metrics.features import Features
 from snowmelt.model import Model
 from snowmelt.randomness import permutation
-from snowmelt.restorers import Bound, Restorer
+from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler
 
 _SHOWN = 4
@@ -155,13 +155,13 @@ def _extremes(scores: Scores, test: Dataset, chosen: Sequence[int]) -> dict[str,
 
 
 def _facts(model: Model, test: Dataset, chosen: list[int], judge: Judge, rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
-    restorer = model.restorer.restorer if isinstance(model.restorer, Bound) else model.restorer
+    restorer = model.restorer
     facts: dict[str, Any] = {
         "degradation": registry.spec(model.degradation),
         "test pictures": f"{len(chosen):,} of {len(test):,}, drawn with seed {seed}",
         "scored": "x at t = 0, clamped to [-1, 1], all values of all these pictures; the last estimate of a walk in its own column",
         "intervals": f"95 %, bootstrap over pictures, {RESAMPLES:,} resamples ({SET_RESAMPLES} of sets), seed {seed}",
-        "told of the draw": (", ".join(restorer.context) or "nothing") if isinstance(restorer, Restorer) else "unknown",
+        "told of the draw": (", ".join((*restorer.held, *restorer.context)) or "nothing") if isinstance(restorer, Restorer) else "unknown",
         "trained for": f"{'pictures rounded to 8 bits' if model.input == '8bit' else 'floating point'}, noise floor {model.noise_floor:g}",
     }
     if isinstance(restorer, Restorer) and restorer.degradation != model.degradation:

@@ -1,7 +1,6 @@
 """Restorers R(x_t, t) -> x0_hat: backbones, parameterizations, and the module that joins them."""
 
 from snowmelt.restorers.backbones import Backbone, LocalUNet, UNet, Zero
-from snowmelt.restorers.bound import Bound
 from snowmelt.restorers.linear import LinearRestorer
 from snowmelt.restorers.parameterization import X0, Coefficients, Eps, Parameterization, Residual, V, Wiener
 from snowmelt.restorers.restorer import Restorer, preferred
@@ -12,7 +11,6 @@ from snowmelt.restorers.tiles import Tiles
 __all__ = [
     "X0",
     "Backbone",
-    "Bound",
     "Coefficients",
     "Eps",
     "Estimate",

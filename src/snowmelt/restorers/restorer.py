@@ -5,6 +5,7 @@ mask for instance: :meth:`Degradation.context` as extra channels, the same at tr
 without (``told=False``) never sees it and can be used where the draw is unknown.
 """
 
+import copy
 from collections.abc import Iterable
 from typing import Literal
 
@@ -52,6 +53,7 @@ class Restorer(nn.Module):
         context = degradation.context(self.shape, like.new_ones(1), degradation.draw(like, torch.Generator())) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
         self.told = told
+        self.held: Draw = EMPTY  # entries of the draw that every sample shares; see `bound`
         basis = self.parameterization.basis(degradation)
         if basis is not None and degradation.tells and not told:
             raise SpecError(f"wiener reads {', '.join(degradation.tells)} of the draw, which this restorer is not told: use residual")
@@ -66,6 +68,13 @@ class Restorer(nn.Module):
             self.statistics.fit(batches)
         return self
 
+    def bound(self, held: Draw) -> "Restorer":
+        """This restorer, weights shared, with entries of the draw held: a kind of damage, a label. Values have no batch axis."""
+        out = copy.copy(self)
+        out.held = {**self.held, **held}
+        out.context = tuple(name for name in self.context if name not in held)
+        return out
+
     def forward(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
         """The estimate of the clean sample: (b, c, h, w), float32.
 
@@ -78,6 +87,7 @@ class Restorer(nn.Module):
             ValueError: an entry in `context` is missing, or the channels are not those of the training samples.
         """
         self._check(x_t, z)
+        z = {**z, **{name: value.to(x_t.device).expand(len(x_t), *value.shape) for name, value in self.held.items()}}
         x_t, t = x_t.float(), t.float()
         with torch.autocast(x_t.device.type, enabled=False):
             c = self.parameterization.coefficients(self.degradation, self.statistics, x_t, t, z, self.noise_floor)
