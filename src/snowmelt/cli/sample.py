@@ -24,7 +24,7 @@ def sample(
     /,
     *,
     out: Path | None = None,
-    number: Annotated[int, Parameter(name=("--number", "-n"))] = 16,
+    number: Annotated[int, Parameter(name=("--number", "--n", "-n"))] = 16,
     sampler: str | None = None,
     steps: int | None = None,
     seed: int = 0,

@@ -76,7 +76,7 @@ def distances(
         fd: frechet_interval(a, b, paired=paired, resamples=RESAMPLES, run=seed),
         kd: kid_interval(a, b, paired=paired, resamples=RESAMPLES, run=seed),
     }
-    return {fd: frechet(a, b), kd: kid(a, b)}, sure
+    return {fd: frechet(a, b), kd: kid(a, b, paired=paired)}, sure
 
 
 def judge_for(network: Features | None, test: Dataset, ids: Sequence[int], *, seed: int, batch: int) -> Judge:

@@ -6,9 +6,9 @@ Rows of features :math:`a_i, b_j \in R^k` (:mod:`snowmelt.metrics.features`). Wi
 .. math:: FD = |m_a - m_b|^2 + \mathrm{tr}\left(S_a + S_b - 2 (S_a^{1/2} S_b S_a^{1/2})^{1/2}\right),
 
 which is blind to all but the first two moments and biased upwards by about const / N: two halves of one set do not have FD 0. So numbers
-compare only at equal N and with a floor (real against real) beside them. The *kernel distance* is the unbiased squared maximum mean discrepancy
+compare only at equal N and with a floor (real against real) beside them. The *kernel distance* (KID) is the unbiased squared maximum mean discrepancy
 
-.. math:: KD = \frac{1}{n(n-1)} \sum_{i \ne j} k(a_i, a_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(b_i, b_j) - \frac{2}{nm} \sum_{i,j} k(a_i, b_j),
+.. math:: KID = \frac{1}{n(n-1)} \sum_{i \ne j} k(a_i, a_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(b_i, b_j) - \frac{2}{nm} \sum_{i,j} k(a_i, b_j),
           \qquad k(x, y) = (x \cdot y / k + 1)^3,
 
 0 on average for equal laws at any N, and so the better number for few samples; it can be negative. All rows are used: no subsets, whose
@@ -16,7 +16,8 @@ choice would be one more source of noise. Everything is float64, in pieces, so t
 
 An interval is a bootstrap over rows: 95 % of the values that *this estimate at this N* takes with other pictures of the same sources.
 Resampled FDs lie higher than the FD they resample (a row that is drawn twice is one row fewer), so they are moved down by the mean of
-that excess; resampled KDs leave out pairs of a row with itself.
+that excess; resampled KIDs leave out pairs of a row with itself.
+Near the floor, where a distance is nearly 0, both intervals are too wide rather than too narrow.
 
 Sources: Dowson and Landau 1982 (J. Multivar. Anal. 12, 450); Heusel et al. 2017 (arXiv 1706.08500); Binkowski et al. 2018 (arXiv
 1801.01401); Kynkäänniemi et al. 2019 (arXiv 1904.06991) for precision and recall; Naeem et al. 2020 (arXiv 2002.09797) for density and coverage.
@@ -62,10 +63,20 @@ def frechet_interval(a: Tensor, b: Tensor, *, paired: bool = False, resamples: i
     return max(low, 0.0), high
 
 
-def kid(a: Tensor, b: Tensor) -> float:
-    """The unbiased squared kernel distance of two sets of features, (n, k) and (m, k), all rows at once; raises as :func:`frechet`."""
+def kid(a: Tensor, b: Tensor, *, paired: bool = False) -> float:
+    """The unbiased squared kernel distance of two sets of features, (n, k) and (m, k), all rows at once.
+
+    Args:
+        a: features (n, k).
+        b: features (m, k).
+        paired: row i of both belongs to one picture (restored and clean). The two are not independent, and such pairs are left out.
+
+    Raises:
+        ValueError: as :func:`frechet`; or paired sets differ in size.
+    """
     a, b = _pair(a, b)
-    return float(_kernel_distance(a, b, torch.ones(1, len(a)).to(a), torch.ones(1, len(b)).to(b)))
+    _require_pairs(len(a), len(b), paired)
+    return float(_kernel_distance(a, b, torch.ones(1, len(a)).to(a), torch.ones(1, len(b)).to(b), paired))
 
 
 def kid_interval(a: Tensor, b: Tensor, *, paired: bool = False, resamples: int = RESAMPLES, run: int = 0) -> Interval:
@@ -74,7 +85,7 @@ def kid_interval(a: Tensor, b: Tensor, *, paired: bool = False, resamples: int =
     draws = _draws(len(a), len(b), paired, resamples, run)
     times_a = torch.stack([torch.bincount(i, minlength=len(a)) for i, _ in draws]).to(a)
     times_b = torch.stack([torch.bincount(j, minlength=len(b)) for _, j in draws]).to(b)
-    return _centred(kid(a, b), _kernel_distance(a, b, times_a, times_b), unbiased=True)
+    return _centred(kid(a, b, paired=paired), _kernel_distance(a, b, times_a, times_b, paired), unbiased=True)
 
 
 def caveat(n: int, m: int, k: int) -> str | None:
@@ -84,9 +95,9 @@ def caveat(n: int, m: int, k: int) -> str | None:
     """
     least = min(n, m)
     if least <= k:
-        return f"N = {least} <= {k} features: the covariance is singular, this FD compares with no other; read KD"
+        return f"N = {least} <= {k} features: the covariance is singular, this FD compares with no other; read KID"
     if least < 2 * k:
-        return f"N = {least} < 2 x {k} features: this FD is mostly bias; compare it at equal N only, or read KD"
+        return f"N = {least} < 2 x {k} features: this FD is mostly bias; compare it at equal N only, or read KID"
     return None
 
 
@@ -163,8 +174,12 @@ def _covariance(x: Tensor) -> Tensor:
     return x.mT @ x / (len(x) - 1)
 
 
-def _kernel_distance(a: Tensor, b: Tensor, times_a: Tensor, times_b: Tensor) -> Tensor:
-    """One kernel distance for each row of weights, `times_a` (r, n) and `times_b` (r, m): how often a row of features was drawn."""
+def _kernel_distance(a: Tensor, b: Tensor, times_a: Tensor, times_b: Tensor, paired: bool) -> Tensor:
+    """One kernel distance for each row of weights, `times_a` (r, n) and `times_b` (r, m): how often a row of features was drawn.
+
+    The mean over pairs (i, j) must be one over independent rows. In paired sets row i of `a` and row i of `b` show one picture: with them the
+    distance would be too small by about 2/n of how much closer they are than others, and below 0 for a perfect restorer.
+    """
 
     def within(x: Tensor, times: Tensor) -> Tensor:
         total = x.new_zeros(len(times))
@@ -176,8 +191,12 @@ def _kernel_distance(a: Tensor, b: Tensor, times_a: Tensor, times_b: Tensor) -> 
 
     across = a.new_zeros(len(times_a))
     for start in range(0, len(a), _CHUNK):
-        across += (times_a[:, start : start + _CHUNK] @ _kernel(a[start : start + _CHUNK], b) * times_b).sum(1)
-    return within(a, times_a) + within(b, times_b) - 2 * across / (times_a.sum(1) * times_b.sum(1))
+        k = _kernel(a[start : start + _CHUNK], b)
+        if paired:
+            k.diagonal(start).zero_()
+        across += (times_a[:, start : start + _CHUNK] @ k * times_b).sum(1)
+    pairs = times_a.sum(1) * times_b.sum(1) - (times_a * times_b).sum(1) if paired else times_a.sum(1) * times_b.sum(1)
+    return within(a, times_a) + within(b, times_b) - 2 * across / pairs
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -186,8 +205,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 def _draws(n: int, m: int, paired: bool, resamples: int, run: int) -> list[tuple[Tensor, Tensor]]:
     """The rows of every resample, with replacement: ((n,), (m,)) int64."""
-    if paired and n != m:
-        raise ValueError(f"paired sets have one row each per picture; these have {n} and {m} rows")
+    _require_pairs(n, m, paired)
     if resamples < 20:
         raise ValueError(f"resamples = {resamples} lies under 20: no 95 % interval comes from so few")
     found = []
@@ -196,6 +214,11 @@ def _draws(n: int, m: int, paired: bool, resamples: int, run: int) -> list[tuple
         i = torch.randint(n, (n,), generator=g)
         found.append((i, i if paired else torch.randint(m, (m,), generator=g)))
     return found
+
+
+def _require_pairs(n: int, m: int, paired: bool) -> None:
+    if paired and n != m:
+        raise ValueError(f"paired sets have one row each per picture; these have {n} and {m} rows")
 
 
 def _centred(value: float, drawn: Tensor, *, unbiased: bool) -> Interval:

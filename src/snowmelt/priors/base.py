@@ -111,8 +111,8 @@ class Learned(Prior):
 
     @final
     def broken(self, state: State, generator: Generators = None) -> State:
-        """The state with white noise on x, and on nothing else."""
-        return state._replace(x=state.x + self.noise * normal(state.x, generator)) if self.noise > 0 else state
+        """The state with white noise on x, and on nothing else. It is drawn at noise = 0, too: what is drawn after it stays the same."""
+        return state._replace(x=state.x + self.noise * normal(state.x, generator))
 
     def with_noise(self, noise: float) -> Self:
         """This prior with white noise of that standard deviation; what was learned stays."""
