@@ -53,7 +53,7 @@ class Restorer(nn.Module):
         context = degradation.context(self.shape, like.new_ones(1), degradation.draw(like, torch.Generator())) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
         self.told = told
-        self.held: Draw = EMPTY  # entries of the draw that every sample shares; see `bound`
+        self.held: Draw = {}  # entries of the draw that every sample shares; see `bound`
         basis = self.parameterization.basis(degradation)
         if basis is not None and degradation.tells and not told:
             raise SpecError(f"wiener reads {', '.join(degradation.tells)} of the draw, which this restorer is not told: use residual")
