@@ -144,6 +144,12 @@ def test_nothing_to_fit_to_is_refused() -> None:
 # --- the others ------------------------------------------------------------------------------------------
 
 
+def test_a_constant_prior_of_no_colours_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"constant\.low = 0\.5 lies above constant\.high = -0\.5"):
+        build("constant:low=0.5,high=-0.5", "prior")
+    assert Constant(low=0.25, high=0.25).low == 0.25
+
+
 def test_a_constant_prior_draws_the_colour_it_starts_from() -> None:
     prior = Constant(low=-0.5, high=0.25, noise=0.0).fit([State(flat(3), 1.0, {"colour": torch.zeros(3, 2)})])
     state = prior.sample(4000, generator(0, "test"))

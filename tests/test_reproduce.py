@@ -71,4 +71,4 @@ def test_ours_is_compared_with_the_better_of_the_papers_rows(reproduce: ModuleTy
     index = reproduce.pages()["index.md"]
     said = "(5 calls against 20): the distance of sets is 40% lower; the RMSE of one call is 20% higher; the measurement error is 50% lower."
     assert said in index
-    assert "| bansal2022-mnist-four/snow | 20 | 0.5 | 0.21 | 50 | 40 |" in index  # Algorithm 1 beside 2, at equal calls
+    assert "| bansal2022-mnist-four/snow | float | 20 | 0.5 | 0.21 | 50 | 40 |" in index  # Algorithm 1 beside 2, at equal calls

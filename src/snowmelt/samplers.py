@@ -197,6 +197,11 @@ def entries(degradation: Degradation) -> Draw:
     return degradation.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
 
 
+def brought(degradation: Degradation) -> frozenset[str]:
+    """The entries of the draw that the start of a walk has to bring along: all but what is solved for on the way."""
+    return frozenset(entries(degradation)) - set(degradation.recovered)
+
+
 @register("naive")
 @dataclass(frozen=True)
 class Naive(Sampler):

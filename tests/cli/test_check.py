@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from snowmelt import registry
+from snowmelt.cli.suggest import _rounded
 from snowmelt.samplers import Sampler
 
 HEAD = "from dataclasses import dataclass\n\nimport numpy as np\nimport torch\n\nfrom snowmelt import Degradation, register\n\n\n"
@@ -133,9 +134,17 @@ def test_schedules_of_tables_noise_and_what_is_hidden(cli) -> None:
     assert "nobody knows photons" in hidden
 
 
+def test_times_are_rounded_only_while_they_stay_apart() -> None:
+    assert _rounded([0.9999999, 0.51234, 0.00012]) == (1.0, 0.5123, 0.0001)
+    assert _rounded([1.0, 0.5000012, 0.5000011]) == (1.0, 0.5000012, 0.5000011)
+    assert _rounded([1.0, 0.5, 0.0000444]) == (1.0, 0.5, 0.00004)
+    assert _rounded([1.0, 0.5, 1e-20]) == (1.0, 0.5, 1e-20)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("choice:parts=(gaussian-blur,mask)",), "take one part of gaussian-blur, mask"),
         (("noise", "--steps", 0), "--steps 0 lies outside [1, 1000]"),
         (("noise", "--severity", 0), "--severity 0 lies outside (0, 1]"),
         (("noise", "--out", "a.png"), "is no .svg file"),

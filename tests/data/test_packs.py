@@ -1,6 +1,7 @@
 """Image packs: many pictures in one file, and what a broken or hostile one may not do."""
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from snowmelt.data import DataOptions, images, open_data
+from snowmelt.data import DataOptions, arrays, images, open_data, packs
 from snowmelt.data.sources import describe_data
 from snowmelt.data.splits import SPLITS
 
@@ -45,6 +46,18 @@ def test_a_pack_is_its_pictures(tmp_path, kind, channels):
     assert data.ids == [f"p.npz#{i}" for i in range(7)]
     assert data.labels is None
     assert not data.random
+
+
+def test_a_pack_is_held_once(tmp_path, monkeypatch):
+    size = 4_000_000
+    monkeypatch.setattr(arrays, "_CHUNK", 1 << 16)  # small beside the pack, as it is beside a real one
+    path = pack(tmp_path / "p.npz", [bytes(size // 4)] * 4)
+    tracemalloc.start()
+    found = packs._contents(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(one) for one in found] == [size // 4] * 4
+    assert peak < 1.75 * size
 
 
 def test_a_pack_is_split_by_content_and_keeps_its_labels(tmp_path):

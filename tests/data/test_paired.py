@@ -10,7 +10,7 @@ from PIL import Image
 
 from snowmelt.data.options import DataOptions
 from snowmelt.data.paired import Paired
-from snowmelt.data.sources import open_data
+from snowmelt.data.sources import describe_data, open_data
 from snowmelt.randomness import generators
 
 
@@ -131,6 +131,23 @@ def test_crops_of_pairs_need_equal_sizes(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="00 is 12 x 12 px in .* and 16 x 16 in"):
         open_data(options, "train")
+
+
+def test_crops_of_paired_arrays_need_equal_sizes(tmp_path: Path) -> None:
+    for name, side in (("a", 12), ("b", 16)):
+        np.save(tmp_path / f"{name}.npy", np.arange(5 * side * side, dtype=np.uint32).reshape(5, side, side).astype(np.uint8))
+    options = DataOptions(path=str(tmp_path / "a.npy"), endpoint=str(tmp_path / "b.npy"), pairs=True, size=8, fit="crop", test=0)
+    with pytest.raises(ValueError, match=r"picture 0 is 12 x 12 px in .* and 16 x 16 in"):
+        open_data(options, "train")
+    assert open_data(dataclasses.replace(options, fit="resize"), "train").shape == (1, 8, 8)
+
+
+def test_a_damaged_endpoint_is_named_among_what_was_skipped(options: DataOptions) -> None:
+    (Path(options.path) / "03.png").write_bytes(b"no picture")
+    (Path(options.endpoint or "") / "03.png").write_bytes(b"no picture either")
+    data = open_data(options, "train")
+    assert [name for name, _ in data.skipped] == ["03.png", "endpoint 03.png"]
+    assert all(f"skipped     {name}: " in describe_data(options) for name, _ in data.skipped)
 
 
 @pytest.mark.parametrize(("fields", "says"), [({"pairs": True}, "give data.endpoint"), ({"endpoint": ""}, "data.endpoint is empty")])

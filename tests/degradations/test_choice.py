@@ -1,8 +1,10 @@
+import copy
+
 import pytest
 import torch
 
 import snowmelt
-from snowmelt.degradations import Choice
+from snowmelt.degradations import Choice, Compose
 from snowmelt.model import Model, alone, save
 from snowmelt.randomness import generator, generators
 from snowmelt.registry import SpecError, build, spec
@@ -46,6 +48,18 @@ def test_severities_move_to_the_knots_of_each_samples_own_part():
     assert CHOICE.knots is None
     assert CHOICE.snapped(t, z).tolist() == pytest.approx([0.6, 0.45, 0.5])
     assert Choice((CHOICE.parts[0],)).knots == 5
+
+
+def test_a_choice_keeps_its_knots_in_a_composition():
+    z = {"0.which": torch.tensor([0, 1, 2])}
+    t = torch.tensor([0.45, 0.45, 0.45], dtype=torch.float64)
+    both = Compose((CHOICE, build("noise")))
+    assert both.knots is None
+    assert both.snapped(t, z).tolist() == pytest.approx([0.6, 0.45, 0.5])
+    solved = Compose((CHOICE, build("noise:schedule=betas(steps=4)")))  # what is solved for asks for no knots
+    assert solved.snapped(t, z).tolist() == pytest.approx([0.6, 0.45, 0.5])
+    table = build("recursive-blur:steps=4+noise")
+    assert table.snapped(t, table.draw(pictures(3), generator(0, "z"))).tolist() == [0.5, 0.5, 0.5]
 
 
 def test_a_restorer_is_told_which_and_no_more():
@@ -102,3 +116,24 @@ def test_refuses(parts, weights, message):
 
 def test_round_trips_as_text():
     assert build(spec(CHOICE)) == CHOICE
+
+
+def test_a_part_sees_only_severities_of_its_own_samples(monkeypatch):
+    seen = []
+    degrade = type(CHOICE.parts[0]).degrade
+    monkeypatch.setattr(type(CHOICE.parts[0]), "degrade", lambda self, x, t, z: (seen.append(t.flatten().tolist()), degrade(self, x, t, z))[1])
+    x = pictures(3)
+    z = {**CHOICE.draw(x, generators(0, "draw", range(3))), "which": torch.tensor([0, 1, 2])}
+    CHOICE(x, torch.tensor([0.4, 0.37, 0.5], dtype=torch.float64), z)
+    assert seen == [[0.4, 0.0, 0.0]]  # a table asked at its knots alone costs half
+
+
+def test_no_damage_is_no_part():
+    assert not CHOICE.absent((3, 16, 16), torch.ones(2)).any()
+
+
+def test_a_restorer_of_a_choice_says_how_to_name_the_damage():
+    restorer = Restorer(CHOICE, UNet(widths=(8, 8), patch=2), (3, 16, 16))
+    with pytest.raises(ValueError, match="RUN/recursive-blur"):
+        restorer(pictures(1), torch.ones(1))
+    assert copy.deepcopy(restorer).held == {}

@@ -192,6 +192,13 @@ def test_contract(d, shape):
     assert ("diagonal" in ran) == (d.towards == "grey")
 
 
+@pytest.mark.parametrize("colours", [0, 3])
+def test_no_damage_is_no_mask_and_no_colour(colours):
+    d = build("fade-mask:routine=random,towards=colour" if colours else "fade-mask")
+    seen = d.absent((3, 6, 8), torch.ones(2, dtype=DOUBLE))
+    assert torch.equal(seen, torch.cat([torch.ones(2, 1, 6, 8), torch.zeros(2, colours, 6, 8)], dim=1).double())
+
+
 def test_what_a_restorer_is_told():
     x, t = picture(2, 3, 6, 8), torch.tensor([0.4, 1.0], dtype=DOUBLE)
     for text, tells in (

@@ -9,7 +9,8 @@ import torch
 
 import snowmelt
 from snowmelt.data.dataset import Dataset
-from snowmelt.evaluation import evaluate, intervals, start
+from snowmelt.evaluation import Report, evaluate, intervals, start
+from snowmelt.evaluation.sets import truth_for
 from snowmelt.metrics import Distortion
 from snowmelt.metrics.features import Features
 from snowmelt.model import Model
@@ -64,6 +65,14 @@ def test_distances_of_sets_are_those_of_the_clamped_pictures_to_the_clean_ones(s
     assert "FD-blocks" not in rows["Clean: the truth itself"]
 
 
+def test_a_perfect_restorer_scores_a_kernel_distance_of_zero(splits: Splits, blocks: Features) -> None:
+    rows = rows_of(Model(snowmelt.build("gaussian-blur:sigma_px=1e-3"), lambda x, t: x), splits, features=blocks, samplers=[])
+    low, high = rows["Direct"]["intervals"]["KID-blocks"]
+    assert rows["Direct"]["rmse"] < 1e-6
+    assert rows["Direct"]["KID-blocks"] == pytest.approx(0, abs=1e-6)
+    assert low == pytest.approx(high, abs=1e-6)
+
+
 def test_the_floor_is_that_of_as_many_training_pictures(splits: Splits, blocks: Features) -> None:
     rows = rows_of(Model(snowmelt.build("pixelate"), lambda x, t: x), splits, features=blocks, samplers=[])
     ids = permutation(0, "evaluation-floor", 0, len(splits["train"]))[:40].tolist()
@@ -90,8 +99,40 @@ def test_the_label_accuracy_is_the_part_given_the_true_label(splits: Splits, blo
 
 def test_no_label_accuracy_where_the_features_know_fewer_classes(splits: Splits, blocks: Features, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splits["test"], "labels", torch.full((len(splits["test"]),), 10))
-    rows = rows_of(Model(snowmelt.build("pixelate"), lambda x, t: x), splits, features=blocks, samplers=[])
-    assert all("label accuracy" not in row for row in rows.values())
+    found = evaluated(splits, blocks)
+    assert {row.get("label accuracy", "not computed") for row in found.rows} == {"not computed"}
+    assert found.facts["label accuracy"] == "not computed: the pictures have labels up to 10, and blocks tells 10 classes"
+
+
+def evaluated(splits: Splits, features: Features) -> Report:
+    model = Model(snowmelt.build("pixelate"), lambda x, t: x)
+    return evaluate(model, **splits, samplers=[], images=40, inputs=("float",), severities=0, features=features)  # type: ignore[arg-type]
+
+
+def test_no_label_accuracy_from_features_of_other_things(splits: Splits, blocks: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    flowers, beasts = tuple(f"flower {i}" for i in range(10)), tuple(f"beast {i}" for i in range(10))
+    monkeypatch.setattr(splits["test"], "classes", flowers)
+    monkeypatch.setattr(blocks, "classes", beasts)
+    found = evaluated(splits, blocks)
+    assert [row["label accuracy"] for row in found.rows if row["kind"] in ("degraded", "direct", "clean")] == ["not computed"] * 3
+    why = "not computed: the pictures are of flower 0, flower 1, flower 2 and 7 more, and blocks tells beast 0"
+    assert found.facts["label accuracy"].startswith(why)
+    assert "label" not in " ".join(found.verdict)
+    assert "not computed" in found.markdown()
+    for same in (tuple(str(i) for i in range(10)), beasts):  # numbers say nothing of what is seen; equal names do
+        monkeypatch.setattr(splits["test"], "classes", same)
+        found = evaluated(splits, blocks)
+        assert all(isinstance(row["label accuracy"], float) for row in found.rows if row["kind"] in ("degraded", "direct", "clean"))
+        assert "label accuracy" not in found.facts
+
+
+def test_classes_are_matched_by_name_where_there_are_names(splits: Splits, blocks: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = splits["test"]
+    monkeypatch.setattr(test, "classes", tuple("9876543210"))
+    truth, why = truth_for(blocks, test)
+    assert why is None
+    assert test.labels is not None
+    assert torch.equal(truth, 9 - test.labels)  # type: ignore[arg-type]
 
 
 def test_intervals_are_those_of_a_bootstrap_over_pictures() -> None:
@@ -133,7 +174,7 @@ def kernel_by_hand(a: Any, b: Any) -> float:
     n, k = a.shape
     kernel = lambda x, y: (x @ y.T / k + 1) ** 3  # noqa: E731
     off = lambda m: (m.sum() - np.trace(m)) / (n * (n - 1))  # noqa: E731
-    return float(off(kernel(a, a)) + off(kernel(b, b)) - 2 * kernel(a, b).mean())
+    return float(off(kernel(a, a)) + off(kernel(b, b)) - 2 * off(kernel(a, b)))  # a picture and its own original are no pair of two
 
 
 def test_features_see_every_picture_once_per_set(splits: Splits, blocks: Any) -> None:

@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 import snowmelt
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import Report, evaluate, generated, verdict
+from snowmelt.files import BadFile
 from snowmelt.metrics.features import Features
 from snowmelt.model import Model
 from snowmelt.samplers import TACoS
@@ -31,6 +34,34 @@ def test_a_report_of_an_earlier_version_is_read_by_todays_names(tmp_path: Path) 
     assert "0.200 to 0.400" in text
     assert "rounded to 8 bits" not in text  # no rows of that kind
     assert "FD" not in text
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        ([1], "holds no report but [1]"),
+        (None, "holds no report but None"),
+        ({}, "lacks the entry 'rows'"),
+        ({**OLD, "facts": 3}, "facts = 3 is not an object"),
+        ({**OLD, "rows": {"a": 1}}, "rows = {'a': 1} is not a list"),
+        ({**OLD, "rows": [7]}, "row 0 is 7"),
+        ({**OLD, "rows": [OLD["rows"][0], {"method": "Direct"}]}, "row 1 is {'method': 'Direct'}"),
+        ({**OLD, "rows": [{"input": "float"}]}, "row 0 is {'input': 'float'}"),
+        ({**OLD, "verdict": "fine"}, "verdict = 'fine' is not a list"),
+        ({**OLD, "verdict": [1]}, "the verdict holds 1"),
+        ({**OLD, "generated": []}, "generated = [] is not an object"),
+        ({"facts": {}, "verdict": []}, "lacks the entry 'rows'"),
+    ],
+)
+def test_what_is_no_report_is_refused_in_one_line(kept: object, words: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(json.dumps(kept))
+    with pytest.raises(BadFile) as caught:
+        Report.read(tmp_path / "bad.json")
+    said = str(caught.value)
+    assert words in said
+    assert "bad.json" in said
+    assert "snowmelt evaluate" in said
+    assert "\n" not in said
 
 
 def test_what_was_written_is_read_back(splits: dict[str, Dataset], blocks: Features, tmp_path: Path) -> None:
@@ -69,11 +100,24 @@ def test_the_verdict_says_which_walk_looks_most_like_clean_pictures_and_whether_
     said = " ".join(verdict([degraded, direct, walk, floor, clean]))
     assert "TACoS with 8 calls comes closest to the clean ones: FD-x 10; one call scores 30, training pictures 3." in said
     assert "chance" not in said
-    assert "90.0% of the pictures rightly after Direct (20.0% as degraded); on clean pictures it is right for 99.0%" in said
+    assert "90.0% of the pictures rightly after Direct, the best of these 3 methods on these pictures (20.0% as degraded); on clean" in said
+    assert "pictures it is right for 99.0%" in said
     assert "miss what was given by 0.05, 5.0 times that of one call" in said
     near = {**walk, "intervals": {"FD-x": (5, 28)}}
     assert "may be chance" in " ".join(verdict([degraded, direct, near]))
     worse = {**walk, "FD-x": 40.0}
     assert "no walk comes closer to the clean ones than one call" in " ".join(verdict([degraded, direct, worse]))
+    other = {**walk, "method": "naive", "FD-x": 20.0, "rmse": 0.3}
+    of_two = "TACoS with 8 calls, the best of these 2 walks on these pictures"
+    for rows, words in (
+        ([degraded, direct, walk, other], f"As a set of pictures, {of_two}, comes closest to the clean ones"),
+        ([degraded, direct, walk, other], f"{of_two}, has an RMSE of 0.200, higher than one call's"),
+        ([degraded, direct, worse, {**other, "FD-x": 50.0}], f"than one call: FD-x 40 for {of_two}; one call scores 30."),
+    ):
+        assert words in " ".join(verdict(rows))
+    assert "the best of these 2 walks" not in said
+    strange = " ".join(verdict([degraded, direct, walk, floor, {**clean, "label accuracy": 0.49}]))
+    assert "The features do not know these pictures: label accuracy says nothing." in strange
+    assert "rightly" not in strange
     handed = {**walk, "kind": "handed", "FD-x": 0.1, "rmse": 0.001}
     assert " ".join(verdict([degraded, direct, walk, handed, floor, clean])) == said

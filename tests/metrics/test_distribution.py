@@ -93,11 +93,61 @@ def test_a_singular_covariance_gives_a_number_and_a_caveat():
     assert caveat(2 * K, 2 * K, K) is None
 
 
-def test_the_bias_is_of_fd_not_of_kd():
+def test_the_bias_is_of_fd_not_of_kid():
     pairs = [(rows(60, 2 * i), rows(60, 2 * i + 1)) for i in range(40)]
     kernel = torch.tensor([kid(a, b) for a, b in pairs])
     assert min(frechet(a, b) for a, b in pairs) > 0.5  # equal laws, and yet
     assert abs(float(kernel.mean())) < 3 * float(kernel.std()) / len(pairs) ** 0.5
+
+
+def by_hand(a: Tensor, b: Tensor) -> float:
+    """The kernel distance of pairs, pair by pair: never a row with itself, never a picture with its own original."""
+    total = {"aa": 0.0, "bb": 0.0, "ab": 0.0}
+    for i in range(len(a)):
+        for j in range(len(a)):
+            if i != j:
+                for name, (x, y) in {"aa": (a, a), "bb": (b, b), "ab": (a, b)}.items():
+                    total[name] += (float(x[i].double() @ y[j].double()) / a.shape[1] + 1) ** 3
+    return (total["aa"] + total["bb"] - 2 * total["ab"]) / (len(a) * (len(a) - 1))
+
+
+def restored(clean: Tensor, index: int, shift: float = 0.2) -> Tensor:
+    return clean + 0.1 * rows(len(clean), index) + shift
+
+
+def test_the_kernel_distance_of_pairs_leaves_out_a_picture_and_its_own_original(monkeypatch):
+    clean = rows(17, 0)
+    a = restored(clean, 1)
+    assert kid(a, clean, paired=True) == pytest.approx(by_hand(a, clean), rel=1e-9)
+    assert kid(a, clean, paired=True) > kid(a, clean)
+    monkeypatch.setattr("snowmelt.metrics.distribution._CHUNK", 5)
+    assert kid(a, clean, paired=True) == pytest.approx(by_hand(a, clean), rel=1e-9)
+
+
+def test_a_perfect_restorer_has_a_kernel_distance_of_zero_with_any_pictures():
+    clean = rows(90, 0)
+    assert kid(clean, clean.clone(), paired=True) == pytest.approx(0, abs=1e-12)
+    assert kid_interval(clean, clean.clone(), paired=True, resamples=30) == pytest.approx((0, 0), abs=1e-12)
+    assert kid(clean, clean.clone()) < -0.05  # what the pairs of a picture and its original would make of it
+
+
+def test_the_kernel_distance_of_pairs_is_on_average_what_many_pictures_give():
+    many = rows(6000, 0)
+    truth = kid(restored(many, 1), many, paired=True)
+    small = [rows(25, 2 * i + 10) for i in range(300)]
+    values, mixed = (torch.tensor([kid(restored(x, 2 * i + 11), x, paired=paired) for i, x in enumerate(small)]) for paired in (True, False))
+    error = float(values.std()) / len(values) ** 0.5
+    assert abs(float(values.mean()) - truth) < 3 * error
+    assert float(mixed.mean()) - truth < -10 * error
+
+
+def test_the_interval_of_pairs_holds_its_own_estimate():
+    for i in range(8):
+        clean = rows(80, 3 * i)
+        for shift in (0.0, 0.3):
+            a = restored(clean, 3 * i + 1, shift)
+            low, high = kid_interval(a, clean, paired=True, resamples=60)
+            assert low < kid(a, clean, paired=True) < high
 
 
 @pytest.mark.parametrize(("distance", "interval"), [(frechet, frechet_interval), (kid, kid_interval)])

@@ -97,8 +97,24 @@ def test_saved_and_loaded_it_is_the_same_and_is_named_by_its_weights(tmp_path):
     assert again.score == f"FD-toy-{digest[:8]}"
     save_features(small(classes=4), tmp_path)
     assert len(list(tmp_path.iterdir())) == 2  # the old weights are gone
-    save_features(features, tmp_path, release=2)
-    assert load_features(tmp_path).score == "FD-toy-v2"
+
+
+def test_a_release_counts_only_in_the_package(tmp_path, monkeypatch):
+    shipped_here, elsewhere = tmp_path / "shipped" / "toy-v2", tmp_path / "elsewhere" / "toy-v2"
+    for path in (shipped_here, elsewhere):
+        save_features(small(), path, release=2)
+    digest = json.loads((elsewhere / INFO).read_text())["weights"]["sha256"]
+    monkeypatch.setattr("snowmelt.metrics.features.SHIPPED", tmp_path / "shipped")
+    assert load_features(elsewhere).score == f"FD-toy-{digest[:8]}"
+    assert load_features(shipped_here).score == load_features("toy-v2").score == "FD-toy-v2"
+
+
+def test_a_name_of_the_package_is_not_taken_over_by_a_directory(tmp_path, monkeypatch):
+    name = shipped_features()[0]
+    save_features(small(), tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert load_features(name).dims == 128
+    assert load_features(f"./{name}").dims == 16
 
 
 def change(path: Path, **entries: object) -> None:
@@ -117,7 +133,15 @@ def change(path: Path, **entries: object) -> None:
         ({"shape": [1, 4096, 4096]}, "at most 512 px"),
         ({"shape": [2, 32, 32]}, "no classifier"),
         ({"classes": ["one"]}, "2 to 1000"),
-        ({"classes": 7}, "wrong type"),
+        ({"classes": 7}, "classes = 7 is not a list of names"),
+        ({"classes": "abc"}, "classes = 'abc' is not a list of names; mend the entry"),
+        ({"classes": ["a", 2, "c"]}, "is not a list of names"),
+        ({"name": None}, "name = None is not text of 1 to 80"),
+        ({"name": "toy\nFID"}, r"name = 'toy\\nFID' is not text"),
+        ({"release": "x"}, "release = 'x' is not null or a whole number"),
+        ({"release": True}, "release = True is not"),
+        ({"notes": None}, "notes = None is not an object"),
+        ({"weights": 3}, "wrong type"),
         ({"weights": {"file": "weights.safetensors"}}, "missing|lacks"),
     ],
 )

@@ -12,6 +12,7 @@ from snowmelt.model import Model
 from snowmelt.priors import Constant, FromData, GaussianMixture, Normal
 from snowmelt.randomness import generators
 from snowmelt.restoration import beginning, generated
+from snowmelt.training.prior import require
 from snowmelt.types import State
 
 
@@ -74,6 +75,15 @@ def test_the_noise_floor_is_added_once(prior: str) -> None:
     starts = [beginning(one, 200, generators(0, "x", range(200)), noise=0.0) for one in (bare, made)]
     assert float((starts[1].x - starts[0].x).std()) == pytest.approx(0.1, rel=0.03)
     torch.testing.assert_close(starts[1].x - 0.1 * starts[1].z["floor"], starts[0].x)
+
+
+def test_an_endpoint_that_is_solved_for_need_not_come_from_the_prior() -> None:
+    made = model("morph:schedule=linear", "gaussian-mixture:grid=4")
+    assert made.prior is not None
+    require(made.prior, made.degradation, (3, 16, 16))  # what may be fitted can be walked from
+    start = beginning(made, 3, generators(0, "sample", range(3)), noise=0.0)
+    assert torch.equal(start.x, made.prior.with_noise(0.0).sample(3, generators(0, "sample", range(3))).x)
+    assert bool(snowmelt.generate(made, 2, seed=0).isfinite().all())
 
 
 def test_pure_noise_gets_its_floor_too() -> None:

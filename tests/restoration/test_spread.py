@@ -9,6 +9,7 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator, generators, normal
 from snowmelt.registry import build
 from snowmelt.restoration import rank_correlation, sparsification, spread
+from snowmelt.restoration.spread import _on_knots
 from snowmelt.restorers.severity import for_degradation
 from snowmelt.testing import perfect
 
@@ -65,6 +66,23 @@ def test_the_bootstrap_of_a_linear_restorer_is_its_bias_and_its_noise():
     expected = ((c - 1) ** 2 * (c * x) ** 2 + (c * 0.1) ** 2).mean(1, keepdim=True).sqrt()
     torch.testing.assert_close(found.std, expected, rtol=0.15, atol=0)
     assert float(found.std.mean()) == pytest.approx(float(expected.mean()), rel=0.01)
+
+
+@pytest.mark.parametrize(("text", "name"), [("morph", "endpoint"), ("gaussian-blur:sigma_px=1+morph", "1.endpoint")])
+def test_nothing_stands_in_for_an_endpoint_that_nobody_knows(text, name):
+    model, x = Model(build(text), lambda x, t: 0.9 * x, noise_floor=0.05), pixels()
+    with pytest.raises(ValueError, match=f"while its {name} is unknown: give it in z"):
+        spread(model, x, severity=0.5, samples=2, sampler=None, generator=generator(0, "s"))
+    given = {name: pixels(seed=1), **{k: v for k, v in model.degradation.draw(x, generator(0, "z")).items() if k != name}}
+    assert spread(model, x, severity=0.5, samples=2, sampler=None, z=given, generator=generator(0, "s")).method == "bootstrap"
+
+
+def test_severities_move_to_knots_where_nothing_is_solved_for():
+    s = torch.tensor([0.3, 0.8])
+    assert _on_knots(s, build("recursive-blur:steps=4")).tolist() == [0.25, 0.75]
+    for text in ("noise:schedule=betas(steps=4)", "morph:schedule=betas(steps=4)"):
+        assert build(text).knots == 4
+        assert _on_knots(s, build(text)) is s
 
 
 def test_a_spread_is_a_function_of_its_generators_and_of_each_sample_alone():

@@ -36,15 +36,15 @@ def test_an_estimated_endpoint_explains_every_state() -> None:
     assert [len(walk), walk[0].t, walk[-1].t] == [6, 1.0, 0.0]
     assert torch.equal(walk[0].x, y)
     assert walk[0].x0 is None
+    previous = None
     for before, after in itertools.pairwise(walk):
+        t, s = (torch.full((3,), float(state.t), dtype=torch.float64) for state in (before, after))
         assert after.x0 is not None
-        severity = torch.full((3,), float(before.t), dtype=torch.float64)
-        torch.testing.assert_close(after.x0, halfway(before.x, severity))  # the estimate is the restorer's
-    for after in walk[1:-1]:  # order 2 walks with an extrapolated estimate: alpha x0 + sigma y holds with it
-        t = torch.full((3,), float(after.t), dtype=torch.float64)
-        alpha, sigma = m.degradation.schedule(t[:1])
-        walked = (after.x - sigma * after.z["endpoint"]) / alpha
-        torch.testing.assert_close(m.degradation(walked, t, after.z), after.x, atol=1e-9, rtol=0)
+        torch.testing.assert_close(after.x0, halfway(before.x, t))  # the estimate is the restorer's
+        x0 = after.x0 if previous is None else after.x0 + (after.x0 - previous) / 2  # order 2, at equal steps
+        torch.testing.assert_close(m.degradation(x0, t, after.z), before.x, atol=1e-9, rtol=0)
+        torch.testing.assert_close(m.degradation(x0, s, after.z), after.x, atol=1e-9, rtol=0)
+        previous = after.x0
     assert float((walk[3].z["endpoint"] - y).abs().max()) > 0.1  # estimated: it moves
     assert torch.equal(translate(m, y, steps=5), walk[-1].x)
 

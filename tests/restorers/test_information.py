@@ -89,6 +89,12 @@ def test_a_suggestion_for_a_table_names_its_knots() -> None:
     assert suggest(build("holes"), pictures(), 4).times == (1.0,)
 
 
+@pytest.mark.parametrize("text", ["choice:parts=(gaussian-blur,mask)", "choice:parts=(gaussian-blur,mask)+noise"])
+def test_a_choice_has_no_one_schedule(text: str) -> None:
+    with pytest.raises(ValueError, match="choice loses as much as the part it chooses.*take one part of gaussian-blur, mask"):
+        suggest(build(text), pictures(), 3)
+
+
 def test_large_pictures_are_cut_to_their_middle() -> None:
     x = torch.arange(2 * 3 * 10 * 12, dtype=DOUBLE).reshape(2, 3, 10, 12)
     assert torch.equal(middle(x, 3 * 16), x[..., 3:7, 4:8])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import snowmelt
 from snowmelt.randomness import generator
 from snowmelt.registry import build
 from snowmelt.restorers.severity import Estimate, Estimator, Reading, for_degradation
@@ -28,6 +29,30 @@ def reading(logit: list[float], mean: list[float], std: list[float]) -> Reading:
     """One unknown, one picture, some windows."""
     a, b, c = (torch.tensor(value)[None, :, None] for value in (logit, mean, std))
     return Reading(a, b, c, torch.zeros(1, len(logit)))
+
+
+@pytest.mark.parametrize(
+    ("text", "local"),
+    [
+        ("noise", ()),
+        ("mask", ("severity",)),
+        ("mask:centre=middle", ("severity",)),
+        ("mask+noise", ()),
+        ({"name": "choice", "parts": ["gaussian-blur", "pixelate"]}, ()),
+        ({"name": "choice", "parts": ["gaussian-blur", "mask"]}, ("severity",)),
+        ("fade-mask:routine=random,towards=colour", ("severity",)),
+        ("fade-mask:reverse=true,towards=colour", ()),
+        ({"name": "mixture", "parts": ["noise", "holes", "jpeg", "mask"]}, ("holes", "mask")),
+    ],
+)
+def test_only_damage_of_some_places_is_read_from_one_window(text: object, local: tuple[str, ...]) -> None:
+    assert for_degradation(build(text), (3, 32, 32)).local == local
+
+
+def test_the_shipped_estimator_knows_what_is_local() -> None:
+    shipped = snowmelt.load("photo")
+    assert shipped.estimator is not None
+    assert for_degradation(shipped.degradation, (3, 64, 64)).local == shipped.estimator.local == ("holes",)
 
 
 # --- windows ---------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from snowmelt.data import DataOptions, open_data
+from snowmelt.randomness import permutation
 from snowmelt.training import features
 from snowmelt.training.features import accuracy, fit, moved
 from snowmelt.training.loop import Stopped
@@ -25,6 +26,16 @@ def test_it_learns_digits_and_repeats_itself(digits):
     assert found.classes == tuple("0123456789")
     assert found.shape == (1, 16, 16)
     assert all(torch.equal(p, p.half().float()) for p in found.net.parameters())
+
+
+def test_pictures_are_visited_in_the_order_of_the_seed(digits, monkeypatch):
+    train, seen = digits["train"], []
+    batch = train.batch
+    monkeypatch.setattr(train, "batch", lambda indices: seen.extend(indices) or batch(indices))
+    fit(train, "digits", epochs=2, seed=5)
+    orders = [permutation(5, "features-order", epoch, len(train)).tolist() for epoch in range(2)]
+    assert len(seen) > len(train)
+    assert seen == sum(orders, [])[: len(seen)]
 
 
 def test_movements_are_small_and_functions_of_the_sample_number():

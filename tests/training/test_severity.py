@@ -10,7 +10,7 @@ from snowmelt.data.dataset import Dataset, Held
 from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
 from snowmelt.model import Model
-from snowmelt.randomness import generator
+from snowmelt.randomness import generator, permutation
 from snowmelt.registry import build
 from snowmelt.restorers.severity import LARGEST_PX
 from snowmelt.training import severity
@@ -49,6 +49,12 @@ def test_a_numbered_crop_depends_on_its_number_alone() -> None:
     assert torch.equal(truth[4:6], again)
     other, _ = Damage(damage.model, damage.data, 4, "try")(range(44, 46))
     assert not torch.allclose(other, y)
+
+
+def test_crops_are_visited_in_the_order_of_their_stream() -> None:
+    damage = Damage(model(NOISE), waves(), 3, "try")
+    orders = [permutation(3, "try-order", epoch, 24).tolist() for epoch in range(3)]
+    assert damage._indices(range(10, 60)) == sum(orders, [])[10:60]
 
 
 def test_the_truth_is_what_was_done() -> None:

@@ -1,6 +1,8 @@
 """``snowmelt suggest-schedule``: at which severities should a walk call its restorer? Equal losses from each to the next."""
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,7 +58,7 @@ def suggest_schedule(
     pictures = open_data(DataOptions(path=data, size=size, limit=_PICTURES), "train")
     found = suggest(part, pictures.batch(range(len(pictures)))["x0"], steps, start=severity)
     _print(found, part, f"{data} ({len(pictures):,} pictures, {' x '.join(map(str, found.shape))})")
-    rounded = tuple(round(t / severity, 4) for t in found.times)
+    rounded = _rounded([t / severity for t in found.times])
     walk: Any = default_sampler(part)
     spec = registry.spec(dataclasses.replace(walk, steps=type(walk).steps, times=rounded))
     print(f"\nAs a sampler:  {spec}")
@@ -66,6 +68,15 @@ def suggest_schedule(
     if out is not None:
         _draw(out, found, registry.spec(part))
         print(f"wrote {out}")
+
+
+def _rounded(times: Sequence[float]) -> tuple[float, ...]:
+    """Times that fall from 1, to 4 digits, or to as many as keep them apart and above 0."""
+    for digits in range(4, 17):
+        out = (1.0, *(round(t, digits) for t in times[1:]))
+        if out[-1] > 0 and all(s < t for t, s in itertools.pairwise(out)):
+            return out
+    return (1.0, *times[1:])
 
 
 def _print(found: "Suggestion", part: "Degradation", data: str) -> None:

@@ -97,7 +97,6 @@ class Dataset:
         split: "train", "validation" or "test".
         shape: (c, h, w) of every sample.
         ids: one stable name per sample.
-        skipped: (name, reason) of every file that could not be read.
         labels: (n,) int64, the class of every sample, numbers in `classes`; None where the source has none.
         classes: the names of the classes; None where there are no labels.
     """
@@ -117,12 +116,17 @@ class Dataset:
         self.split: Split = split
         self.shape = shape
         self.ids = ids
-        self.skipped = skipped
+        self._skipped = skipped
         self.labels = None if labels is None else torch.from_numpy(labels.numbers.copy())
         self.classes = None if labels is None else labels.classes
         self._store = store
         self._flip = flip
         self._turn = turn
+
+    @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """(name, reason) of every file that could not be read; one that turns out damaged later is added."""
+        return self._skipped
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class Picture(NamedTuple):
         return self.x if self.alpha is None else torch.lerp(torch.full_like(self.x, background), self.x, self.alpha)
 
 
-def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False, content: bytes | None = None) -> Picture:
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False, content: bytes | memoryview | None = None) -> Picture:
     """The picture in a JPEG, PNG, WebP, BMP, TIFF or GIF file, upright, at its own depth.
 
     Args:
@@ -118,7 +118,7 @@ def read(path: str | Path, *, max_pixels: int = MAX_PIXELS, still: bool = False,
     return Picture(x, None if alpha is None else (upright(_floats(alpha, top), turn) + 1) / 2, bits, metadata, turn)
 
 
-def probe(path: str | Path, *, max_pixels: int = MAX_PIXELS, content: bytes | None = None) -> tuple[int, int, int]:
+def probe(path: str | Path, *, max_pixels: int = MAX_PIXELS, content: bytes | memoryview | None = None) -> tuple[int, int, int]:
     """The shape (c, h, w) that :func:`read` would give, from the header alone; raises as it does."""
     with _opened(Path(path), max_pixels, content) as (image, stream):
         w, h = image.size
@@ -238,7 +238,7 @@ def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int, content: bytes | None = None) -> Iterator[tuple[Image.Image, BinaryIO]]:
+def _opened(path: Path, max_pixels: int, content: bytes | memoryview | None = None) -> Iterator[tuple[Image.Image, BinaryIO]]:
     """The image behind `path` with its header checked, and its bytes; all that fails inside becomes an UnreadableImage."""
     try:
         # Pillow's warnings (bombs, broken tags) are either an error below or no harm to the pixels.

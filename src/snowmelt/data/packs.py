@@ -32,7 +32,7 @@ _BLOB, _OFFSET = "blob", "offset"
 class PackPool(FilePool):
     """The pictures of a pack. `folder` is the pack, and picture i is called i in it, as ``scripts/unpack_packs.py`` would name its file."""
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, memoryview] = field(default_factory=dict)
     known: Labels | None = None
 
     @classmethod
@@ -83,8 +83,8 @@ def is_pack(path: Path) -> bool:
     return {_BLOB, _OFFSET} <= found or (bool(found & {_BLOB, _OFFSET}) and len(found) > 1 and not found & set(arrays.KEYS))
 
 
-def _contents(path: Path) -> list[bytes]:
-    """The encoded pictures of a pack."""
+def _contents(path: Path) -> list[memoryview]:
+    """The encoded pictures of a pack: views of its one blob, which is large."""
     blob, offset = _array(path, _BLOB), _array(path, _OFFSET)
     if blob.dtype != np.uint8 or blob.ndim != 1:
         raise ValueError(f"{path}: its blob is {blob.dtype} of shape {blob.shape}: an image pack has uint8 bytes, one after the other")
@@ -95,7 +95,7 @@ def _contents(path: Path) -> list[bytes]:
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(f"{path}: picture {i} would be bytes {offset[i]} to {offset[i + 1]}, which is no part of its {len(blob)} bytes")
-    content = blob.tobytes()
+    content = memoryview(blob)
     return [content[start:stop] for start, stop in itertools.pairwise(offset.tolist())]
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
-from snowmelt.data.pools import FilePool, Pool
+from snowmelt.data.pools import ArrayPool, FilePool, Pool
 from snowmelt.randomness import generators, visits
 
 _NAMED = 3
@@ -52,6 +52,11 @@ class Paired(Dataset):
         return (*self.x0.keys, "endpoint")
 
     @property
+    def skipped(self) -> list[tuple[str, str]]:
+        """See :attr:`Dataset.skipped`; of both sets, an endpoint as "endpoint NAME", for the two may share their names."""
+        return [*self.x0.skipped, *((f"endpoint {name}", reason) for name, reason in self.endpoint.skipped)]
+
+    @property
     def random(self) -> bool:
         """Whether either set is cut or flipped at random."""
         return self.x0.random or self.endpoint.random
@@ -64,7 +69,7 @@ class Paired(Dataset):
         # One cut for both: the same numbers, drawn twice.
         twins = None if generators is None else [torch.Generator().set_state(one.get_state()) for one in generators]
         out = {**self.x0.batch(indices, generators), "endpoint": self.endpoint.batch(indices, twins)["x0"]}
-        if broken := [*self.x0.skipped, *self.endpoint.skipped]:
+        if broken := self.skipped:
             raise ValueError(f"data.pairs: {': '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
         return out
 
@@ -96,14 +101,21 @@ def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:
             raise ValueError(f"data.pairs: {lonely} have no partner in {other.name}: pairs are files of one name, or arrays of one length")
     place = {name: i for i, name in enumerate(names[1])}
     found = [place[name] for name in names[0]]
-    if cut and isinstance(ours, FilePool) and isinstance(theirs, FilePool):
+    if cut:
         for i, j in enumerate(found):
-            if (a := ours.shapes[i][1:]) != (b := theirs.shapes[j][1:]):
+            if (a := _size(ours, i)) != (b := _size(theirs, j)):
                 raise ValueError(
                     f'data.pairs: {names[0][i]} is {a[1]} x {a[0]} px in {ours.name} and {b[1]} x {b[0]} in {theirs.name}, and data.fit = "crop" '
                     'cuts the same square from both: make them equal, or give --data.fit resize'
                 )
     return found
+
+
+def _size(pool: Pool, i: int) -> tuple[int, ...]:
+    """The height and width of picture i in px; () where a pool is neither of files nor of arrays, and cannot say."""
+    if isinstance(pool, FilePool):
+        return pool.shapes[i][1:]
+    return tuple(pool.pixels.shape[1:3]) if isinstance(pool, ArrayPool) else ()
 
 
 def _names(pool: Pool) -> list[str]:

@@ -95,6 +95,11 @@ class Degradation(Part, kind="degradation"):
         """How :meth:`pinv` undoes D: "exact", so that D(pinv(D x)) = D x; "damped" where gains sink to nothing; "iterative"; None: not at all."""
         return None
 
+    @property
+    def local(self) -> bool:
+        """Whether it leaves parts of a picture as they are, as a mask does: a window without damage then says nothing of the others."""
+        return self.basis == "pixel"
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """One draw of all randomness, every value batch-first. Reads only the shape, dtype and device of `like`."""
         return EMPTY

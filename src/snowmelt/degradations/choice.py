@@ -77,6 +77,11 @@ class Choice(Degradation):
         """Whether every part is."""
         return all(part.linear for part in self.parts)
 
+    @property
+    def local(self) -> bool:
+        """Whether any part is: nobody knows beforehand which it will be."""
+        return any(part.local for part in self.parts)
+
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """which (b,): the part's number; and the draws of all parts, under "0.centre"."""
         weights = torch.tensor(self.weights * (len(self.parts) if len(self.weights) == 1 else 1), dtype=torch.float64)
@@ -91,8 +96,9 @@ class Choice(Degradation):
         """Every sample by its own part."""
         out, which = x, expand(z["which"], x)
         for i, part in enumerate(self.parts):
-            # Every part sees every sample: cheaper than to ask, on an accelerator, which rows are whose.
-            out = torch.where(which == i, part.degrade(x, t, share_of(z, i)), out)
+            # Every part sees every sample, those of others at severity 0: cheaper than to ask, on an accelerator, which rows are whose.
+            mine = which == i
+            out = torch.where(mine, part.degrade(x, torch.where(mine, t, 0), share_of(z, i)), out)
         return out
 
     def snapped(self, t: Severity, z: Draw) -> Severity:
@@ -101,6 +107,14 @@ class Choice(Degradation):
         for i, part in enumerate(self.parts):
             out = torch.where(z["which"] == i, part.snapped(t, share_of(z, i)), out)
         return out
+
+    def in_units(self, t: float) -> dict[str, float]:
+        """The parts' units, each under its part's name: "gaussian-blur.sigma_px"."""
+        return {f"{name}.{unit}": value for name, part in zip(self.names, self.parts, strict=True) for unit, value in part.in_units(t).items()}
+
+    def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor:
+        """None of them."""
+        return t.new_zeros(len(t), len(self.parts), *shape[-2:])
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """One channel for each part: 1 where it is the one, else 0."""

@@ -86,6 +86,11 @@ class Compose(Degradation):
         return found.pop() if found else "any"
 
     @property
+    def local(self) -> bool:
+        """Whether every part is: one that is everywhere can be read everywhere."""
+        return all(part.local for part in self.parts)
+
+    @property
     def inverse(self) -> Inverse | None:
         """That of a single part; "damped" for several that are diagonal in one basis; else none, for (A B)^+ is not B^+ A^+."""
         if len(self.parts) == 1:
@@ -114,6 +119,14 @@ class Compose(Degradation):
         """Renew the last part's noise; what comes before it stays as it was drawn."""
         last = len(self.parts) - 1
         return {**z, **keyed(self.parts[last].refresh(share_of(z, last), t, s, eta, generator), last)}
+
+    def snapped(self, t: Severity, z: Draw) -> Severity:
+        """Up to the next knot; where a part has other knots for other draws, as a choice has, up to those that it was drawn."""
+        if self.knots is not None:
+            return super().snapped(t, z)
+        for i, part in enumerate(self.parts):
+            t = t if part.recovers else part.snapped(t, share_of(z, i))
+        return t
 
     def sigma(self, t: Severity) -> Tensor:
         """The parts' noises, scaled by what comes after each, added as variances."""

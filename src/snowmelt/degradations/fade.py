@@ -72,6 +72,11 @@ class FadeMask(Pixelwise):
         """Pixels; None with a colour, which a filter for pictures would take for a part of the picture."""
         return "pixel" if self.towards == "grey" else None
 
+    @property
+    def local(self) -> bool:
+        """A mask has a place; run backwards it leaves none: far from the centre all goes at the first step."""
+        return not self.reverse
+
     def widths(self) -> Tensor:
         """The standard deviation of every step in px: (steps,), float64."""
         i = torch.arange(self.steps, dtype=torch.float64)
@@ -113,6 +118,11 @@ class FadeMask(Pixelwise):
         if self.towards == "grey":
             return mask
         return torch.cat([mask, z["colour"].to(t)[:, :, None, None].expand(-1, -1, *shape[-2:])], dim=1)
+
+    def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor:
+        """No mask, and no colour: ones, and zeros where the colour would be told."""
+        kept = t.new_ones(len(t), 1, *shape[-2:])
+        return kept if self.towards == "grey" else torch.cat([kept, t.new_zeros(len(t), *shape)], dim=1)
 
     def products(self, rows: int, columns: int) -> Tensor:
         """a at every knot for distances of 0, 1, ... px along rows and columns: (steps + 1, rows, columns), float64."""

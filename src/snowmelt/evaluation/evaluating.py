@@ -13,10 +13,10 @@ from snowmelt.evaluation.intervals import RESAMPLES
 from snowmelt.evaluation.methods import Entry, Method
 from snowmelt.evaluation.report import INPUTS, Input, Report
 from snowmelt.evaluation.scoring import Scores, row, score
-from snowmelt.evaluation.sets import NOT_COMPUTED, Judge, floor_row, judge_for, names
-from snowmelt.evaluation.sets import RESAMPLES as SET_RESAMPLES
+from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED, Judge, floor_row, judge_for, names
 from snowmelt.evaluation.severities import POINTS, per_severity, points
 from snowmelt.evaluation.verdicts import verdict
+from snowmelt.metrics.distribution import RESAMPLES as SET_RESAMPLES
 from snowmelt.metrics.features import Features
 from snowmelt.model import Model
 from snowmelt.randomness import permutation
@@ -129,8 +129,9 @@ def _head(entry: Entry, input: Input, images: int) -> dict[str, Any]:
 
 
 def _gaps(judge: Judge, entry: Entry) -> dict[str, str]:
-    """What cannot be computed without features, said in every row that would have it."""
-    return {"FD": NOT_COMPUTED, "KID": NOT_COMPUTED} if judge.network is None and entry.kind != "clean" else {}
+    """What cannot be computed without features, or of classes they do not tell, said in every row that would have it."""
+    without = {"FD": NOT_COMPUTED, "KID": NOT_COMPUTED} if judge.network is None and entry.kind != "clean" else {}
+    return without | ({ACCURACY: NOT_COMPUTED} if judge.strange else {})
 
 
 def _anchor(seen: Model, test: Dataset, chosen: int, input: Input, **how: Any) -> list[dict[str, Any]]:
@@ -171,6 +172,8 @@ def _facts(model: Model, test: Dataset, chosen: list[int], judge: Judge, rows: l
     else:
         facts["distances of sets"] = f"{' and '.join(names(judge.network))} against the same {len(chosen):,} pictures, clean (paired)"
         facts |= {"caveat": caveat} if (caveat := judge.caveat()) else {}
+    if judge.strange:
+        facts[ACCURACY] = f"{NOT_COMPUTED}: {judge.strange}"
     if any(r["kind"] == "handed" for r in rows):
         facts["handed the draw"] = f"{', '.join(model.degradation.hidden)}: nobody could know it of a stranger's picture; these rows are no result"
     return facts

@@ -1,20 +1,25 @@
 r"""Generated pictures: how close they come to real ones as a set, whether they were learned by heart, whether they differ.
 
 * FD and KID of the generated set against as many test pictures and as many training pictures, beside the floor: training pictures against
-  test pictures.
+  test pictures. Beside them *precision* (the part of the generated pictures that lies among real ones), *recall* (the part of the real ones that
+  lies among generated ones), *density* and *coverage* (the same two, less moved by a single stray picture), with 5 neighbours, against as many
+  test pictures; the floor is again training pictures in the generated ones' place.
 * *Memorisation*: for every generated picture the distance to its nearest training picture over that to its nearest test picture,
 
   .. math:: \rho = \operatorname{median}_i \; \frac{\min_j d(g_i, \text{train}_j)}{\min_j d(g_i, \text{test}_j)} .
 
-  All training pictures are searched (at most 20,000), or a copy of one left out would not be found, and the half of the test pictures that is
+  All training pictures are searched, or a copy of one left out would not be found: up to 20,000, and to 200 MB of rows, which large pictures fill
+  sooner where there are no features; the facts say how many of how many. So is the half of the test pictures that is
   left when the other half stands in the place of the generated ones: what those score, through the very same two sets, is the floor. It
   lies below 1 where there are more training than test pictures. A model that knows nothing by heart scores the floor, one that copies near 0.
   A median sees nothing of a few copies among many pictures, so the share of ratios below those of all but 1 % of real pictures stands beside it.
-* *Diversity*: the mean distance of two generated pictures over that of two test pictures; and the entropy of the labels a classifier gives them.
+* *Diversity*: the mean distance of two generated pictures over that of two test pictures: 1 where they differ as real ones do, 0 where all are one
+  picture. It sees how wide the set is, not which kinds are in it; coverage and recall do; and the entropy of the labels a classifier gives them.
 
 Distances are between features where there are some, else between pixels; the report says which.
 
-Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991) for the view; Stein et al. 2023 (arXiv 2306.04675) for why memorisation must be measured.
+Source: Kynkäänniemi et al. 2019 (arXiv 1904.06991) for the view; Stein et al. 2023 (arXiv 2306.04675) for why memorisation must be measured;
+Naeem et al. 2020 (arXiv 2002.09797) for density and coverage.
 """
 
 import math
@@ -27,12 +32,14 @@ from torch import Tensor
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import intervals
 from snowmelt.evaluation.sets import NOT_COMPUTED, distances, names
-from snowmelt.metrics.distribution import caveat, nearest
+from snowmelt.metrics.distribution import caveat, coverage, nearest
 from snowmelt.metrics.features import Features
 from snowmelt.randomness import permutation
 from snowmelt.types import Batch
 
 _SEARCHED = 20_000
+_SEARCHED_BYTES = 200_000_000  # of float32 rows
+_NEIGHBOURS = 5
 _SHOWN = 8
 _PAIRS = 1000
 _RARE = 0.01  # of real unseen pictures, as many lie suspiciously near to a training picture
@@ -67,16 +74,18 @@ def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features 
     made = made.detach().cpu().clamp(-1, 1)
     rows = {"made": _described(features, made, batch)}
     ids = {name: permutation(seed, f"generated-{name}", 0, len(data)).tolist() for name, data in (("train", train), ("test", test))}
-    searched = ids["train"][:_SEARCHED]
-    rows |= {"train": _of(features, train, searched, batch), "test": _of(features, test, ids["test"][:_SEARCHED], batch)}
+    most = max(4, min(_SEARCHED, _SEARCHED_BYTES // (4 * rows["made"].shape[1])))
+    searched = ids["train"][:most]
+    rows |= {"train": _of(features, train, searched, batch), "test": _of(features, test, ids["test"][:most], batch)}
     out: dict[str, Any] = {"measures": {}, "intervals": {}}
     n = min(len(made), len(rows["train"]), len(rows["test"]))
     _sets(out, features, rows, n, seed)
-    _memory(out, rows, seed)
+    near = nearest(rows["made"], rows["train"])
+    _memory(out, rows, near[1], seed)
+    out["searched"] |= {"of train": len(train), "of test": len(test)}
     _diversity(out, features, made, test, ids["test"], rows, seed, batch)
-    index, distance = nearest(rows["made"], rows["train"])
-    closest = distance.argsort()[:_SHOWN].tolist()
-    out["nearest"] = [{"generated": i, "train": searched[int(index[i])], "distance": float(distance[i])} for i in closest]
+    closest = near[1].argsort()[:_SHOWN].tolist()
+    out["nearest"] = [{"generated": i, "train": searched[int(near[0][i])], "distance": float(near[1][i])} for i in closest]
     out["facts"] = _facts(features, rows, out, n, seed)
     out["verdict"] = verdict(out)
     return out
@@ -123,12 +132,16 @@ def _sets(out: dict[str, Any], features: Features | None, rows: dict[str, Tensor
         for measure in names(features):
             out["measures"][f"{measure} against {name}"] = (found[measure], floor[measure])
             out["intervals"][f"{measure} against {name}"] = sure[measure]
+    if n > _NEIGHBOURS:
+        found, floor = (coverage(some, test, _NEIGHBOURS) for some in (made, train))
+        out["measures"] |= {name: (found[name], floor[name]) for name in found}
 
 
-def _memory(out: dict[str, Any], rows: dict[str, Tensor], seed: int) -> None:
+def _memory(out: dict[str, Any], rows: dict[str, Tensor], made_to_train: Tensor, seed: int) -> None:
     """The ratio and its floor: half of the test pictures stand in the generated ones' place, the other half is what nobody saw."""
     probes, unseen = rows["test"][: len(rows["test"]) // 2], rows["test"][len(rows["test"]) // 2 :]
-    ratios = [(nearest(some, rows["train"])[1] / nearest(some, unseen)[1].clamp(min=1e-12)).clamp(max=_CAP) for some in (rows["made"], probes)]
+    pairs = ((made_to_train, nearest(rows["made"], unseen)[1]), (nearest(probes, rows["train"])[1], nearest(probes, unseen)[1]))
+    ratios = [(seen / new.clamp(min=1e-12)).clamp(max=_CAP) for seen, new in pairs]
     out["measures"]["memorisation ratio"] = (float(ratios[0].median()), float(ratios[1].median()))
     out["intervals"]["memorisation ratio"] = intervals.of_median(ratios[0], seed)
     out["floor interval"] = intervals.of_median(ratios[1], seed)
@@ -173,12 +186,21 @@ def _entropy(labels: Tensor) -> float:
     return float(-(share[share > 0] * share[share > 0].log2()).sum()) + 0.0 if len(labels) else math.nan
 
 
+def _searched(counts: dict[str, int], row_bytes: int) -> str:
+    """How many pictures were looked through, and why no more."""
+    said = f"{counts['train']:,} of {counts['of train']:,} training pictures and {counts['test']:,} of {counts['of test']:,} test pictures"
+    if counts["train"] == counts["of train"]:
+        return said
+    bound = f"{_SEARCHED:,}" if counts["train"] == _SEARCHED else f"{_SEARCHED_BYTES // 1_000_000} MB of rows of {row_bytes:,} bytes"
+    return f"{said} (at most {bound}): a copy of one left out is not found"
+
+
 def _facts(features: Features | None, rows: dict[str, Tensor], out: dict[str, Any], n: int, seed: int) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "generated": f"{len(rows['made']):,} pictures, clamped to [-1, 1]; seed {seed}",
         "distances between": "pixels: no features were given" if features is None else f"features {features.name}",
         "real pictures": "training against test pictures for FD and KID; else test pictures in the place of the generated ones",
-        "memorisation": f"{out['searched']['train']:,} training and {out['searched']['test']:,} test pictures are searched for the nearest",
+        "memorisation": "searched for the nearest: " + _searched(out["searched"], 4 * rows["made"].shape[1]),
     }
     if features is not None:
         facts["sets of"] = f"{n:,} pictures each"

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.scoring import LAST, MEASUREMENT
 from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED
-from snowmelt.files import read_json, write_text
+from snowmelt.files import BadFile, read_json, write_text
 from snowmelt.pictures import markdown_table
 
 Input = Literal["float", "8bit"]
@@ -60,10 +60,12 @@ class Report:
         """The report kept in an evaluation.json; entries of later versions are left out.
 
         Raises:
-            BadFile: the file is damaged.
+            BadFile: the file is damaged, or no report.
         """
+        found = read_json(path)
+        _check(found, path)
         known = {one.name for one in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in read_json(path).items() if name in known})
+        return cls(**{name: value for name, value in found.items() if name in known})
 
     def of(self, input: Input) -> list[dict[str, Any]]:
         """The rows of one input, whole."""
@@ -119,6 +121,27 @@ class Report:
         """evaluation.json and evaluation.md in the directory `out`."""
         write_text(out / "evaluation.json", json.dumps(dataclasses.asdict(self), indent=2) + "\n")
         write_text(out / "evaluation.md", self.markdown())
+
+
+def _check(found: Any, path: str | Path) -> None:
+    """Refuse what is no report, in one line."""
+    wanted = {"rows": list, "facts": dict, "verdict": list}
+    may_lack = {"severities": list, "extremes": dict, "generated": dict}
+    called = {list: "a list", dict: "an object"}
+    way_out = "evaluate the run anew with 'snowmelt evaluate'"
+    if not isinstance(found, dict):
+        raise BadFile(f"{path} holds no report but {ascii(found)[:40]}: {way_out}")
+    for name, kind in (wanted | may_lack).items():
+        if name not in found and name in wanted:
+            raise BadFile(f"{path} lacks the entry '{name}' of a report: {way_out}")
+        if not isinstance(found.get(name, kind()), kind):
+            raise BadFile(f"{path}: {name} = {ascii(found[name])[:40]} is not {called[kind]}: {way_out}")
+    for i, row in enumerate(found["rows"]):
+        if not isinstance(row, dict) or not isinstance(row.get("method"), str) or row.get("input") not in INPUTS:
+            raise BadFile(f"{path}: row {i} is {ascii(row)[:40]}, and a row has a method, and an input that is float or 8bit: {way_out}")
+    strange = next((one for one in found["verdict"] if not isinstance(one, str)), None)
+    if strange is not None:
+        raise BadFile(f"{path}: the verdict holds {ascii(strange)[:40]}, which is no sentence: {way_out}")
 
 
 def severity_rows(severities: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

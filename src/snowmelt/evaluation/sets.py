@@ -14,14 +14,14 @@ from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import intervals
-from snowmelt.metrics.distribution import caveat, frechet, frechet_interval, kid, kid_interval
+from snowmelt.metrics.distribution import RESAMPLES, caveat, frechet, frechet_interval, kid, kid_interval
 from snowmelt.metrics.features import Features
 from snowmelt.randomness import permutation
 from snowmelt.types import Batch
 
 NOT_COMPUTED = "not computed"
-RESAMPLES = 100  # of sets: each costs two eigenvalue problems
 ACCURACY = "label accuracy"
+_NAMED = 3
 
 
 def names(network: Features) -> tuple[str, str]:
@@ -36,13 +36,15 @@ class Judge:
     Attributes:
         network: gives features and labels; None judges nothing.
         clean: features (n, k) of the clean pictures, in the order in which methods restore them.
-        truth: the label of every picture of the test set, where it has one and the network knows the classes.
+        truth: the label of every picture of the test set, as numbers in the network's classes, where it has one and the network knows the classes.
+        strange: why there is no truth although both have classes; None where there is one, or nothing to read.
         seed: of the bootstrap.
     """
 
     network: Features | None = None
     clean: Tensor | None = None
     truth: Tensor | None = None
+    strange: str | None = None
     seed: int = 0
 
     def features(self, x: Batch) -> Tensor | None:
@@ -83,7 +85,7 @@ def judge_for(network: Features | None, test: Dataset, ids: Sequence[int], *, se
     """The judge of restorations of the pictures `ids` of `test`."""
     if network is None:
         return Judge()
-    return Judge(network, features_of(network, test, ids, batch=batch), truth_for(network, test), seed)
+    return Judge(network, features_of(network, test, ids, batch=batch), *truth_for(network, test), seed)
 
 
 def features_of(network: Features, data: Dataset, ids: Sequence[int], *, batch: int = 250) -> Tensor:
@@ -91,11 +93,29 @@ def features_of(network: Features, data: Dataset, ids: Sequence[int], *, batch: 
     return torch.cat([network(data.batch(ids[i : i + batch])["x0"]) for i in range(0, len(ids), batch)])
 
 
-def truth_for(network: Features, data: Dataset) -> Tensor | None:
-    """The labels of a data set, where it has them and the network can tell as many classes."""
-    if data.labels is None or network.classes is None or int(data.labels.max()) >= len(network.classes):
-        return None
-    return data.labels
+def truth_for(network: Features, data: Dataset) -> tuple[Tensor | None, str | None]:
+    """The labels of a data set as numbers in the network's classes, or why they are none; neither where one of them has no classes.
+
+    Classes are matched by name. Where either side has but numbers for names, as idx files have, number i is number i.
+    """
+    if data.labels is None or data.classes is None or network.classes is None:
+        return None, None
+    known, own = network.classes, data.classes
+    if int(data.labels.max()) < len(own) and set(own) <= set(known):
+        return torch.tensor([known.index(one) for one in own])[data.labels], None
+    if not _numbered(known) and not _numbered(own):
+        return None, f"the pictures are of {_listed(own)}, and {network.name} tells {_listed(known)}: give features of these classes"
+    if int(data.labels.max()) >= len(known):
+        return None, f"the pictures have labels up to {int(data.labels.max())}, and {network.name} tells {len(known)} classes"
+    return data.labels, None
+
+
+def _numbered(classes: Sequence[str]) -> bool:
+    return all(one.isdecimal() for one in classes)
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ", ".join(classes[:_NAMED]) + (f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else "")
 
 
 def floor_row(judge: Judge, train: Dataset, *, seed: int, batch: int) -> dict[str, Any]:

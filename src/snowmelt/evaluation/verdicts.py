@@ -9,6 +9,7 @@ from snowmelt.evaluation.sets import ACCURACY
 
 Row = Mapping[str, Any]
 _FILTERS = ("Linear Wiener", "Diagonal Wiener")
+_KNOWN = 0.5  # of clean pictures, as many labels must be read rightly
 
 
 def verdict(rows: Sequence[Row]) -> list[str]:
@@ -42,7 +43,7 @@ def _walks(walks: Sequence[Row], direct: Row) -> str:
     best = min(walks, key=lambda row: float(row["rmse"]))
     lower = best["rmse"] < direct["rmse"]
     worse = sum(row["rmse"] > direct["rmse"] for row in walks)
-    which = f"Of the walks below, {_named(best)} has the lowest RMSE: {best['rmse']:.3f}"
+    which = f"{_chosen(best, walks)} has an RMSE of {best['rmse']:.3f}"
     first = f"{which}, {'lower' if lower else 'higher'} than one call's {direct['rmse']:.3f}"
     if not lower:
         return f"{first}. A walk trades distortion for detail: look at the pictures."
@@ -58,10 +59,10 @@ def _sets(walks: Sequence[Row], rows: Sequence[Row], direct: Row, floor: Row | N
     against = f"one call scores {direct[name]:.3g}" + ("" if floor is None else f", training pictures {floor[name]:.3g}")
     if best[name] >= direct[name]:
         said = "As sets of pictures, no walk comes closer to the clean ones than one call"
-        return [f"{said}: {name} {best[name]:.3g} at best ({_named(best)}); {against}."]
+        return [f"{said}: {name} {best[name]:.3g} for {_chosen(best, walks).rstrip(',')}; {against}."]
     apart = _apart(best, direct, name)
     return [
-        f"As a set of pictures, {_named(best)} comes closest to the clean ones: {name} {best[name]:.3g}; {against}."
+        f"As a set of pictures, {_chosen(best, walks)} comes closest to the clean ones: {name} {best[name]:.3g}; {against}."
         + ("" if apart else " The intervals of walk and call overlap: the difference may be chance.")
     ]
 
@@ -81,14 +82,22 @@ def _labels(rows: Sequence[Row], clean: Row | None) -> list[str]:
     scored = [row for row in rows if isinstance(row.get(ACCURACY), float)]
     if not scored:
         return []
+    if clean and isinstance(clean.get(ACCURACY), float) and clean[ACCURACY] < _KNOWN:
+        return ["The features do not know these pictures: label accuracy says nothing."]
     best = max(scored, key=lambda row: float(row[ACCURACY]))
     ceiling = f"; on clean pictures it is right for {clean[ACCURACY]:.1%}" if clean and isinstance(clean.get(ACCURACY), float) else ""
     degraded = next((f" ({row[ACCURACY]:.1%} as degraded)" for row in scored if row["method"] == "Degraded"), "")
-    return [f"A classifier reads {best[ACCURACY]:.1%} of the pictures rightly after {_named(best)}{degraded}{ceiling}."]
+    after = _chosen(best, scored, "methods").rstrip(",")
+    return [f"A classifier reads {best[ACCURACY]:.1%} of the pictures rightly after {after}{degraded}{ceiling}."]
 
 
 def _named(row: Row) -> str:
     return f"{row['method']} with {row['calls']} calls" if row["calls"] > 1 else str(row["method"])
+
+
+def _chosen(best: Row, among: Sequence[Row], what: str = "walks") -> str:
+    """A row that was picked among several by the very pictures it is scored on: on others the same choice scores a little worse."""
+    return _named(best) if len(among) < 2 else f"{_named(best)}, the best of these {len(among)} {what} on these pictures,"
 
 
 def _apart(a: Row, b: Row, name: str) -> bool:

@@ -11,7 +11,8 @@ compare only at equal N and with a floor (real against real) beside them. The *k
 .. math:: KID = \frac{1}{n(n-1)} \sum_{i \ne j} k(a_i, a_j) + \frac{1}{m(m-1)} \sum_{i \ne j} k(b_i, b_j) - \frac{2}{nm} \sum_{i,j} k(a_i, b_j),
           \qquad k(x, y) = (x \cdot y / k + 1)^3,
 
-0 on average for equal laws at any N, and so the better number for few samples; it can be negative. All rows are used: no subsets, whose
+0 on average for two independent sets of one law at any N, and so the better number for few samples; it can be negative. In *paired* sets row i
+of both shows one picture: the last sum then runs over i != j, and a perfect restorer scores 0 with any pictures. All rows are used: no subsets, whose
 choice would be one more source of noise. Everything is float64, in pieces, so that memory does not grow with the square of N.
 
 An interval is a bootstrap over rows: 95 % of the values that *this estimate at this N* takes with other pictures of the same sources.
@@ -29,9 +30,10 @@ from torch import Tensor
 from snowmelt.metrics.distortion import Interval
 from snowmelt.randomness import generator
 
-RESAMPLES = 200
+RESAMPLES = 100  # each resampled FD costs two eigenvalue problems
 _CHUNK = 1024
 _CANDIDATES = 4
+_HELD_VALUES = 4_000_000  # of the candidates of a piece: 32 MB
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -109,18 +111,21 @@ def nearest(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: the rows differ in width, `b` is empty, or a value is not finite.
     """
-    a, b = _flat(a, "a"), _flat(b, "b")
+    a, b = _rows(a, "a"), _rows(b, "b")
     if a.shape[1] != b.shape[1] or not len(b):
         raise ValueError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}: rows must have one width, and b at least one row")
     indices = [torch.empty(0, dtype=torch.int64)]
     distances = [torch.empty(0, dtype=torch.float64)]
-    centre = b.mean(0)  # |x|^2 + |y|^2 - 2xy loses what is common to all rows
-    held = (b - centre).float()
+    chunk = max(1, min(_CHUNK, _HELD_VALUES // (_CANDIDATES * max(b.shape[1], 1))))
+    centre = b.mean(0, dtype=torch.float64)  # |x|^2 + |y|^2 - 2xy loses what is common to all rows
+    # Pictures are long rows: float64 is only ever held of a piece of them.
+    held = torch.cat([(rows.double() - centre).float() for rows in torch.split(b, chunk)])
     squares = held.square().sum(1)
-    for rows in torch.split(a, _CHUNK):
+    for part in torch.split(a, chunk):
+        rows = part.double()
         near = _candidates((rows - centre).float(), held, squares)
         # The products above rank in float32; the distance itself is taken from the rows, so that a copy is at 0.
-        exact = (rows[:, None] - b[near]).square().sum(2).sqrt()
+        exact = (rows[:, None] - b[near].double()).square().sum(2).sqrt()
         best = exact.argmin(1, keepdim=True)
         indices.append(near.gather(1, best)[:, 0])
         distances.append(exact.gather(1, best)[:, 0])
@@ -259,7 +264,12 @@ def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _flat(x: Tensor, name: str) -> Tensor:
-    flat = x.detach().cpu().double().flatten(1) if x.ndim > 1 else x.detach().cpu().double()[:, None]
+    return _rows(x, name).double()
+
+
+def _rows(x: Tensor, name: str) -> Tensor:
+    """(n, k) on the CPU, in whatever numbers they come."""
+    flat = x.detach().cpu().flatten(1) if x.ndim > 1 else x.detach().cpu()[:, None]
     if not bool(flat.isfinite().all()):
         bad = int((~flat.isfinite()).any(1).sum())
         raise ValueError(f"{name} holds NaN or infinity in {bad} of {len(flat)} rows: there is no distance")

@@ -6,8 +6,8 @@ very data (``mnist-v1``, ``fashion-v1`` are in the package; ``snowmelt train-fea
 bears the name of its features, ``FD-mnist-v1``, since numbers from two networks never compare.
 
 A stored classifier is a directory: ``features.json`` says everything in words and numbers, a safetensors file holds the weights as float16, with its
-SHA-256 in features.json, which is written last. The version ``-v1`` belongs to those in the package; any other is named by its weights,
-``mnist-3f9a01c2``, so that two networks never share a name.
+SHA-256 in features.json, which is written last. The version ``-v1`` belongs to those in the package; any other, whatever its description claims,
+is named by its weights, ``mnist-3f9a01c2``, so that two networks never share a name.
 """
 
 import abc
@@ -31,6 +31,7 @@ MAX_BYTES = 1_000_000
 MAX_CLASSES = 1000
 _MAX_SIDE = 512
 _MAX_WIDTH = 4096
+_MAX_NAME = 80
 _CHUNK = 250
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -137,7 +138,7 @@ def save_features(features: ClassifierFeatures, path: str | Path, *, release: in
     Args:
         features: its name without a version; load_features adds that.
         path: the directory.
-        release: the version of one that comes with the package.
+        release: the version of one that comes with the package; read only there.
 
     Raises:
         ValueError: its weights take more than 1 MB.
@@ -177,9 +178,8 @@ def shipped_features() -> list[str]:
 
 
 def located(source: str | Path) -> Path:
-    """The directory or file meant by a path, or by the name of shipped features where no such path is."""
-    path = Path(source).expanduser()
-    return SHIPPED / path.name if not path.exists() and str(source) in shipped_features() else path
+    """The directory or file meant by the name of shipped features, else by a path; write ``./mnist-v1`` for a directory of such a name."""
+    return SHIPPED / str(source) if str(source) in shipped_features() else Path(source).expanduser()
 
 
 def check(x: Batch) -> None:
@@ -203,6 +203,7 @@ def form(x: Batch, shape: tuple[int | None, int | None, int | None]) -> Batch:
 
 
 def _rebuild(info: Mapping[str, Any], path: Path) -> ClassifierFeatures:
+    _check_words(info, path)
     shape, widths = tuple(info["shape"]), tuple(info["widths"])
     numbers = (*shape, *widths, info["dims"])
     whole = all(isinstance(n, int) and 1 <= n <= _MAX_WIDTH for n in numbers)
@@ -223,6 +224,24 @@ def _rebuild(info: Mapping[str, Any], path: Path) -> ClassifierFeatures:
     if wanted != {name: value.shape for name, value in tensors.items()} or not all(bool(value.isfinite().all()) for value in tensors.values()):
         raise BadFile(f"the weights in {path} do not fit the network described there")
     net.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
-    release, digest = info["release"], str(info["weights"]["sha256"])
-    name = f"{info['name']}-{digest[:8]}" if release is None else f"{info['name']}-v{int(release)}"
-    return ClassifierFeatures(net, name, [str(one) for one in info["classes"]], shape, info["notes"])
+    # Anyone can write a release into a file; only what lies in the package may bear one.
+    release = info["release"] if path.resolve().parent == SHIPPED.resolve() else None
+    name = f"{info['name']}-{info['weights']['sha256'][:8]}" if release is None else f"{info['name']}-v{release}"
+    return ClassifierFeatures(net, name, info["classes"], shape, info["notes"])
+
+
+def _check_words(info: Mapping[str, Any], path: Path) -> None:
+    """Refuse a description whose name, release, classes or notes are not what :func:`save_features` writes."""
+    name, release, classes, notes = (info[entry] for entry in ("name", "release", "classes", "notes"))
+    # One line of print: a name goes into tables, file names and the names of scores.
+    named = isinstance(name, str) and name.isprintable() and 1 <= len(name) <= _MAX_NAME and "/" not in name
+    wanted = {
+        "name": (name, named, f"text of 1 to {_MAX_NAME} printable characters without /"),
+        "release": (release, release is None or (type(release) is int and release >= 1), "null or a whole number of at least 1"),
+        "classes": (classes, isinstance(classes, list) and all(isinstance(one, str) for one in classes), "a list of names"),
+        "notes": (notes, isinstance(notes, dict), "an object"),
+    }
+    for entry, (value, good, meant) in wanted.items():
+        if not good:
+            way_out = "write it anew with 'snowmelt train-features'"
+            raise BadFile(f"{path / INFO}: {entry} = {ascii(value)[:60]} is not {meant}; mend the entry, or {way_out}")

@@ -1,13 +1,14 @@
 """Features from an ONNX file of the user's: Inception for those who have it, or any network that turns pictures into rows.
 
 An ONNX file is data, not code: it is never unpickled, it is read from memory after its size was looked at, and it may not name other files (external
-data), through which a hostile file could reach into the disk. What onnxruntime says against it becomes one line.
+data), through which a hostile file could reach into the disk. What onnxruntime says against it becomes one line. What the graph takes of memory and
+time while it runs is not bounded: a small file can ask for very much.
 
 =====================  ==============================================================================================================
 the first input        pictures (b, c, h, w) or (b, h, w, c), c = 1 or 3, float32 or uint8; sizes the file leaves open are the picture's
 values                 uint8: 0 to 255. float32: [-1, 1], or what the file's metadata ``snowmelt.range`` says, such as ``0,255``
 the features           the output called ``features``, else the first: (b, k) or (b, k, 1, 1)
-the classes            the output called ``logits``, if there is one: (b, classes)
+the classes            the output called ``logits``, if there is one: (b, classes); without names, so only generated pictures are counted by it
 =====================  ==============================================================================================================
 
 A distance in these features is called "FD-" and the first eight digits of the file's SHA-256. It is called FID only for a file in :data:`KNOWN`,

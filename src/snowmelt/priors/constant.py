@@ -14,7 +14,7 @@ import torch
 
 from snowmelt.priors.base import Learned, as_state
 from snowmelt.randomness import uniform
-from snowmelt.registry import Range, register
+from snowmelt.registry import Range, SpecError, register
 from snowmelt.types import EMPTY, Batch, Generators, State
 
 _FLAT = 0.05  # six levels of 8 bits: what rounding and a fade's last traces may leave
@@ -27,6 +27,16 @@ class Constant(Learned):
 
     low: Annotated[float, Range(-1, 1)] = -0.5
     high: Annotated[float, Range(-1, 1)] = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the fields: low must not lie above high.
+
+        Raises:
+            SpecError: it does.
+        """
+        super().__post_init__()
+        if self.low > self.high:
+            raise SpecError(f"constant.low = {self.low:g} lies above constant.high = {self.high:g}: exchange the two")
 
     def fit(self, batches: Iterable[Batch | State]) -> Self:
         """Takes over the shape of a sample and of its "colour"; the law is given, not learned.

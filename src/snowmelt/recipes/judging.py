@@ -11,7 +11,7 @@ from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
 from snowmelt.metrics.features import Features, load_features
-from snowmelt.model import Model
+from snowmelt.model import Model, weights_of
 from snowmelt.recipes.recipe import EvaluationOptions, Recipe
 from snowmelt.recipes.report import Made, environment
 from snowmelt.recipes.report import write as write_report
@@ -20,7 +20,8 @@ from snowmelt.samplers import Sampler, default_sampler
 from snowmelt.training.loop import history
 from snowmelt.training.progress import Bar
 
-_FOR_NOISE = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true")
+_DEFAULT = EvaluationOptions().samplers
+_FOR_NOISE = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true")  # the default walks read the noise, which nobody could know
 
 
 def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = "", device: torch.device | str = "cpu") -> Report:
@@ -75,7 +76,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
 
 def walks(o: EvaluationOptions, degradation: Degradation) -> tuple[list[Sampler], list[Sampler]]:
     """The walks to compare, and those to show beside because they read what nobody could know; none of these unless asked for."""
-    own = _FOR_NOISE if degradation.noise else o.samplers
+    own = _FOR_NOISE if degradation.noise and o.samplers == _DEFAULT else o.samplers  # what was asked for stays
     hidden = set(degradation.hidden)
     fair = [one for one in _each(own, o.calls) if not one.reads(degradation) & hidden]
     handed = [one for one in _each(o.samplers, o.calls) if one.reads(degradation) & hidden] if o.handed else []
@@ -107,7 +108,7 @@ def _made(model: Model, o: EvaluationOptions, device: torch.device | str) -> tor
 def _add_facts(report: Report, run: Path, recipe: Recipe, model: Model, features: Features | None) -> None:
     """What the evaluation itself does not know."""
     # Names, not paths: a kept report says nothing of the machine it was made on.
-    facts: dict[str, Any] = {"data": Path(recipe.data.path).name}
+    facts: dict[str, Any] = {"data": Path(recipe.data.path).name, "weights": weights_of(run)[:12]}
     trained = model.notes.get("recipe", {}).get("data", {}).get("path")
     if trained is not None and trained != recipe.data.path:
         facts["trained on pictures of"] = Path(trained).name

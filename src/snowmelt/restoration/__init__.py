@@ -6,10 +6,10 @@ from snowmelt.restoration.generation import beginning, generate, generated, inte
 from snowmelt.restoration.spread import Spread, rank_correlation, sparsification, spread
 from snowmelt.restoration.translated import translate_folder
 from snowmelt.restoration.translation import translate, translation
-from snowmelt.restoration.walks import Choice, begin, choose, restore
+from snowmelt.restoration.walks import Walk, begin, choose, restore
 
 __all__ = [
-    "Choice",
+    "Walk",
     "Consistency",
     "Spread",
     "Tally",

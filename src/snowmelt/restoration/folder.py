@@ -29,7 +29,7 @@ from snowmelt.restoration.loading import ahead, estimator_of, load
 from snowmelt.restoration.picture import Loaded, compute, finished, lossless, psnr, reason, save
 from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
 from snowmelt.restoration.preview import Preview, preview_of
-from snowmelt.restoration.walks import Choice, choose, within
+from snowmelt.restoration.walks import Walk, choose, within
 from snowmelt.restoration.work import Work, several, with_precision, with_tiles
 from snowmelt.training.loop import Stopped
 from snowmelt.training.progress import Bar
@@ -79,7 +79,7 @@ def restore_folder(
     model: Model | Opened | str | Path = "photo",
     out: str | Path | None = None,
     severity: float | None = None,
-    sampler: Choice = "default",
+    sampler: Walk = "default",
     seed: int = 0,
     degrade: bool = False,
     overwrite: bool = False,
@@ -358,7 +358,7 @@ def _enlarges(work: Work) -> None:
         raise ValueError(f"enlarge = {work.enlarge}: this model has learned to enlarge {learned} (pixelate), in powers of 2")
 
 
-def _walk(model: Model, sampler: Choice, *, knows_draw: bool) -> Any:
+def _walk(model: Model, sampler: Walk, *, knows_draw: bool) -> Any:
     """The sampler of a choice; what is asked of the draw is only which names it has, and what nobody could know it never has."""
     like = torch.zeros(1, 3, 1, 1)
     drawn = model.draw(like, torch.Generator()) if knows_draw else EMPTY

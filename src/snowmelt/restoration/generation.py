@@ -24,8 +24,8 @@ from snowmelt.priors import Prior
 from snowmelt.randomness import generator as keyed
 from snowmelt.randomness import generators
 from snowmelt.registry import label
-from snowmelt.restoration.walks import Choice, begin, choose, walked
-from snowmelt.samplers import entries
+from snowmelt.restoration.walks import Walk, begin, choose, walked
+from snowmelt.samplers import brought, entries
 from snowmelt.types import Batch, Draw, Generators, State, severity
 
 STREAM = "sample"
@@ -37,7 +37,7 @@ def generate(
     model: Model,
     n: int,
     *,
-    sampler: Choice = "default",
+    sampler: Walk = "default",
     generator: Generators = None,
     seed: int | None = None,
     noise: float | None = None,
@@ -66,7 +66,7 @@ def generate(
 
 
 def generated(
-    model: Model, n: int, *, seed: int = 0, sampler: Choice = "default", noise: float | None = None, batch: int = _BATCH
+    model: Model, n: int, *, seed: int = 0, sampler: Walk = "default", noise: float | None = None, batch: int = _BATCH
 ) -> Iterator[Batch]:
     """The samples of :func:`generate`, a batch at a time on the CPU: memory does not grow with n.
 
@@ -79,7 +79,7 @@ def generated(
 
 
 def interpolate(
-    model: Model, steps: int = 8, *, seed: int = 0, pair: tuple[int, int] = (0, 1), sampler: Choice = "default", noise: float | None = None
+    model: Model, steps: int = 8, *, seed: int = 0, pair: tuple[int, int] = (0, 1), sampler: Walk = "default", noise: float | None = None
 ) -> Batch:
     """The samples (steps, *d) on the way from one draw of the prior to another: along the sphere for noise, else straight.
 
@@ -121,7 +121,7 @@ def beginning(model: Model, n: int, generator: Generators = None, *, noise: floa
     return _prepared(model, prior, prior.start(n, generator), generator)
 
 
-def _batches(model: Model, n: int, generator: Generators, sampler: Choice, noise: float | None, batch: int) -> Iterator[Batch]:
+def _batches(model: Model, n: int, generator: Generators, sampler: Walk, noise: float | None, batch: int) -> Iterator[Batch]:
     if n < 1 or batch < 1:
         raise ValueError(f"n = {n} samples in batches of {batch}: both must be at least 1")
     for first in range(0, n, batch):
@@ -130,7 +130,7 @@ def _batches(model: Model, n: int, generator: Generators, sampler: Choice, noise
         yield _walk(model, beginning(model, count, own, noise=noise), sampler, own)
 
 
-def _walk(model: Model, start: State, sampler: Choice, generator: Generators) -> Batch:
+def _walk(model: Model, start: State, sampler: Walk, generator: Generators) -> Batch:
     return walked(model, start, choose(model, start, sampler), generator)
 
 
@@ -149,7 +149,7 @@ def _prepared(model: Model, prior: Prior, state: State, generator: Generators) -
     """A state of the prior, ready to walk: in agreement with D, its symmetry broken, the noise floor added."""
     degradation = model.degradation
     drawn = entries(degradation)
-    missing = sorted(drawn.keys() - state.z.keys() - set(degradation.recovered))
+    missing = sorted(brought(degradation) - state.z.keys())
     if missing:
         name, what = label(type(prior)), registry.spec(degradation)
         raise ValueError(f"the prior {name} does not fit {what}: it lacks {', '.join(missing)}, a part of the draw that walks read; take from-data")
@@ -164,7 +164,7 @@ def _prepared(model: Model, prior: Prior, state: State, generator: Generators) -
 
 def _settled(degradation: Degradation, x: Batch, z: Draw) -> Tensor:
     """X as the degradation leaves it at t = 1, where that changes nothing the second time; else x."""
-    if not degradation.linear or degradation.noise:
+    if not degradation.linear or degradation.recovers:
         return x
     one = severity(1.0, x)
     once = degradation(x, one, z)

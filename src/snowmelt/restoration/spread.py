@@ -33,7 +33,7 @@ from snowmelt import registry
 from snowmelt.degradations import Degradation, Mixture
 from snowmelt.model import Model
 from snowmelt.restoration.consistency import known_pixels
-from snowmelt.restoration.walks import Choice, choose, restore, severity_of
+from snowmelt.restoration.walks import Walk, choose, restore, severity_of
 from snowmelt.samplers import Ancestral, Sampler
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
@@ -65,7 +65,7 @@ def spread(
     *,
     severity: float | Tensor | None = None,
     samples: int = 8,
-    sampler: Choice = "default",
+    sampler: Walk = "default",
     z: Draw = EMPTY,
     consistent: bool | None = None,
     generator: Generators = None,
@@ -85,7 +85,8 @@ def spread(
         generator: of all that is random, one sample after the other.
 
     Raises:
-        ValueError: fewer than 2 samples, nothing that could differ from sample to sample, severities that nobody tells; and as restore.
+        ValueError: fewer than 2 samples, nothing that could differ from sample to sample, severities that nobody tells, an endpoint that
+            nobody gives; and as restore.
     """
     if samples < 2:
         raise ValueError(f"samples = {samples} lies outside [2, inf): the spread of one is not known")
@@ -97,6 +98,9 @@ def spread(
         ends = torch.stack([restore(model, x, **settings) for _ in range(samples)])
         return Spread(ends.mean(0), _off(ends, ends.mean(0), samples - 1), ends, "walks")
     fixed = _damage(model, x, z)
+    if lacking := sorted(set(d.needs) - fixed.keys()):
+        what = f"{registry.spec(d)} cannot damage a picture again while its {', '.join(lacking)} is unknown"
+        raise ValueError(f"{what}: give it in z, or leave samples out")
     _varies(model, fixed)
     restored = restore(model, x, **settings)
     again = []
@@ -136,7 +140,7 @@ def _off(samples: Tensor, centre: Tensor, n: int) -> Tensor:
     return ((samples - centre).square().sum(0) / n).mean(1, keepdim=True).sqrt()
 
 
-def _walk(model: Model, x: Batch, sampler: Choice, z: Draw) -> Sampler | None:
+def _walk(model: Model, x: Batch, sampler: Walk, z: Draw) -> Sampler | None:
     """The sampler that is meant; None for one call."""
     d = model.degradation
     if sampler == "default" and d.noise:
@@ -176,7 +180,7 @@ def _estimated(model: Model, x: Batch) -> dict[str, Tensor]:
 
 
 def _on_knots(s: Tensor, part: Degradation) -> Tensor:
-    return s if part.knots is None or part.noise else (s * part.knots).round() / part.knots
+    return s if part.knots is None or part.recovers else (s * part.knots).round() / part.knots
 
 
 def _varies(model: Model, fixed: Draw) -> None:

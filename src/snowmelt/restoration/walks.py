@@ -13,7 +13,7 @@ from snowmelt.samplers import Post, Sampler, default_sampler, entries
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
 
-Choice = Sampler | str | Literal["default"] | None
+Walk = Sampler | str | Literal["default"] | None
 
 
 def restore(
@@ -21,7 +21,7 @@ def restore(
     x: Batch,
     *,
     severity: float | torch.Tensor | None = None,
-    sampler: Choice = "default",
+    sampler: Walk = "default",
     z: Draw = EMPTY,
     consistent: bool | None = None,
     generator: Generators = None,
@@ -125,7 +125,7 @@ def _seen_blindly(mixture: Mixture, x: Batch, t: torch.Tensor, z: Draw) -> Batch
     return x if mask is None else x * mask.to(x)
 
 
-def choose(model: Model, start: State, sampler: Choice) -> Sampler | None:
+def choose(model: Model, start: State, sampler: Walk) -> Sampler | None:
     """The sampler meant by `sampler`; None means one call."""
     if sampler is None or isinstance(sampler, Sampler):
         return sampler

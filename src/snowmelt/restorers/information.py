@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from snowmelt.degradations import Degradation
+from snowmelt import registry
+from snowmelt.degradations import Choice, Compose, Degradation
 from snowmelt.randomness import generators, permutation
 from snowmelt.restorers.linear import LinearRestorer
 from snowmelt.types import Batch, Draw, severity
@@ -53,8 +54,11 @@ def errors(
         seed: of the draws.
 
     Raises:
-        ValueError: fewer than 8 pictures.
+        ValueError: fewer than 8 pictures, or a choice, whose parts each have losses of their own.
     """
+    if several := _choice(degradation):
+        kinds = ", ".join(registry.spec(part) for part in several.parts)
+        raise ValueError(f"choice loses as much as the part it chooses, so no severity of it has one error: take one part of {kinds}")
     if len(x0) < 8:
         raise ValueError(f"{len(x0)} pictures are too few to measure a covariance: give at least 8")
     x0 = x0.double().cpu()
@@ -122,6 +126,14 @@ def on_distinct_knots(times: Sequence[float], knots: int) -> list[float]:
         highest = first if not out else out[-1] - 1
         out.append(min(highest, max(round(t * knots), left + 1)))
     return [i / knots for i in out]
+
+
+def _choice(degradation: Degradation) -> Choice | None:
+    """The choice that a degradation is, or the first in a composition."""
+    if isinstance(degradation, Choice):
+        return degradation
+    parts = degradation.parts if isinstance(degradation, Compose) else ()
+    return next((found for part in parts if (found := _choice(part))), None)
 
 
 def _regressed(d: Degradation, x0: Batch, severities: Sequence[float], sigma: float, seed: int) -> Tensor:

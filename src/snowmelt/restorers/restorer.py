@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from snowmelt.degradations import Degradation
+from snowmelt.degradations import Choice, Degradation
 from snowmelt.registry import SpecError, label
 from snowmelt.restorers.backbones import Backbone
 from snowmelt.restorers.parameterization import Parameterization, Residual, Wiener, linear_estimate, scale_output
@@ -105,6 +105,9 @@ class Restorer(nn.Module):
 
     def _check(self, x_t: Tensor, z: Draw) -> None:
         missing = [name for name in self.context if name not in z]
+        if missing and isinstance(self.degradation, Choice):
+            names = self.degradation.names
+            raise ValueError(f"this model undoes {', '.join(names)}: name the one to undo, RUN/{names[0]} (in Python snowmelt.model.alone)")
         if missing:
             raise ValueError(
                 f"this restorer was trained knowing {', '.join(missing)} of {label(type(self.degradation))}, which is missing here: "

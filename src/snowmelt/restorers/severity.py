@@ -257,7 +257,7 @@ def for_degradation(degradation: Degradation, shape: Sequence[int]) -> Estimator
     like = torch.zeros(1, *shape)
     names = list(degradation.unknowns(torch.ones(1), degradation.draw(like, torch.Generator())))
     parts = zip(degradation.names, degradation.parts, strict=True) if isinstance(degradation, Mixture) else ((name, degradation) for name in names)
-    return Estimator(shape, names, local=[name for name, part in parts if part.tells])
+    return Estimator(shape, names, local=[name for name, part in parts if part.local])
 
 
 def _starts(side: int, own: int) -> list[int]:

@@ -58,7 +58,7 @@ def suggest(degradation: Degradation, x0: Batch, steps: int, *, start: float = 1
         start: the severity where the walk begins.
 
     Raises:
-        ValueError: too few pictures, or nothing is lost at `start`.
+        ValueError: too few pictures, a choice of several degradations, or nothing is lost at `start`.
     """
     exact, knots = closed_form(degradation), None if degradation.recovers else degradation.knots
     x = middle(x0, _VALUES[exact])

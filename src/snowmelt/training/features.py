@@ -6,7 +6,6 @@ mirrored only when asked, for a mirrored 2 is none. The order and every movement
 picture: the accuracy is that of the last step, whatever it is.
 """
 
-import functools
 import math
 
 import torch
@@ -16,7 +15,7 @@ from torch.nn import functional
 from snowmelt.data.dataset import Dataset
 from snowmelt.metrics.classifier import Classifier
 from snowmelt.metrics.features import MAX_CLASSES, ClassifierFeatures
-from snowmelt.randomness import fractions, permutation, seed
+from snowmelt.randomness import fractions, seed, visits
 from snowmelt.training.loop import Stopped, until_asked
 from snowmelt.training.progress import Bar
 from snowmelt.types import Batch
@@ -50,7 +49,7 @@ def fit(train: Dataset, name: str, *, epochs: int = EPOCHS, seed: int = 0, flip:
     with until_asked() as asked, Bar(f"features of {name}", steps * batch) as bar:
         for step in range(steps):
             numbers = range(step * batch, (step + 1) * batch)
-            indices = [_order(seed, number // n, n)[number % n] for number in numbers]
+            indices = visits(seed, "features-order", numbers, n)
             x = moved(train.batch(indices)["x0"], seed, numbers, flip=flip)
             optimizer.param_groups[0]["lr"] = _rate(step / steps)
             logits = net(x.to(device).to(memory_format=torch.channels_last), _kept(seed, numbers, net.dims).to(device))
@@ -120,12 +119,6 @@ def _fresh(train: Dataset, classes: int, run: int) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed(run, "features-weights"))
         return Classifier(train.shape[0], classes, normalised=True)
-
-
-@functools.lru_cache(maxsize=4)
-def _order(run: int, epoch: int, n: int) -> list[int]:
-    order: list[int] = permutation(run, "features-order", epoch, n).tolist()
-    return order
 
 
 def _rate(done: float) -> float:

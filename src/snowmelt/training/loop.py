@@ -84,7 +84,7 @@ class Trainer:
         if not list(restorer.parameters()):
             raise ValueError("this backbone has no weights to train: choose another --model.backbone, such as unet")
         self._agree(model.degradation)
-        if model.prior is not None:  # a prior of pure noise has only a shape to learn, also when the run is taken up again
+        if isinstance(model.prior, Normal):  # it has only a shape to learn, also when the run is taken up again; others were fitted
             model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
         self.restorer = restorer.to(self.device).requires_grad_(True)
         self.restorer.precision = precision(options.precision, self.device)

@@ -16,7 +16,7 @@ from snowmelt.model import Model
 from snowmelt.priors import Normal, Prior
 from snowmelt.randomness import generators
 from snowmelt.registry import label
-from snowmelt.samplers import entries
+from snowmelt.samplers import brought, entries
 from snowmelt.training.loop import ends_in_noise
 from snowmelt.training.progress import Bar
 from snowmelt.types import State
@@ -66,7 +66,7 @@ def require(prior: Prior, degradation: Degradation, shape: tuple[int, ...]) -> N
     if isinstance(prior, Normal) and not ends_in_noise(degradation):
         raise ValueError(f"the prior {name} does not fit {what}, which does not end in pure noise: take gaussian-mixture or from-data")
     drawn = frozenset(entries(degradation))
-    missing = sorted(drawn - prior.gives(drawn))
+    missing = sorted(brought(degradation) - prior.gives(drawn))
     if missing:
         raise ValueError(f"the prior {name} does not fit {what}: it lacks {', '.join(missing)}, a part of the draw that walks read; take from-data")
     prior.require(shape)

@@ -27,7 +27,7 @@ from torch.nn import functional
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.images import quantise
 from snowmelt.model import Model
-from snowmelt.randomness import fractions, generators, permutation, seed
+from snowmelt.randomness import fractions, generators, seed, visits
 from snowmelt.restorers.severity import GRID, LARGEST_PX, Estimator, Reading, for_degradation
 from snowmelt.training.loop import Stopped, until_asked
 from snowmelt.training.progress import Bar
@@ -135,8 +135,7 @@ class Damage:
         return x_t, truth
 
     def _indices(self, numbers: range) -> list[int]:
-        n = len(self.data)
-        return [_order(self.seed, self.stream, number // n, n)[number % n] for number in numbers]
+        return visits(self.seed, f"{self.stream}-order", numbers, len(self.data))
 
 
 def _windows(x: Tensor, top: Tensor, left: Tensor) -> Tensor:
@@ -145,12 +144,6 @@ def _windows(x: Tensor, top: Tensor, left: Tensor) -> Tensor:
     down, right = x.shape[-2] - h, x.shape[-1] - w
     at = [(int(i * (down + 1)) // GRID * GRID, int(j * (right + 1)) // GRID * GRID) for i, j in zip(top.tolist(), left.tolist(), strict=True)]
     return torch.stack([one[:, i : i + h, j : j + w] for one, (i, j) in zip(x, at, strict=True)])
-
-
-@functools.lru_cache(maxsize=4)
-def _order(run: int, stream: str, epoch: int, n: int) -> list[int]:
-    order: list[int] = permutation(run, f"{stream}-order", epoch, n).tolist()
-    return order
 
 
 def negative_log_likelihood(law: tuple[Tensor, Tensor, Tensor], truth: Tensor) -> Tensor:

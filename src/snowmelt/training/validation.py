@@ -42,10 +42,10 @@ def validate(model: Model, data: Dataset, count: int, *, loss: Loss, seed: int, 
     levels, losses, before, after = [], [], [], []
     for start in range(0, count, batch):
         indices = range(start, min(start + batch, count))
-        item = {name: value.to(device) for name, value in data.batch(indices).items()}
-        x0 = item["x0"]
-        z = model.draw(x0, generators(seed, "validation", indices), item)
-        levels.append(model.degradation.snapped(_severities(indices), {name: value.cpu() for name, value in z.items()}))
+        item = data.batch(indices)
+        z = model.draw(item["x0"], generators(seed, "validation", indices), item)
+        levels.append(model.degradation.snapped(_severities(indices), z))
+        x0, z = item["x0"].to(device), {name: value.to(device) for name, value in z.items()}
         t = levels[-1].to(x0)
         x_t = model.degrade(x0, t, z)
         estimate = model.estimate(x_t, t, z)

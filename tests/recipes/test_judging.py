@@ -1,0 +1,17 @@
+"""Which walks an evaluation compares."""
+
+import snowmelt
+from snowmelt.recipes.judging import walks
+from snowmelt.recipes.recipe import EvaluationOptions
+
+
+def names(samplers: tuple[str, ...] | None, degradation: str) -> list[str]:
+    options = EvaluationOptions(calls=(4,)) if samplers is None else EvaluationOptions(calls=(4,), samplers=samplers)
+    return [f"{type(one).__name__} {getattr(one, 'eta', '')}".strip() for one in walks(options, snowmelt.build(degradation))[0]]
+
+
+def test_for_noise_only_the_default_walks_are_exchanged() -> None:
+    assert names(None, "noise") == ["Ancestral 0.0", "Ancestral 1.0"]
+    assert names(("ancestral:eta=0.5",), "noise") == ["Ancestral 0.5"]
+    assert names(("naive", "tacos"), "noise") == []  # both read the noise, which nobody could know: nothing is put in their place
+    assert names(None, "pixelate") == ["Naive", "TACoS", "TACoS"]
