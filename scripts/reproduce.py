@@ -43,7 +43,7 @@ FIGURES = {
     "perfect.png": "Perfect symmetry: the prior's few numbers, and the noise floor where the model has one",
     "broken.png": "Broken symmetry: the same starts, with white noise on them",
     "interpolation.png": "From one draw of the prior to another, the noise held",
-    "translated.png": "From the picture given to what it became: x at t = 1, the estimates on the way, the end",
+    "translated.png": "Given, the estimates on the way of a walk that estimates its endpoint, its end, and the end where the endpoint is fixed",
     "loss.svg": "Loss against images seen",
 }
 UNPUBLISHED = ("demo", "photo-base", "photo")  # the photo model has a page of its own
@@ -110,8 +110,9 @@ def _show(model: Model, recipe: Recipe, place: Path) -> None:
         given = open_data(recipe.data, "test").batch(range(8))["endpoint"]
         states = list(translation(model, given, steps=model.degradation.knots or 50))
         chosen = sheets.evenly(states[1:], 6)
-        frames = [given, *(state.x0 for state in chosen if state.x0 is not None), states[-1].x]
-        labels = ["given", *(sheets.severity_label(state.t) for state in chosen), "end"]
+        *_, kept = translation(model, given, endpoint="fixed", steps=model.degradation.knots or 50)
+        frames = [given, *(state.x0 for state in chosen if state.x0 is not None), states[-1].x, kept.x]
+        labels = ["given", *(sheets.severity_label(state.t) for state in chosen), "estimated", "fixed"]
         pictures.save(place / "translated.png", pictures.strip(frames, labels))
 
 

@@ -51,3 +51,15 @@ def test_it_is_the_closed_form_for_white_data() -> None:
     x_t = white[:3] * 2
     seen = LinearRestorer(d, [white], 0.0)(x_t, t, z)
     torch.testing.assert_close(seen, x_t * 0.5 / (0.25 + 0.25), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["mask", "fade-mask:routine=random,kernel_std=0.3,steps=10", "mask+gaussian-blur:sigma_px=1"])
+def test_a_sample_alone_is_solved_as_the_closed_form_says(text: str) -> None:
+    d, x0 = build(text), field(3, 1)
+    best = LinearRestorer(d, [field(500, 0)], 0.05)
+    t, z = torch.full((3,), 0.6, dtype=torch.float64), d.draw(x0, generator(0, "z"))
+    x_t = d(x0, t, z)
+    found = best(x_t, t, z)
+    for i in range(3):
+        gain, expected = best._solve(0.6, {name: value[i : i + 1] for name, value in z.items()})
+        torch.testing.assert_close(found[i].flatten(), best.mean + gain @ (x_t[i].flatten() - expected), atol=1e-10, rtol=0)

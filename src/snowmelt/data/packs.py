@@ -95,7 +95,7 @@ def _contents(path: Path) -> list[memoryview]:
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(f"{path}: picture {i} would be bytes {offset[i]} to {offset[i + 1]}, which is no part of its {len(blob)} bytes")
-    content = memoryview(blob)
+    content = blob.data
     return [content[start:stop] for start, stop in itertools.pairwise(offset.tolist())]
 
 

@@ -9,10 +9,10 @@ from snowmelt.restoration.translation import translate, translation
 from snowmelt.restoration.walks import Walk, begin, choose, restore
 
 __all__ = [
-    "Walk",
     "Consistency",
     "Spread",
     "Tally",
+    "Walk",
     "begin",
     "beginning",
     "choose",

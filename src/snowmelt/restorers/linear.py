@@ -52,12 +52,29 @@ class LinearRestorer:
         known = {name: value for name, value in z.items() if name in self.degradation.tells}
         out = []
         for i in range(len(x_t)):
-            at = float(t[i])
-            if known or at not in self._gains:
-                self._gains[at] = self._solve(at, {name: value[i : i + 1].double().cpu() for name, value in known.items()})
+            at, seen = float(t[i]), x_t[i].double().cpu().flatten()
+            if known:
+                out.append(self._once(seen, at, {name: value[i : i + 1].double().cpu() for name, value in known.items()}))
+                continue
+            if at not in self._gains:
+                self._gains[at] = self._solve(at, {})
             gain, expected = self._gains[at]
-            out.append(self.mean + gain @ (x_t[i].double().cpu().flatten() - expected))
+            out.append(self.mean + gain @ (seen - expected))
         return torch.stack(out).reshape(x_t.shape).to(x_t)
+
+    def _once(self, seen: Tensor, t: float, z: Draw) -> Tensor:
+        """The estimate of one sample, whose operator is no other's: nothing but one factorisation, and of masks not even products of matrices."""
+        if self.degradation.basis == "pixel":
+            at = torch.tensor([t], dtype=torch.float64)
+            mask = self.degradation.gain(self.shape, at, z).expand(1, *self.shape).flatten()
+            variance = float(self.degradation.sigma(at).square()) + self.sigma**2
+            total, expected = self.covariance * mask * mask[:, None], mask * self.mean
+        else:
+            a, expected, variance = self._operator(t, z)
+            mask, total = a.mT, a @ self.covariance @ a.mT
+        root = torch.linalg.cholesky(total + variance * torch.eye(len(total), dtype=torch.float64))
+        inner = torch.cholesky_solve((seen - expected)[:, None], root)[:, 0]
+        return self.mean + self.covariance @ (mask * inner if mask.ndim == 1 else mask @ inner)
 
     def expected_error(self, t: float, z: Draw = EMPTY) -> float:
         """The mean square error per value that the restorer will have at severity t, given one sample's draw: tr(C - K A C) / d."""
