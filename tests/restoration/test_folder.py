@@ -23,7 +23,7 @@ from snowmelt.data import images
 from snowmelt.data.images import read
 from snowmelt.registry import build
 from snowmelt.restoration import folder, loading, restore_folder
-from snowmelt.restoration.plan import shard_of
+from snowmelt.restoration.plan import plan, shard_of
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.tiles import Tiles
 from snowmelt.training.loop import Stopped
@@ -294,6 +294,17 @@ def test_an_output_folder_inside_the_input_is_no_input(many, model):
         assert (tally.total, tally.kept) == (9, kept)
     with pytest.raises(ValueError, match="overwritten by its own"):
         restore_folder(many, model=model, out=many, severity=1)
+
+
+def test_results_are_inputs_there_and_back_but_not_what_was_kept_beside_them(many, tmp_path):
+    out = tmp_path / "there"
+    for name in ("a.png", "trajectory/a.png/001.png", "rooms/trajectory/b.png"):
+        images.write(out / name, torch.zeros(1, 8, 8))
+    names = [job.name.as_posix() for job in plan([out], tmp_path / "back").jobs]
+    assert names == ["a.png", "rooms/trajectory/b.png", "trajectory/a.png/001.png"]
+    (out / "translated.jsonl").touch()
+    names = [job.name.as_posix() for job in plan([out], tmp_path / "back").jobs]
+    assert names == ["a.png", "rooms/trajectory/b.png"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_any_work(many, tmp_path, model, monkeypatch):

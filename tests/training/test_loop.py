@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 import snowmelt
 from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
+from snowmelt.degradations import Degradation
 from snowmelt.files import BadFile, read_tensors
 from snowmelt.model import Model, load
+from snowmelt.priors import FromData
 from snowmelt.randomness import visits
 from snowmelt.restorers import Restorer, UNet
 from snowmelt.training import checkpoint, loop
 from snowmelt.training.ema import Average
 from snowmelt.training.loop import Diverged, Stopped, Trainer, history, learning_rate
 from snowmelt.training.options import TrainingOptions
+from snowmelt.types import Draw
 
 DIGITS = DataOptions(path="bundled:digits", size=8)
 TINY = UNet(widths=(8, 16), patch=2, groups=4, blocks=1)
@@ -257,3 +261,23 @@ def test_a_resumed_run_of_noise_can_still_generate(tmp_path: Path) -> None:
     assert again.resume()
     again.run()
     assert snowmelt.generate(load(tmp_path), 2).shape == (2, 1, 8, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tint(Degradation):
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        return x * (1 - t) + 0.05
+
+
+def test_an_operator_that_changes_a_clean_sample_is_refused(tmp_path: Path) -> None:
+    data = trainer(tmp_path).train
+    restorer = Restorer(Tint(), UNet(widths=(8, 8), patch=2), data.shape)
+    with pytest.raises(ValueError, match=r"not the identity at t = 0: it is off by 0\.05\. 'snowmelt check-degradation'"):
+        Trainer(Model(Tint(), restorer), data, data, OPTIONS, tmp_path)
+
+
+def test_a_prior_that_was_fitted_stays_as_it_is(tmp_path: Path) -> None:
+    run = trainer(tmp_path)
+    fitted = FromData(samples=4).fit([torch.full((4, *run.train.shape), 0.5)])
+    again = Trainer(dataclasses.replace(run.model, prior=fitted), run.train, run.validation, OPTIONS, tmp_path)
+    assert again.model.prior is fitted

@@ -55,13 +55,15 @@ def train(
     assert out is not None  # noqa: S101 - asked above
     there = out.exists()
     try:
-        run.train(resolved, out, fresh=fresh, device=where)
+        model = run.train(resolved, out, fresh=fresh, device=where)
     except BaseException:
         if not there:
             _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
-    verb = "restore PICTURES" if resolved.data.endpoint is None else f"translate {resolved.data.endpoint}"
+    if model.prior is not None:
+        print(f"  snowmelt sample {out} -n 16 --out new{_again(machine.plugin)}")
+    verb = "restore PICTURES" if resolved.data.endpoint is None else "translate PICTURES"
     where_to = "--severity 1 --out restored" if resolved.data.endpoint is None else "--out translated"
     print(f"  snowmelt {verb} --model {out} {where_to}{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")

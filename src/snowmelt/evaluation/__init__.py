@@ -10,7 +10,7 @@ seed. The rows that keep a result honest are always there:
   own preconditioning, for operators that have such a basis;
 * *Direct*: one call of the restorer;
 * each sampler at each number of calls, scored at its end, x at t = 0, and by its last estimate;
-* *Clean*: what the measures say of the truth itself: the least measurement error, the most labels read rightly;
+* *Clean*: what the measures say of the truth itself; a measurement error below its own fits noise;
 * *Floor*: what training pictures score against the test pictures as a set.
 
 Pictures are degraded twice: in floating point, where a strong blur still hides more in its digits than an eye or a file

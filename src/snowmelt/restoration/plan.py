@@ -15,6 +15,7 @@ from pathlib import Path
 from snowmelt.data.images import SUFFIXES
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_JOURNALS = ("restored.jsonl", "translated.jsonl")
 _FURTHER = ("degraded", "trajectory", "mean", "uncertainty")
 _PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part")
 
@@ -158,9 +159,12 @@ def _pictures(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[
         return
     found: list[Path] = []
     closed = _closed(out, given)
+    # Results of an earlier run are inputs of this one, there and back; what was kept beside them is not.
+    beside = [given / name for name in _FURTHER] if any((given / name).is_file() for name in _JOURNALS) else []
     for place, folders, names in os.walk(given, onerror=lambda error: refused.append(Failure(Path(error.filename), str(error.strerror)))):
         here = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(".") and not (closed and (here / name).resolve() == closed)]
+        folders[:] = [name for name in folders if not name.startswith(".") and here / name not in beside]
+        folders[:] = [name for name in folders if not (closed and (here / name).resolve() == closed)]
         found += [here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
     found = [path for path in found if path.is_file()]
     if not found:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from snowmelt import pictures
+from snowmelt import pictures, registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Degradation
 from snowmelt.files import write_text
@@ -28,7 +28,7 @@ from snowmelt.losses import estimates, restoration_loss
 from snowmelt.model import Model
 from snowmelt.model import save as save_model
 from snowmelt.priors import Normal
-from snowmelt.randomness import fractions, generators
+from snowmelt.randomness import fractions, generator, generators, normal
 from snowmelt.registry import spec
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_sampler
@@ -40,6 +40,7 @@ from snowmelt.training.validation import samples, validate
 from snowmelt.types import Draw
 
 _LOG_EVERY = 20
+_IDENTITY = 1e-3
 _FIT_IMAGES = 20_000
 _GRID_ROWS = 8
 
@@ -78,6 +79,7 @@ class Trainer:
     ) -> None:
         if not isinstance(model.restorer, Restorer):
             raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
+        _require_identity(model.degradation, train.shape)
         self.train, self.validation, self.options, self.out = train, validation, options, Path(out)
         self.device = torch.device(device)
         restorer = model.restorer
@@ -229,6 +231,20 @@ class Trainer:
         path = self.out / "metrics.jsonl"
         if path.is_file():
             write_text(path, "".join(f"{json.dumps(line)}\n" for line in history(self.out) if line["step"] <= step))
+
+
+def _require_identity(degradation: Degradation, shape: tuple[int, ...]) -> None:
+    """Refuse an operator that changes a sample at t = 0: a walk with it ends anywhere but at a clean sample.
+
+    Raises:
+        ValueError: it does; with by how much.
+    """
+    source = generator(0, "identity")
+    x = normal(torch.empty(2, *shape), source) / 2
+    off = float((degradation(x, torch.zeros(2), degradation.draw(x, source)) - x).abs().max())
+    if not off < _IDENTITY:
+        what = registry.label(type(degradation))
+        raise ValueError(f"{what} is not the identity at t = 0: it is off by {off:.2g}. 'snowmelt check-degradation' says more, and what to do")
 
 
 def history(run: Path) -> list[dict[str, Any]]:
