@@ -262,7 +262,8 @@ def _gate(best: dict[str, dict[str, Any]]) -> str:
         change = mine / min(others) - 1
         what = {"FD": "the distance of sets", "rmse": "the RMSE of one call"}.get(name, f"the {name}")
         said.append(f"{what} is {abs(change):.0%} {'lower' if change < 0 else 'higher'}")
-    calls = f"{ours['walk']['calls']} calls against {theirs[0]['walk']['calls']}" if fair else "one call each"
+    few = ours["walk"]["calls"]
+    calls = f"{few} call{'s' if few > 1 else ''} against {theirs[0]['walk']['calls']}" if fair else "one call each"
     return f"Ours against the better of the paper's two rows ({calls}): {'; '.join(said)}."
 
 
