@@ -63,9 +63,9 @@ def train(
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
     if model.prior is not None:
         print(f"  snowmelt sample {out} -n 16 --out new{_again(machine.plugin)}")
-    given = resolved.data.endpoint
-    verb = "restore PICTURES" if given is None else f"translate {given if Path(given).is_dir() else 'PICTURES'}"
-    where_to = "--severity 1 --out restored" if given is None else "--out translated"
+    into = resolved.data.endpoint
+    verb = "restore PICTURES" if into is None else f"translate {into if Path(into).is_dir() else 'PICTURES'}"
+    where_to = "--severity 1 --out restored" if into is None else "--out translated"
     print(f"  snowmelt {verb} --model {out} {where_to}{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
 
