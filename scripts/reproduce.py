@@ -278,7 +278,7 @@ def _algorithms() -> list[str]:
             two = walks.get((method.replace("Algorithm 1 (naive)", "Algorithm 2 (TACoS)"), calls))
             if method.startswith("Algorithm 1") and two is not None and calls > 1:
                 distance = next((name for name in report.distances() if name.startswith("FD")), None)
-                where = path.parent.relative_to(KEPT).as_posix()
+                where = path.parent.relative_to(KEPT).as_posix() + ("" if compared(one) else ", handed the draw")
                 row = {"row": where, "input": _input(report), "calls": calls, "RMSE, Algorithm 1": one["rmse"], "RMSE, Algorithm 2": two["rmse"]}
                 if distance is not None:
                     row |= {"FD, Algorithm 1": one[distance], "FD, Algorithm 2": two[distance]}
