@@ -9,6 +9,7 @@ No figure on the pages is typed by hand, but those of the paper.
 
 import argparse
 import math
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -22,9 +23,10 @@ from snowmelt.degradations import Choice, Degradation, Morph
 from snowmelt.evaluation import BEST, TITLES, Report
 from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.report import generated_rows
-from snowmelt.model import Model, weights_of
+from snowmelt.model import Model, alone, weights_of
 from snowmelt.pictures import markdown_table, sheets
 from snowmelt.recipes import run as runs
+from snowmelt.recipes.figures import main_input
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets
 from snowmelt.restoration import generate, interpolate, translation
 
@@ -62,8 +64,7 @@ def reproduce(row: str, data: Path, out: Path, *, again: bool, images: int | Non
     for part in _parts(model.degradation):
         place, to = (out / part, kept / part) if part else (out, kept)
         if again or _stale(place / REPORT, out, images or recipe.evaluation.images):
-            degradation = model.degradation if not part else _part(model.degradation, part)
-            runs.evaluate(out, part=part, images=images, **_options(recipe, degradation))
+            runs.evaluate(out, part=part, images=images, **(_options(alone(model, part).degradation) if part else {}))
         _show(model, recipe, place)
         _keep(place, to, without=("loss.svg",) if part else ())
     shutil.copyfile((out / part if part else out) / "loss.svg", kept / "loss.svg")  # one training, one curve
@@ -74,22 +75,18 @@ def _stale(report: Path, run: Path, images: int) -> bool:
     if not report.is_file():
         return True
     facts = Report.read(report).facts
-    return facts.get("weights") != weights_of(run)[:12] or not facts["test pictures"].startswith(f"{images:,} of")
+    seen, there = (int(number.replace(",", "")) for number in re.findall(r"[\d,]+\d|\d", facts["test pictures"])[:2])
+    return facts.get("weights") != weights_of(run)[:12] or seen != min(images, there)
 
 
 def _parts(degradation: Degradation) -> list[str | None]:
     return list(degradation.names) if isinstance(degradation, Choice) else [None]
 
 
-def _part(degradation: Degradation, name: str) -> Degradation:
-    assert isinstance(degradation, Choice)
-    return degradation.parts[degradation.names.index(name)]
-
-
-def _options(recipe: Recipe, degradation: Degradation) -> dict[str, Any]:
+def _options(degradation: Degradation) -> dict[str, Any]:
     """The walks of a part of a choice: the paper's two algorithms on all T knots, unless they are many, and on a quarter of them with ours beside."""
     knots = degradation.knots
-    if not recipe.degradation.startswith("choice") or knots is None:
+    if knots is None:
         return {}
     few = math.ceil(knots / 4)
     walks = [f"{walk},steps={n}" for n in ((few,) if knots > LONG else (knots, few)) for walk in ("naive:order=1", "tacos:order=1")]
@@ -201,7 +198,7 @@ def page(name: str) -> str:
 
 def _section(place: str, report: Report) -> str:
     """Verdict, tables, facts and pictures of one evaluation."""
-    order = sorted(report.inputs(), key=lambda name: name != _input(report))
+    order = sorted(report.inputs(), key=lambda name: name != main_input(report))
     tables = [f"Degraded pictures {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
     made = [f"Generated pictures:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
     facts = "; ".join(f"{key}: {value}" for key, value in report.facts.items() if key != "degradation")
@@ -237,7 +234,7 @@ def _compared(data: str, task: str) -> tuple[list[dict[str, Any]], list[int], st
         if report is None:
             rows.append({"training": words, "method": "pending"})
             continue
-        walks = [row for row in report.of(_input(report)) if row["kind"] in ("walk", "handed")]
+        walks = [row for row in report.of(main_input(report)) if row["kind"] in ("walk", "handed")]
         most = max(row["calls"] for row in walks)
         ours = pattern == "{}-four"
         chosen = [row for row in walks if ("order 2" in row["method"]) == ours and "Algorithm 2" in row["method"] and (ours or row["calls"] == most)]
@@ -245,7 +242,7 @@ def _compared(data: str, task: str) -> tuple[list[dict[str, Any]], list[int], st
             apart += [] if compared(row) else [len(rows)]
             rows.append(_cells(words, row))
         best[pattern] = {"direct": _row(report, "direct"), "walk": chosen[0]}
-    floor = next((row for row in kept[0].of(_input(kept[0])) if row["kind"] == "floor"), None)
+    floor = next((row for row in kept[0].of(main_input(kept[0])) if row["kind"] == "floor"), None)
     if floor:
         apart.append(len(rows))
         rows.append(_cells("–", floor))
@@ -276,13 +273,13 @@ def _algorithms() -> list[str]:
     rows = []
     for path in sorted(KEPT.glob(f"**/{REPORT}")):
         report = Report.read(path)
-        walks = {(row["method"], row["calls"]): row for row in report.of(_input(report)) if row.get("kind") in ("walk", "handed")}
+        walks = {(row["method"], row["calls"]): row for row in report.of(main_input(report)) if row.get("kind") in ("walk", "handed")}
         for (method, calls), one in walks.items():
             two = walks.get((method.replace("Algorithm 1 (naive)", "Algorithm 2 (TACoS)"), calls))
             if method.startswith("Algorithm 1") and two is not None and calls > 1:
                 distance = next((name for name in report.distances() if name.startswith("FD")), None)
                 where = path.parent.relative_to(KEPT).as_posix() + ("" if compared(one) else ", handed the draw")
-                row = {"row": where, "input": _input(report), "calls": calls, "RMSE, Algorithm 1": one["rmse"], "RMSE, Algorithm 2": two["rmse"]}
+                row = {"row": where, "input": main_input(report), "calls": calls, "RMSE, Algorithm 1": one["rmse"], "RMSE, Algorithm 2": two["rmse"]}
                 if distance is not None:
                     row |= {"FD, Algorithm 1": one[distance], "FD, Algorithm 2": two[distance]}
                 rows.append({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
@@ -305,13 +302,7 @@ def _value(row: dict[str, Any], name: str) -> float | None:
 
 
 def _row(report: Report, kind: str) -> dict[str, Any]:
-    return next(row for row in report.of(_input(report)) if row["kind"] == kind)
-
-
-def _input(report: Report) -> Any:
-    """How pictures were degraded that its model was trained for, if they were tried; else the first way."""
-    trained = "8bit" if "8 bits" in report.facts["trained for"] else "float"
-    return trained if trained in report.inputs() else report.inputs()[0]
+    return next(row for row in report.of(main_input(report)) if row["kind"] == kind)
 
 
 def _report(name: str, part: str) -> Report | None:

@@ -72,3 +72,22 @@ def test_ours_is_compared_with_the_better_of_the_papers_rows(reproduce: ModuleTy
     said = "(5 calls against 20): the distance of sets is 40% lower; the RMSE of one call is 20% higher; the measurement error is 50% lower."
     assert said in index
     assert "| bansal2022-mnist-four/snow | float | 20 | 0.5 | 0.21 | 50 | 40 |" in index  # Algorithm 1 beside 2, at equal calls
+
+
+@pytest.mark.parametrize(("weights", "pictures", "images", "stale"), [
+    ("w", "100 of 10,000", 100, False),
+    ("w", "1,000 of 10,000", 1000, False),
+    ("w", "260 of 260", 1000, False),  # all there are
+    ("w", "100 of 10,000", 1000, True),
+    ("other", "100 of 10,000", 100, True),
+    (None, "100 of 10,000", 100, True),
+])
+def test_an_evaluation_of_other_weights_or_numbers_is_made_anew(
+    reproduce: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: str | None, pictures: str, images: int, stale: bool
+) -> None:
+    monkeypatch.setattr(reproduce, "weights_of", lambda run: "w")
+    facts = {"weights": weights, "test pictures": f"{pictures}, drawn with seed 0"}
+    path = tmp_path / "evaluation.json"
+    assert reproduce._stale(path, tmp_path, images)
+    path.write_text(json.dumps({"rows": [], "facts": facts, "verdict": []}), encoding="utf-8")
+    assert reproduce._stale(path, tmp_path, images) is stale

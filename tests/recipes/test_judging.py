@@ -15,3 +15,9 @@ def test_for_noise_only_the_default_walks_are_exchanged() -> None:
     assert names(("ancestral:eta=0.5",), "noise") == ["Ancestral 0.5"]
     assert names(("naive", "tacos"), "noise") == []  # both read the noise, which nobody could know: nothing is put in their place
     assert names(None, "pixelate") == ["Naive", "TACoS", "TACoS"]
+
+
+def test_a_sampler_that_says_its_steps_is_taken_once() -> None:
+    options = EvaluationOptions(calls=(4, 8), samplers=("tacos:steps=5", "naive"))
+    found = [(type(one).__name__, one.steps) for one in walks(options, snowmelt.build("gaussian-blur"))[0]]
+    assert found == [("TACoS", 5), ("Naive", 4), ("Naive", 8)]

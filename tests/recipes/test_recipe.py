@@ -73,3 +73,24 @@ def test_clearing_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> N
         (tmp_path / name).write_text("x")
     run.clear(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
+
+
+def test_a_recipe_is_laid_over_its_base(tmp_path: Path) -> None:
+    (tmp_path / "low.toml").write_text('degradation = "mask"\nabout = "low"\n[training]\nimages = 100\nlr = 0.5\n', encoding="utf-8")
+    (tmp_path / "high.toml").write_text(f'base = "{tmp_path / "low.toml"}"\nabout = "high"\n[training]\nimages = 7\n', encoding="utf-8")
+    assert load(tmp_path / "high.toml") == {"degradation": "mask", "about": "high", "training": {"images": 7, "lr": 0.5}}
+
+
+def test_a_recipe_that_is_its_own_base_is_refused(tmp_path: Path) -> None:
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.toml").write_text(f'base = "{tmp_path / base}.toml"\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="leads in a circle"):
+        load(tmp_path / "a.toml")
+
+
+def test_the_papers_choices_are_the_base_of_its_recipes_and_no_recipe() -> None:
+    assert not [name for name in presets() if name.startswith("_")]
+    papers = from_table(load("bansal2022-mnist-deblur"), where="bansal2022-mnist-deblur")
+    o = papers.training
+    assert (papers.model.parameterization, o.loss, o.lr, o.decay, o.step_images, o.steps) == ("x0", "l1", 2e-5, "none", 64, 700_000)
+    assert o.ema * o.images == pytest.approx(64 * 10 * 138.3, rel=0.005)  # .995 to the power of 138.3 is a half, once every 10 steps

@@ -137,3 +137,19 @@ def test_noise_is_not_rounded_unless_asked_and_then_refused() -> None:
     assert run.make_model(recipe(), (1, 8, 8)).input == "8bit"
     with pytest.raises(ValueError, match=r"model\.input = 8bit would clip the noise of noise"):
         run.make_model(from_table({**noisy, "model": {**TINY["model"], "input": "8bit"}}), (1, 8, 8))  # type: ignore[dict-item]
+
+
+def test_a_part_of_a_choice_is_judged_by_itself_and_cleared_with_its_run(tmp_path: Path) -> None:
+    several = from_table({**TINY, "degradation": "choice:parts=(pixelate:levels=1,mask)"})
+    run.train(several, tmp_path / "run")
+    for part in ("pixelate", "mask"):
+        report = run.evaluate(tmp_path / "run", part=part)
+        assert report.facts["degradation"].startswith(part)
+        assert report.facts["told of the draw"] == "which"
+        assert (tmp_path / "run" / part / "report.html").is_file()
+    assert not (tmp_path / "run" / "report.html").exists()
+    with pytest.raises(ValueError, match="no part 'masc'"):
+        run.evaluate(tmp_path / "run", part="masc")
+    (tmp_path / "run" / "mask" / "mine.txt").touch()
+    run.clear(tmp_path / "run")
+    assert sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*")) == ["mask", "mask/mine.txt"]

@@ -281,3 +281,8 @@ def test_a_prior_that_was_fitted_stays_as_it_is(tmp_path: Path) -> None:
     fitted = FromData(samples=4).fit([torch.full((4, *run.train.shape), 0.5)])
     again = Trainer(dataclasses.replace(run.model, prior=fitted), run.train, run.validation, OPTIONS, tmp_path)
     assert again.model.prior is fitted
+
+
+def test_a_learning_rate_without_decay_stays_where_it_is() -> None:
+    o = TrainingOptions(images=6400, batch=64, lr=2e-5, warmup=0.0, decay="none")
+    assert {learning_rate(step, o) for step in range(o.steps)} == {2e-5}

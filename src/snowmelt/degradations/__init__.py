@@ -19,6 +19,7 @@ from snowmelt.degradations.motion import MotionBlur
 from snowmelt.degradations.pixelate import Pixelate
 from snowmelt.degradations.resample import Resample
 from snowmelt.degradations.separable import SeparableTable
+from snowmelt.degradations.several import Several
 from snowmelt.degradations.shot import PoissonNoise
 from snowmelt.degradations.snow import Snow
 
@@ -46,5 +47,6 @@ __all__ = [
     "RecursiveBlur",
     "Resample",
     "SeparableTable",
+    "Several",
     "Snow",
 ]

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from snowmelt.degradations.base import Degradation
-from snowmelt.degradations.compose import keyed, numbered, share_of
+from snowmelt.degradations.several import Several, keyed, share_of
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, SpecError, register
 from snowmelt.types import Batch, Draw, Generators, Severity, expand
@@ -25,26 +24,18 @@ from snowmelt.types import Batch, Draw, Generators, Severity, expand
 
 @register("choice")
 @dataclass(frozen=True)
-class Choice(Degradation):
+class Choice(Several):
     """Apply one of `parts` to each sample, each with its own weight; a restorer is told which."""
 
-    parts: tuple[Degradation, ...]
     weights: Annotated[tuple[float, ...], Range(0, 1000), "how often each part is chosen, relative to the others; one number for all"] = (1.0,)
 
     def __post_init__(self) -> None:
         """Check the fields: one weight for all parts, or one for each, and not all of them 0."""
         super().__post_init__()
-        if not self.parts:
-            raise SpecError("choice.parts is empty: give at least one degradation")
         if len(self.weights) not in (1, len(self.parts)):
             raise SpecError(f"choice.weights has {len(self.weights)} numbers for {len(self.parts)} parts: give one for all, or one for each")
         if not sum(self.weights) > 0:
             raise SpecError(f"choice.weights = {self.weights} chooses nothing: give at least one part a weight above 0")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parts' registered names, numbered where one occurs twice."""
-        return numbered(self.parts)
 
     @property
     def knots(self) -> int | None:
@@ -53,29 +44,9 @@ class Choice(Degradation):
         return knots.pop() if len(knots) == 1 else None
 
     @property
-    def hidden(self) -> tuple[str, ...]:
-        """What the parts hide."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.hidden)
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """What the parts are given."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the parts need."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.needs)
-
-    @property
     def tells(self) -> tuple[str, ...]:
         """Which part it is."""
         return ("which",)
-
-    @property
-    def linear(self) -> bool:
-        """Whether every part is."""
-        return all(part.linear for part in self.parts)
 
     @property
     def local(self) -> bool:
@@ -107,10 +78,6 @@ class Choice(Degradation):
         for i, part in enumerate(self.parts):
             out = torch.where(z["which"] == i, part.snapped(t, share_of(z, i)), out)
         return out
-
-    def in_units(self, t: float) -> dict[str, float]:
-        """The parts' units, each under its part's name: "gaussian-blur.sigma_px"."""
-        return {f"{name}.{unit}": value for name, part in zip(self.names, self.parts, strict=True) for unit, value in part.in_units(t).items()}
 
     def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor:
         """None of them."""

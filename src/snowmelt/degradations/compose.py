@@ -14,17 +14,16 @@ from torch import Tensor
 
 from snowmelt.degradations.base import Basis, Degradation, Inverse
 from snowmelt.degradations.inverse import damped
+from snowmelt.degradations.several import Several, keyed, share_of
 from snowmelt.degradations.spectral import backward, forward
-from snowmelt.registry import SpecError, label, register
+from snowmelt.registry import register
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 
 @register("compose")
 @dataclass(frozen=True)
-class Compose(Degradation):
+class Compose(Several):
     """Apply `parts` in order, the first one first: ``gaussian-blur:sigma_px=2+noise``."""
-
-    parts: tuple[Degradation, ...]
 
     def __post_init__(self) -> None:
         """Flatten nested compositions, so that (a + b) + c equals a + b + c."""
@@ -33,8 +32,6 @@ class Compose(Degradation):
             flat.extend(part.parts if isinstance(part, Compose) else (part,))
         object.__setattr__(self, "parts", tuple(flat))
         super().__post_init__()
-        if not self.parts:
-            raise SpecError("compose.parts is empty: give at least one degradation")
 
     @property
     def knots(self) -> int | None:
@@ -52,29 +49,9 @@ class Compose(Degradation):
         return tuple(f"{len(self.parts) - 1}.{name}" for name in self.parts[-1].recovered)
 
     @property
-    def hidden(self) -> tuple[str, ...]:
-        """What the parts hide, wherever they stand."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.hidden)
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """What the parts are given."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the parts need."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.needs)
-
-    @property
     def tells(self) -> tuple[str, ...]:
         """What the parts tell."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.tells)
-
-    @property
-    def linear(self) -> bool:
-        """Whether every part is."""
-        return all(part.linear for part in self.parts)
+        return self._named([part.tells for part in self.parts])
 
     @property
     def basis(self) -> Basis | None:
@@ -154,27 +131,8 @@ class Compose(Degradation):
         gain = self.gain(tuple(y.shape[1:]), t.to(y.dtype), z)
         return backward(damped(forward(y, self.basis), gain), self.basis, y.shape[-1])
 
-    def in_units(self, t: float) -> dict[str, float]:
-        """The parts' units, keyed as their draws are: "0.sigma_px"."""
-        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.in_units(t).items()}
-
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """The parts' contexts, side by side."""
         found = [c for i, part in enumerate(self.parts) if (c := part.context(shape, t, share_of(z, i))) is not None]
         return torch.cat(found, dim=1) if found else None
 
-
-def numbered(parts: Sequence[Degradation]) -> tuple[str, ...]:
-    """The parts' registered names, numbered where one occurs twice: ("mask-1", "noise", "mask-2")."""
-    names = [label(type(part)) for part in parts]
-    return tuple(name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names))
-
-
-def share_of(z: Draw, i: int) -> Draw:
-    """The share of part i in the draw of a composition: "2.endpoint" as "endpoint"."""
-    return {name.partition(".")[2]: value for name, value in z.items() if name.partition(".")[0] == str(i)}
-
-
-def keyed(z: Draw, i: int) -> dict[str, Tensor]:
-    """The draw of part i as a share of the whole: the inverse of :func:`share_of`."""
-    return {f"{i}.{name}": value for name, value in z.items()}

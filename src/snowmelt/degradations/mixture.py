@@ -18,8 +18,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from snowmelt.degradations.base import Degradation
-from snowmelt.degradations.compose import keyed, numbered, share_of
+from snowmelt.degradations.several import Several, keyed, share_of
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, SpecError, register
 from snowmelt.types import Batch, Draw, Generators, Severity, expand
@@ -27,24 +26,16 @@ from snowmelt.types import Batch, Draw, Generators, Severity, expand
 
 @register("mixture")
 @dataclass(frozen=True)
-class Mixture(Degradation):
+class Mixture(Several):
     """Apply `parts` in order, each with its own chance of being there and its own severity."""
 
-    parts: tuple[Degradation, ...]
     chances: Annotated[tuple[float, ...], Range(0, 1), "of each part to be there; one number for all"] = (0.5,)
 
     def __post_init__(self) -> None:
         """Check the fields: one chance for all parts, or one for each."""
         super().__post_init__()
-        if not self.parts:
-            raise SpecError("mixture.parts is empty: give at least one degradation")
         if len(self.chances) not in (1, len(self.parts)):
             raise SpecError(f"mixture.chances has {len(self.chances)} numbers for {len(self.parts)} parts: give one for all, or one for each")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The parts' registered names, numbered where one occurs twice."""
-        return numbered(self.parts)
 
     @property
     def knots(self) -> int:
@@ -57,21 +48,6 @@ class Mixture(Degradation):
         drawn = self.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
         known = {*self.given, *(f"{i}.severity" for i, part in enumerate(self.parts) if part.given)}
         return tuple(name for name in drawn if name not in known)
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """What the parts are given."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.given)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """What the parts need."""
-        return tuple(f"{i}.{name}" for i, part in enumerate(self.parts) for name in part.needs)
-
-    @property
-    def linear(self) -> bool:
-        """Whether every part is."""
-        return all(part.linear for part in self.parts)
 
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
         """The parts' draws under "0.endpoint", and their severities s (b,) under "0.severity"."""
@@ -92,10 +68,6 @@ class Mixture(Degradation):
     def unknowns(self, t: Severity, z: Draw) -> Mapping[str, Tensor]:
         """The severity of every part, by its name."""
         return {name: t * z[f"{i}.severity"].to(t) for i, name in enumerate(self.names)}
-
-    def in_units(self, t: float) -> dict[str, float]:
-        """The units of parts that are there in full, keyed as their draws are."""
-        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.in_units(t).items()}
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor | None:
         """What the parts tell, side by side; a part of which the draw says nothing is told to be absent."""

@@ -93,7 +93,7 @@ class GaussianMixture(Learned):
         like = torch.empty(n, dtype=torch.float64)
         u, noise = uniform(like, generator, (1,)), normal(like, generator, (means.shape[1],))
         which = torch.searchsorted(weights.cumsum(0), u[:, 0], right=True).clamp(max=len(weights) - 1)
-        coarse = means[which] + torch.stack([roots[j] @ one for j, one in zip(which.tolist(), noise, strict=True)])
+        coarse = means[which] + (roots[which] @ noise[:, :, None])[:, :, 0]
         x = rows @ coarse.reshape(n, -1, self.grid, self.grid) @ columns.mT
         return State(x.float(), 1.0)
 

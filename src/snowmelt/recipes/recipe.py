@@ -27,8 +27,6 @@ from snowmelt.data.options import DataOptions
 from snowmelt.registry import SpecError, checked, nearest
 from snowmelt.training.options import TrainingOptions
 
-_BASES = ("_bansal2022",)
-
 
 @dataclass(frozen=True)
 class ModelOptions:
@@ -187,7 +185,7 @@ def _table(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if not path.is_file():
         known = presets()
-        if str(source) not in (*known, *_BASES):
+        if str(source) not in _packaged():
             close = nearest(str(source), known)
             raise FileNotFoundError(f"there is no recipe file {source} and no preset of that name{close}; presets: {', '.join(known)}")
         text = (resources.files(__package__) / f"{source}.toml").read_text(encoding="utf-8")
@@ -200,9 +198,12 @@ def _table(source: str | Path) -> dict[str, Any]:
 
 
 def presets() -> list[str]:
-    """The names of the recipes in the package, sorted; what is only a base for others is none."""
-    found = {file.name.removesuffix(".toml") for file in resources.files(__package__).iterdir() if file.name.endswith(".toml")}
-    return sorted(found - set(_BASES))
+    """The names of the recipes in the package, sorted; _NAME is only a base for others."""
+    return [name for name in _packaged() if not name.startswith("_")]
+
+
+def _packaged() -> list[str]:
+    return sorted(file.name.removesuffix(".toml") for file in resources.files(__package__).iterdir() if file.name.endswith(".toml"))
 
 
 def merged(table: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

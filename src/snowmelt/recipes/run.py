@@ -1,6 +1,8 @@
 """From a recipe to a trained run directory, and back."""
 
+import contextlib
 import dataclasses
+import itertools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -190,6 +192,11 @@ def clear(out: Path) -> None:
     for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", *reports):
         for path in out.glob(pattern):
             path.unlink()
+    for part in [path.parent for path in out.glob("*/evaluation.json")]:
+        for path in itertools.chain(*map(part.glob, reports)):
+            path.unlink()
+        with contextlib.suppress(OSError):  # what somebody put beside a report stays, and its folder with it
+            part.rmdir()
     shutil.rmtree(out / "samples", ignore_errors=True)
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from snowmelt import registry
-from snowmelt.degradations import Choice, Compose, Degradation
+from snowmelt.degradations import Choice, Degradation, Several
 from snowmelt.randomness import generators, permutation
 from snowmelt.restorers.linear import LinearRestorer
 from snowmelt.types import Batch, Draw, severity
@@ -129,10 +129,10 @@ def on_distinct_knots(times: Sequence[float], knots: int) -> list[float]:
 
 
 def _choice(degradation: Degradation) -> Choice | None:
-    """The choice that a degradation is, or the first in a composition."""
+    """The choice that a degradation is, or the first among its parts."""
     if isinstance(degradation, Choice):
         return degradation
-    parts = degradation.parts if isinstance(degradation, Compose) else ()
+    parts = degradation.parts if isinstance(degradation, Several) else ()
     return next((found for part in parts if (found := _choice(part))), None)
 
 

@@ -68,13 +68,13 @@ class LinearRestorer:
             at = torch.tensor([t], dtype=torch.float64)
             mask = self.degradation.gain(self.shape, at, z).expand(1, *self.shape).flatten()
             variance = float(self.degradation.sigma(at).square()) + self.sigma**2
-            total, expected = self.covariance * mask * mask[:, None], mask * self.mean
+            a, total, expected = torch.diag(mask), self.covariance * mask * mask[:, None], mask * self.mean
         else:
             a, expected, variance = self._operator(t, z)
-            mask, total = a.mT, a @ self.covariance @ a.mT
+            total = a @ self.covariance @ a.mT
         root = torch.linalg.cholesky(total + variance * torch.eye(len(total), dtype=torch.float64))
         inner = torch.cholesky_solve((seen - expected)[:, None], root)[:, 0]
-        return self.mean + self.covariance @ (mask * inner if mask.ndim == 1 else mask @ inner)
+        return self.mean + self.covariance @ (a.mT @ inner)
 
     def expected_error(self, t: float, z: Draw = EMPTY) -> float:
         """The mean square error per value that the restorer will have at severity t, given one sample's draw: tr(C - K A C) / d."""
