@@ -5,17 +5,44 @@ r"""What training minimises: the distance of the restorer's estimate from the tr
 Squared error makes the restorer the posterior mean :math:`E[x_0 | x_t]`, which is what Algorithm 2 and every ODE view of
 sampling assume; absolute error, the paper's choice, makes it the median. Nothing is averaged over the batch here:
 whoever calls sees each sample's loss and its severity.
+
+The weight of a severity does not move that minimum, but says where a network of finite size should be good:
+
+=========  ==================================================  =====================================================================
+uniform    1                                                   the paper's restoration loss
+output     :math:`1 / c_{out}^2`                               the error of what the network itself returns: DDPM's simple loss for eps,
+                                                               EDM's for edm, that of flow matching for flow
+snr        the error of :math:`A_t \hat x_0 / \sigma_t`        for pure noise the signal-to-noise ratio, which is the same simple
+                                                               loss whatever is predicted; soft score matching where a blur comes first
+min-snr    the same, at most 5                                 Min-SNR-gamma
+bound      :math:`\tfrac T2 (SNR_s - SNR_t)`, s = t - 1/T      the variational bound, per value, of a chain of T steps
+=========  ==================================================  =====================================================================
+
+(for squared errors; others are weighted by the root). Of a restorer with a learned variance, the step's part of the bound is added, with its
+mean held and a weight of .001: the *hybrid* loss.
+
+Source: Ho et al. 2020 (arXiv 2006.11239), eq. 12 and 14; Karras et al. 2022 (arXiv 2206.00364), eq. 8; Daras et al. 2022 (arXiv 2209.05442),
+eq. 10; Hang et al. 2023 (arXiv 2303.09556); Kingma et al. 2021 (arXiv 2107.00630), eq. 13; Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 16.
 """
 
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
+from snowmelt.degradations import Degradation, chain
 from snowmelt.model import Model
+from snowmelt.registry import spec
+from snowmelt.restorers import Restorer
 from snowmelt.types import Batch, Draw, Severity
 
 Loss: TypeAlias = Literal["l2", "l1", "charbonnier", "pseudo-huber"]
+Weight: TypeAlias = Literal["uniform", "output", "snr", "min-snr", "bound"]
+STEPS = 1000  # of a chain whose schedule has none of its own
+_HYBRID = 1e-3
+_MIN_SNR = 5.0
+_LEAST = 1e-4  # of sigma and c_out, which vanish at t = 0
 _CHARBONNIER = 1e-3
 _PSEUDO_HUBER = 0.06
 
@@ -27,7 +54,7 @@ def restoration_loss(
     z: Draw,
     *,
     loss: Loss = "l2",
-    weight: Callable[[Severity], Tensor] | None = None,
+    weight: Weight | Callable[[Severity], Tensor] = "uniform",
     penalty: Callable[[Batch, Batch], Tensor] | None = None,
     cond: Tensor | None = None,
 ) -> Tensor:
@@ -39,18 +66,85 @@ def restoration_loss(
         t: severities (b,) in [0, 1].
         z: the draw, from ``model.draw``.
         loss: l2 and l1 are means over the sample; charbonnier is a smooth l1; pseudo-huber acts on the norm of the sample's error.
-        weight: of the severity, (b,) -> (b,).
+        weight: of the severity, by name, or a function (b,) -> (b,).
         penalty: (estimate, x0) -> (b,), added after weighting.
         cond: handed to the restorer.
 
     Raises:
         ValueError: unknown loss.
+        TypeError: a weight that reads a signal-to-noise ratio, and a degradation that has none.
     """
-    estimate = model.estimate(model.degrade(x0, t, z), t, z, cond)
-    out = distance(estimate, x0, loss)
-    if weight is not None:
-        out = out * weight(t)
+    x_t = model.degrade(x0, t, z)
+    estimate, spread = model.predict(x_t, t, z, cond)
+    if isinstance(weight, str):
+        check_weight(model.degradation, weight)
+    if weight == "snr":
+        d, sigma = model.degradation, model.degradation.sigma(t).clamp(min=_LEAST)
+        out = distance(d(estimate, t, z), d(x0, t, z), loss) / _power(sigma**2, loss)
+    else:
+        by = weight(t) if callable(weight) else _power(_weights(model, weight, x_t, t, z), loss)
+        out = distance(estimate, x0, loss) * by
+    if spread is not None:
+        out = out + _HYBRID * steps(model.degradation) * spread_loss(model.degradation, x_t, x0, estimate.detach(), spread, t, z)
     return out if penalty is None else out + penalty(estimate, x0)
+
+
+def check_weight(degradation: Degradation, weight: Weight) -> None:
+    """Refuse a weight that this degradation has no signal-to-noise ratio for.
+
+    Raises:
+        TypeError: it has none, or one for each frequency where one for all is needed.
+    """
+    if weight in ("snr", "min-snr", "bound"):
+        chain.require(degradation)
+    if weight in ("min-snr", "bound") and degradation.basis != "any":
+        raise TypeError(f"the weight {weight} needs one signal-to-noise ratio for all frequencies, which {spec(degradation)} has not: take snr")
+
+
+def steps(degradation: Degradation) -> int:
+    """T of a degradation seen as a chain: the knots of its schedule, or 1,000."""
+    return degradation.knots or STEPS
+
+
+def spread_loss(degradation: Degradation, x_t: Batch, x0: Batch, x0_hat: Batch, spread: Batch, t: Severity, z: Draw) -> Tensor:
+    """KL(q(x_s | x_t, x0), p(x_s | x_t)) per value, in nats (b,), for a learned spread and s = t - 1/T; 0 for the last step, s = 0."""
+    s = (t - 1 / steps(degradation)).clamp(min=0)
+    last = (s < 0.5 / steps(degradation)).reshape(-1, *(1,) * (x_t.ndim - 1))
+    true, ours = (chain.posterior(degradation, x_t, known, t, s, z) for known in (x0, x0_hat))
+    small, large = (torch.where(last, 1, value.to(x_t)) for value in (true.small, true.large))
+    log = torch.lerp(small.log(), large.log(), spread)
+    kl = 0.5 * (log - small.log() + (small + (true.mean - ours.mean).square()) * (-log).exp() - 1)
+    return torch.where(last, 0, kl).flatten(1).mean(1)
+
+
+def _weights(model: Model, weight: str, x_t: Batch, t: Severity, z: Draw) -> Tensor:
+    """w(t) of squared errors: (b,)."""
+    d = model.degradation
+    match weight:
+        case "uniform":
+            return torch.ones_like(t)
+        case "output":
+            if not isinstance(model.restorer, Restorer):
+                raise TypeError("training.weight = output weighs what a network returns, and this restorer is a plain function: take uniform")
+            out = model.restorer.coefficients(x_t, t, z).out.expand(len(t), *(-1,) * (x_t.ndim - 1))
+            return 1 / out.abs().square().flatten(1).mean(1).clamp(min=_LEAST**2)
+        case "min-snr":
+            return _ratio(d, x_t, t, z).clamp(max=_MIN_SNR)
+        case "bound":
+            s, now = (t - 1 / steps(d)).clamp(min=0), _ratio(d, x_t, t, z)
+            before = torch.where(s < 0.5 / steps(d), 2 * now, _ratio(d, x_t, s.clamp(min=0.5 / steps(d)), z))
+            return 0.5 * steps(d) * (before - now)
+    raise ValueError(f"unknown weight {weight!r}: choose uniform, output, snr, min-snr or bound")
+
+
+def _ratio(d: Degradation, x_t: Batch, t: Severity, z: Draw) -> Tensor:
+    """The signal-to-noise ratio (b,) of a degradation that is noise alone."""
+    return chain.snr(d, tuple(x_t.shape[1:]), t, z).flatten(1).mean(1).clamp(max=_LEAST**-2)
+
+
+def _power(weight: Tensor, loss: Loss) -> Tensor:
+    """A weight of squared errors as one of `loss`: the root for those that grow as the error does."""
+    return weight if loss == "l2" else weight.sqrt()
 
 
 def distance(estimate: Batch, x0: Batch, loss: Loss) -> Tensor:

@@ -27,7 +27,7 @@ from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json,
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
 from snowmelt.registry import label
-from snowmelt.restorers import Restorer
+from snowmelt.restorers import Conditions, Informed, Restorer
 from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
 
@@ -74,8 +74,14 @@ class Model:
 
     def draw(self, like: Batch, generator: Generators = None, item: Mapping[str, Tensor] = EMPTY) -> Draw:
         """The degradation's draw, with what the data `item` gives of it, and, when there is a noise floor, its noise as "floor"."""
-        z = {**self.degradation.draw(like, generator), **self.degradation.given_by(item)}
+        z = {**self.degradation.draw(like, generator), **self.degradation.given_by(item), **self.told(item)}
         return {**z, "floor": normal(like, generator)} if self.noise_floor > 0 else z
+
+    def told(self, item: Mapping[str, Tensor]) -> Draw:
+        """What of a data item conditions this model's restorer; the picture it is told is the item's "image", or the other one of its pair."""
+        conditions = self.restorer.conditions if isinstance(self.restorer, Restorer) else Conditions()
+        known = {"image": item["endpoint"], **item} if "endpoint" in item else item
+        return {name: known[name] for name in conditions.names if name in known}
 
     def degrade(self, x0: Batch, t: Severity, z: Draw) -> Batch:
         """x_t as R sees it: D(x0, t, z), the noise floor, the rounding."""
@@ -97,12 +103,15 @@ class Model:
 
         The steps of a walk lie between the levels of an 8-bit file, where a restorer trained on files has never been.
         """
+        return self.predict(x_t, t, z, cond)[0]
+
+    def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY, cond: Tensor | None = None) -> tuple[Batch, Batch | None]:
+        """x0_hat as :meth:`estimate` returns it and, of a model that learned it, the spread of an ancestral step, about [0, 1]."""
         if self.input == "8bit":
             x_t = quantise(x_t)
-        extra = {} if cond is None else {"cond": cond}
-        if isinstance(self.restorer, Restorer):
-            return self.restorer(x_t, t, z, **extra)  # type: ignore[no-any-return]
-        return self.restorer(x_t, t, **extra)
+        if isinstance(self.restorer, Informed):
+            return self.restorer.predict(x_t, t, z)
+        return (self.restorer(x_t, t) if cond is None else self.restorer(x_t, t, cond=cond)), None
 
     def to(self, device: torch.device | str) -> "Model":
         """This model with its weights on `device`; a plain function stays as it is."""
@@ -274,6 +283,8 @@ def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
             "parameterization": registry.table(restorer.parameterization),
             "shape": list(restorer.shape),
             "told": restorer.told,
+            **({"conditions": dataclasses.asdict(restorer.conditions)} if restorer.conditions else {}),
+            **({"variance": restorer.variance} if restorer.variance != "fixed" else {}),
         },
         "prior": registry.table(model.prior) if model.prior else None,
         "noise_floor": model.noise_floor,
@@ -295,6 +306,8 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
         parameterization=registry.build(part["parameterization"], "parameterization"),
         told=part["told"],
         noise_floor=info["noise_floor"],
+        conditions=Conditions(**part.get("conditions", {})),
+        variance=part.get("variance", "fixed"),
     )
     group = "ema" if weights == "ema" and "ema" in files else "weights"
     try:

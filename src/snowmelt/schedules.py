@@ -13,12 +13,16 @@ import abc
 import functools
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 import torch
 from torch import Tensor
 
-from snowmelt.registry import Part, Range, register
+from snowmelt.registry import Part, Range, SpecError, label, register
+
+_BISECTIONS = 54  # as many as float64 has digits
+_LOOKS = 1000  # severities at which a schedule is looked at
+_ROUNDING = 1e-9
 
 
 class Schedule(Part, kind="schedule"):
@@ -32,6 +36,21 @@ class Schedule(Part, kind="schedule"):
     @abc.abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma at t in [0, 1], in the shape and dtype of `t`."""
+
+    @final
+    def severity_at(self, ratio: Tensor) -> Tensor:
+        """The severity t at which sigma / alpha has reached `ratio`, by bisection: the shape and dtype of `ratio`.
+
+        The least such t where the ratio stands still; 1 where it is never reached.
+        """
+        wanted = ratio.to(torch.float32 if ratio.device.type == "mps" else torch.float64)
+        low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            alpha, sigma = self(middle)
+            reached = sigma >= wanted * alpha  # and not sigma / alpha, for alpha may be 0
+            low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+        return torch.where(wanted > 0, high, 0).to(ratio.dtype)
 
 
 @register("linear")
@@ -75,6 +94,77 @@ class VE(Schedule):
         return torch.ones_like(t), self.sigma_max * t
 
 
+@register("geometric")
+@dataclass(frozen=True)
+class Geometric(Schedule):
+    """NCSN's ladder of noises: alpha = 1, sigma at the knots t = 1/L, ..., 1 a geometric sequence, and 0 at t = 0.
+
+    Between the knots the sequence goes on in the logarithm; below the first, sigma falls to 0 in a straight line.
+
+    Source: Song and Ermon 2019 (arXiv 1907.05600), section 4.1, with L = 10, sigma from 0.01 to 1; the defaults are those of Song and Ermon 2020
+    (arXiv 2006.09011) for CIFAR-10, whose largest sigma is the largest distance between two pictures.
+    """
+
+    sigma_min: Annotated[float, Range(1e-6, 1000), "standard deviation of the first rung, t = 1/L"] = 0.01
+    sigma_max: Annotated[float, Range(1e-6, 1000), "standard deviation at t = 1"] = 50.0
+    steps: Annotated[int, Range(2, 100_000), "L, the number of rungs"] = 232
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that the ladder rises."""
+        super().__post_init__()
+        _rises(self, self.sigma_min, self.sigma_max)
+
+    @property
+    def knots(self) -> int:
+        """L."""
+        return self.steps
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        at = t * self.steps - 1
+        rung = self.sigma_min * (self.sigma_max / self.sigma_min) ** (at / (self.steps - 1)).clamp(min=0)
+        return torch.ones_like(t), torch.where(at < 0, self.sigma_min * t * self.steps, rung)
+
+
+@register("karras")
+@dataclass(frozen=True)
+class Karras(Schedule):
+    r"""The noises of EDM: alpha = 1, and for t > 0 the rho-th root of sigma is a straight line from sigma_min to sigma_max; 0 at t = 0.
+
+    .. math:: \sigma(t) = \left((1 - t)\, \sigma_{min}^{1/\rho} + t\, \sigma_{max}^{1/\rho}\right)^\rho .
+
+    The step from sigma_min, below which nothing can be seen, to 0 is the last step of a walk.
+
+    Source: Karras et al. 2022 (arXiv 2206.00364), eq. 5.
+    """
+
+    sigma_min: Annotated[float, Range(1e-6, 1000), "standard deviation as t falls to 0"] = 0.002
+    sigma_max: Annotated[float, Range(1e-6, 1000), "standard deviation at t = 1"] = 80.0
+    rho: Annotated[float, Range(1, 100), "the larger, the more severities are spent on small noise"] = 7.0
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that sigma rises."""
+        super().__post_init__()
+        _rises(self, self.sigma_min, self.sigma_max)
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return torch.ones_like(t), torch.where(t > 0, torch.lerp(torch.full_like(t, low), torch.full_like(t, high), t) ** self.rho, 0)
+
+
+@register("constant")
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same little noise at every t > 0, alpha = 1: what inverse heat dissipation adds to its blur.
+
+    Source: Rissanen et al. 2022 (arXiv 2206.13397), section 3.1, sigma = 0.01 for pictures in [0, 1].
+    """
+
+    sigma: Annotated[float, Range(0, 1000), "standard deviation for t > 0, on the range of the data"] = 0.01
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(t), torch.where(t > 0, self.sigma, torch.zeros_like(t))
+
+
 @register("betas")
 @dataclass(frozen=True)
 class Betas(Schedule):
@@ -87,7 +177,7 @@ class Betas(Schedule):
     steps: Annotated[int, Range(1, 100_000)] = 1000
     beta_min: Annotated[float, Range(0, 1)] = 1e-4
     beta_max: Annotated[float, Range(0, 1)] = 0.02
-    kind: Literal["linear", "cosine"] = "linear"
+    kind: Literal["linear", "cosine", "scaled-linear"] = "linear"
 
     @property
     def knots(self) -> int:
@@ -98,6 +188,8 @@ class Betas(Schedule):
         """beta_1 ... beta_T: (T,), float64."""
         if self.kind == "linear":
             return torch.linspace(self.beta_min, self.beta_max, self.steps, dtype=torch.float64)
+        if self.kind == "scaled-linear":  # their roots lie on a line: latent diffusion's
+            return torch.linspace(self.beta_min**0.5, self.beta_max**0.5, self.steps, dtype=torch.float64).square()
         angle = (torch.arange(self.steps + 1, dtype=torch.float64) / self.steps + 0.008) / 1.008 * (math.pi / 2)
         bar = torch.cos(angle) ** 2
         return (1 - bar[1:] / bar[:-1]).clamp(max=0.999)
@@ -109,6 +201,45 @@ class Betas(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         bar = between_knots(_alpha_bar(self, t.device), t)
         return bar.sqrt().to(t.dtype), (1 - bar).sqrt().to(t.dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def require_monotone(schedule: Schedule, name: str = "schedule") -> None:
+    """Refuse a schedule under which a sample gets better as t grows.
+
+    Args:
+        schedule: looked at on its knots and at 1001 severities.
+        name: what it is called in the message.
+
+    Raises:
+        SpecError: alpha / sigma rises between two of these severities, or a value is not finite, or negative.
+    """
+    grids = [torch.linspace(0, 1, _LOOKS + 1, dtype=torch.float64)]
+    if schedule.knots is not None:
+        grids.append(torch.arange(schedule.knots + 1, dtype=torch.float64) / schedule.knots)
+    t = torch.cat(grids).unique()
+    alpha, sigma = schedule(t)
+    bad = ~(alpha.isfinite() & sigma.isfinite() & (alpha >= 0) & (sigma >= 0)) | ((alpha == 0) & (sigma == 0))
+    if bool(bad.any()):
+        i = int(bad.nonzero()[0])
+        raise SpecError(
+            f"{name} gives alpha = {float(alpha[i]):.4g} and sigma = {float(sigma[i]):.4g} at t = {float(t[i]):.4g}: both must be finite and "
+            "at least 0, and not both 0"
+        )
+    # As cross products, for alpha and sigma may be 0: alpha_t sigma_s <= alpha_s sigma_t
+    rise = alpha[1:] * sigma[:-1] - alpha[:-1] * sigma[1:] * (1 + _ROUNDING)
+    if bool((rise > 0).any()):
+        i = int((alpha[1:] * sigma[:-1] / (alpha[:-1] * sigma[1:]).clamp(min=1e-300)).nan_to_num(0).argmax())
+        before, after = (float(alpha[k] / sigma[k]) for k in (i, i + 1))
+        raise SpecError(
+            f"{name} rises in its signal-to-noise ratio alpha/sigma from {before:.4g} at t = {float(t[i]):.4g} to {after:.4g} at t = {float(t[i + 1]):.4g}: "
+            "a sample must never get better as t grows; let alpha fall and sigma rise"
+        )
+
+
+def _rises(schedule: Schedule, low: float, high: float) -> None:
+    if low > high:
+        raise SpecError(f"{label(type(schedule))}.sigma_min = {low:g} is above its sigma_max = {high:g}: exchange them")
 
 
 @functools.lru_cache(maxsize=32)

@@ -169,7 +169,7 @@ def test_ve_adds_noise_and_leaves_the_sample():
 
 def test_noise_on_top_ends_in_no_prior():
     from snowmelt.model import Model
-    from snowmelt.training.loop import prior_for
+    from snowmelt.training.prior import prior_for
 
     assert prior_for(Model(build("noise:schedule=ve"), lambda x, t: x)).prior is None
     assert prior_for(Model(build("noise"), lambda x, t: x)).prior is not None

@@ -21,7 +21,7 @@ from snowmelt.model import Model, load
 from snowmelt.priors import FromData
 from snowmelt.randomness import visits
 from snowmelt.restorers import Restorer, UNet
-from snowmelt.training import checkpoint, loop
+from snowmelt.training import checkpoint, loop, prior
 from snowmelt.training.ema import Average
 from snowmelt.training.loop import Diverged, Stopped, Trainer, history, learning_rate
 from snowmelt.training.options import TrainingOptions
@@ -38,7 +38,7 @@ def trainer(out: Path, options: TrainingOptions = OPTIONS, *, spec: str = "gauss
     with torch.random.fork_rng():
         torch.manual_seed(7)
         restorer = Restorer(degradation, TINY, train.shape, noise_floor=floor)
-    return Trainer(loop.prior_for(Model(degradation, restorer, noise_floor=floor)), train, open_data(DIGITS, "validation"), options, out)
+    return Trainer(prior.prior_for(Model(degradation, restorer, noise_floor=floor)), train, open_data(DIGITS, "validation"), options, out)
 
 
 def digest(out: Path) -> str:

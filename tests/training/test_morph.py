@@ -15,7 +15,8 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator
 from snowmelt.restorers import Restorer, UNet
 from snowmelt.training import checkpoint
-from snowmelt.training.loop import Trainer, prior_for
+from snowmelt.training.loop import Trainer
+from snowmelt.training.prior import prior_for
 from snowmelt.training.options import TrainingOptions
 
 TINY = UNet(widths=(8, 16), patch=2, groups=4, blocks=1)

@@ -24,6 +24,7 @@ from snowmelt.data import images
 MAX_BYTES = 8 * 1024**3
 KEYS = ("x0", "images", "x", "data")
 LABELS = ("label", "labels")
+VECTORS = ("vector",)
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = 1 << 24
 
@@ -83,7 +84,7 @@ def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any]:
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     arrays = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if info.filename.endswith(".npy")}
-    arrays = {name: info for name, info in arrays.items() if name not in LABELS} or arrays
+    arrays = {name: info for name, info in arrays.items() if name not in (*LABELS, *VECTORS)} or arrays
     if len(arrays) == 1:
         return next(iter(arrays.values()))
     for key in KEYS:

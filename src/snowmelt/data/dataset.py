@@ -99,6 +99,7 @@ class Dataset:
         ids: one stable name per sample.
         labels: (n,) int64, the class of every sample, numbers in `classes`; None where the source has none.
         classes: the names of the classes; None where there are no labels.
+        vectors: (n, k) float32, the numbers that come with every sample; None where the source has none.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class Dataset:
         flip: bool = False,
         turn: bool = False,
         labels: Labels | None = None,
+        vectors: NDArray[np.float32] | None = None,
     ) -> None:
+        self.vectors = None if vectors is None else torch.from_numpy(vectors.copy())
         self.split: Split = split
         self.shape = shape
         self.ids = ids
@@ -131,7 +134,7 @@ class Dataset:
     @property
     def keys(self) -> tuple[str, ...]:
         """What every batch holds."""
-        return ("x0",)
+        return ("x0", *self._told([]))
 
     @property
     def random(self) -> bool:
@@ -144,7 +147,7 @@ class Dataset:
         return len(self.ids)
 
     def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> dict[str, Tensor]:
-        """The samples of those numbers, as ``{"x0": (b, c, h, w)}``, float32 in [-1, 1].
+        """The samples of those numbers, as ``{"x0": (b, c, h, w)}``, float32 in [-1, 1], with "label" (b,) and "vector" (b, k) where there are any.
 
         Args:
             indices: sample numbers in [0, len).
@@ -163,10 +166,15 @@ class Dataset:
         rows = self._store.take(indices)
         random = generators is not None and self.split == "train"
         if isinstance(rows, Tensor) and rows.shape[1:] == self.shape and not (random and (self._flip or self._turn)):
-            return {"x0": rows}
+            return {"x0": rows, **self._told(indices)}
         draws = [torch.rand(4, generator=g).tolist() for g in generators] if random and generators else [None] * len(indices)
         cuts = [self._cut(row, draw) for row, draw in zip(rows, draws, strict=True)]
-        return {"x0": torch.stack(cuts) if cuts else torch.empty(0, *self.shape)}
+        return {"x0": torch.stack(cuts) if cuts else torch.empty(0, *self.shape), **self._told(indices)}
+
+    def _told(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """What comes with the samples of those numbers."""
+        told = {"label": self.labels, "vector": self.vectors}
+        return {name: values[list(indices)] for name, values in told.items() if values is not None}
 
     def numbered(self, seed: int, numbers: Sequence[int]) -> dict[str, Tensor]:
         """What training sees as the samples of these numbers, counted from its start: every epoch shows all pictures, in an order of its own.

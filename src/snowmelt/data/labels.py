@@ -81,17 +81,37 @@ def of_npz(path: Path, pictures: int) -> Labels | None:
     Raises:
         ValueError: the array is damaged, or holds no labels of these pictures.
     """
+    values = _of_npz(path, arrays.LABELS)
+    return None if values is None else checked(values, f"{path}, label", pictures)
+
+
+def _of_npz(path: Path, keys: Sequence[str]) -> NDArray[Any] | None:
+    """The first array of those names in an archive; None where it has none of them."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            found = next((members[f"{key}.npy"] for key in arrays.LABELS if f"{key}.npy" in members), None)
+            found = next((members[f"{key}.npy"] for key in keys if f"{key}.npy" in members), None)
             if found is None:
                 return None
             with archive.open(found) as stream:
-                values = arrays.read_npy(stream, found.file_size, path)
+                return arrays.read_npy(stream, found.file_size, path)
     except arrays.DAMAGED as error:
         raise ValueError(f"{path}: damaged or unsupported archive ({error})") from error
-    return checked(values, f"{path}, {found.filename.removesuffix('.npy')}", pictures)
+
+
+def vectors_of_npz(path: Path, pictures: int) -> NDArray[np.float32] | None:
+    """The numbers (n, k) that come with the pictures in a .npz file, its array "vector"; None where it has none.
+
+    Raises:
+        ValueError: the array is damaged, or has not one row of finite numbers for each picture.
+    """
+    values = _of_npz(path, arrays.VECTORS)
+    if values is None:
+        return None
+    if values.ndim != 2 or not values.shape[1] or len(values) != pictures or values.dtype.kind not in "uif" or not np.isfinite(values).all():
+        found = f"{path}, vector: a {values.dtype} array of shape {values.shape}"
+        raise ValueError(f"{found}: give one row of finite numbers per picture, ({pictures}, k)")
+    return values.astype(np.float32)
 
 
 def class_folders(*folders: Path) -> tuple[str, ...]:

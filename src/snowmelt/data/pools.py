@@ -48,6 +48,7 @@ class ArrayPool(Pool):
     pixels: NDArray[Any]
     ids: list[str]
     labels: Labels | None = None
+    vectors: NDArray[np.float32] | None = None
 
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`."""
@@ -61,8 +62,9 @@ class ArrayPool(Pool):
         if (channels, h, w) != (pixels.shape[3], options.size or h, options.size or w):
             pixels = np.concatenate([_converted(pixels[i : i + _CHUNK], channels, options) for i in range(0, len(pixels), _CHUNK)])
         shape = (channels, options.size or h, options.size or w)
-        labels = self.labels and self.labels.of(chosen)
-        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn, labels=labels)
+        vectors = None if self.vectors is None else self.vectors[list(chosen)]
+        told: dict[str, Any] = {"labels": self.labels and self.labels.of(chosen), "vectors": vectors}
+        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn, **told)
 
 
 def _converted(pixels: NDArray[Any], channels: int, options: DataOptions) -> NDArray[Any]:

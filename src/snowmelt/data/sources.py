@@ -126,15 +126,16 @@ def _folder(path: Path) -> Pool:
 def _file(path: Path, options: DataOptions) -> Pool:
     if path.suffix.lower() in images.SUFFIXES:
         raise ValueError(f"{path} is one picture, which cannot be split: give a folder of at least 3 as data.path")
-    found = None
+    found = vectors = None
     if path.suffix == ".npz" and is_pack(path):
         return PackPool.opened(path)
     if path.suffix in (".npy", ".npz"):
         pixels = arrays.read_array(path, options.range)
-        found = labels.of_npz(path, len(pixels)) if path.suffix == ".npz" else None
+        if path.suffix == ".npz":
+            found, vectors = labels.of_npz(path, len(pixels)), labels.vectors_of_npz(path, len(pixels))
     elif "idx" in path.name:
         pixels = arrays.read_idx(path)
         found = labels.beside_idx(path, len(pixels))
     else:
         raise ValueError(f'{path}: "{path.suffix}" is no source of pictures: give a folder, or an idx, idx.gz, .npy or .npz file')
-    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))], found)
+    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))], found, vectors)

@@ -6,7 +6,11 @@ be solved from (x_t, x0), :math:`z = (x_t - \alpha_t x_0) / \sigma_t`, so one fa
 ancestral chain of DDPM (z renewed by a fraction :math:`\rho`):
 
 .. math:: z' = \sqrt{1 - \rho^2}\, z + \rho\, \varepsilon, \qquad
-          \rho = \eta \sqrt{1 - \frac{\alpha_t^2}{\alpha_s^2} \frac{\sigma_s^2}{\sigma_t^2}}.
+          \rho = \eta \sqrt{1 - \frac{\alpha_t^2}{\alpha_s^2} \frac{\sigma_s^2}{\sigma_t^2}},
+
+which is written once, in :mod:`snowmelt.degradations.chain`.
+
+A schedule may only lose: alpha / sigma never rises with t. One that does not keep to that is refused where a blend is made of it.
 
 Source: Ho et al. 2020 (arXiv 2006.11239), eq. 4 and 7; Song et al. 2020 (arXiv 2010.02502), eq. 12 and 16.
 """
@@ -16,10 +20,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snowmelt.degradations import chain
 from snowmelt.degradations.base import Basis, Degradation
 from snowmelt.randomness import normal
-from snowmelt.registry import register
-from snowmelt.schedules import Cosine, Schedule
+from snowmelt.registry import label, register
+from snowmelt.schedules import Cosine, Schedule, require_monotone
 from snowmelt.types import Batch, Draw, Generators, Severity, expand
 
 
@@ -28,6 +33,15 @@ class Blend(Degradation):
     """x_t = alpha_t x0 + sigma_t z["endpoint"]; a subclass says where the endpoint comes from."""
 
     schedule: Schedule = Cosine()  # noqa: RUF009 - frozen, so one shared default is safe
+
+    def __post_init__(self) -> None:
+        """Check the fields, and that the schedule only loses.
+
+        Raises:
+            SpecError: alpha / sigma rises somewhere, or is not finite.
+        """
+        super().__post_init__()
+        require_monotone(self.schedule, f"{label(type(self))}.schedule")
 
     @property
     def knots(self) -> int | None:
@@ -84,13 +98,7 @@ class GaussianNoise(Blend):
 
     def refresh(self, z: Draw, t: Severity, s: Severity, eta: float, generator: Generators = None) -> Draw:
         """A fraction rho of the endpoint is drawn anew: eta = 1 is the chain of DDPM, eta = 0 keeps it, DDIM."""
-        if eta == 0:
-            return z
-        old = z["endpoint"]
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = self.schedule(t), self.schedule(s)
-        carried = (alpha_t / alpha_s * sigma_s / torch.where(sigma_t == 0, 1, sigma_t)) ** 2
-        rho = expand(eta * (1 - carried).clamp(min=0).sqrt(), old)
-        return {**z, "endpoint": (1 - rho**2).sqrt() * old + rho * normal(old, generator)}
+        return chain.renewed(self, z, t, s, eta, generator)
 
     def sigma(self, t: Severity) -> Tensor:
         """sigma_t of the schedule."""

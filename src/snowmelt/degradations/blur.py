@@ -5,14 +5,16 @@ r"""Blur: high frequencies fade first.
 .. math:: \exp\left(-\tfrac12 (2\pi f)^2 s(t)^2\right), \qquad s(t) = s_0\left[(1 + s_{max}/s_0)^t - 1\right],\ s_0 = .3\ \mathrm{px},
 
 at frequency f in cycles per pixel, with the width s growing geometrically, so that equal steps in t take away
-equal octaves. It is continuous in t, costs the same for every t, and two blurs compose to one.
+equal octaves. It is continuous in t, costs the same for every t, and two blurs compose to one. Blurring diffusion lets the width
+grow as :math:`s_{max} \sin^2(\pi t / 2)` instead and keeps a little of every frequency, :math:`(1 - d) g + d` for the gain g:
+``gaussian-blur:sigma_px=20,growth=sine,least=0.001+noise``.
 
 ``recursive-blur`` is the paper's: a truncated kernel applied once more at every step. Truncation matters: eleven
 taps of a Gaussian of 7 px have the reach of 3 px, and twenty of them of 13.6 px, not 31. So the taps are part of the
 spec and the operator is a table of their powers, exact at every knot.
 
 Source: Bansal et al. 2022 (arXiv 2208.09392), section 4.1 and appendix; Rissanen et al. 2022 (arXiv 2206.13397) for
-the heat equation and its geometric schedule.
+the heat equation and its geometric schedule; Hoogeboom and Salimans 2022 (arXiv 2209.05557), section 4, for the sine and the least gain.
 """
 
 import functools
@@ -39,10 +41,12 @@ _MIRRORED_PX = 1024  # the mirrored extension has 4 times the pixels: at 1000 px
 @register("gaussian-blur")
 @dataclass(frozen=True)
 class GaussianBlur(LinearDegradation):
-    """A true Gaussian blur whose width grows geometrically from 0 to `sigma_px` at t = 1."""
+    """A true Gaussian blur whose width grows from 0 to `sigma_px` at t = 1, geometrically or as a squared sine."""
 
     sigma_px: Annotated[float, Range(0, 1000, "px"), "standard deviation at t = 1"] = 8.0
     padding: Literal["reflect", "circular"] = "reflect"
+    growth: Literal["exponential", "sine"] = "exponential"
+    least: Annotated[float, Range(0, 0.5), "gain that every frequency keeps; blurring diffusion takes 0.001"] = 0.0
 
     @property
     def basis(self) -> Basis:
@@ -60,6 +64,8 @@ class GaussianBlur(LinearDegradation):
 
     def width(self, t: Tensor) -> Tensor:
         """The standard deviation s(t) in pixels."""
+        if self.growth == "sine":
+            return self.sigma_px * torch.sin(t * (math.pi / 2)) ** 2
         return _FINEST_PX * torch.expm1(t * math.log1p(self.sigma_px / _FINEST_PX))
 
     def in_units(self, t: float) -> dict[str, float]:
@@ -74,7 +80,11 @@ class GaussianBlur(LinearDegradation):
         """
         if not 0 <= sigma_px <= self.sigma_px:
             raise ValueError(f"a blur of {sigma_px:g} px lies outside [0, {self.sigma_px:g}] px, the reach of this degradation")
-        return math.log1p(sigma_px / _FINEST_PX) / math.log1p(self.sigma_px / _FINEST_PX) if self.sigma_px else 0.0
+        if not self.sigma_px:
+            return 0.0
+        if self.growth == "sine":
+            return math.asin(math.sqrt(sigma_px / self.sigma_px)) / (math.pi / 2)
+        return math.log1p(sigma_px / _FINEST_PX) / math.log1p(self.sigma_px / _FINEST_PX)
 
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
         """Each frequency times its gain."""
@@ -83,11 +93,12 @@ class GaussianBlur(LinearDegradation):
         return backward(forward(x, self.basis) * gain, self.basis, w)
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
-        """exp(-(2 pi f)^2 s(t)^2 / 2): (b, 1, h, w), or (b, 1, h, w // 2 + 1) for circular edges."""
+        """exp(-(2 pi f)^2 s(t)^2 / 2), between `least` and 1: (b, 1, h, w), or (b, 1, h, w // 2 + 1) for circular edges."""
         exponent = -0.5 * (2 * math.pi * self.width(t)) ** 2
         rows, columns = _squares(shape[-2], self.basis, t, half=False), _squares(shape[-1], self.basis, t, half=True)
         by_row, by_column = torch.exp(exponent[:, None] * rows), torch.exp(exponent[:, None] * columns)
-        return by_row[:, None, :, None] * by_column[:, None, None, :]
+        gain = by_row[:, None, :, None] * by_column[:, None, None, :]
+        return gain if self.least == 0 else self.least + (1 - self.least) * gain
 
 
 def _squares(n: int, basis: Basis, like: Tensor, *, half: bool) -> Tensor:

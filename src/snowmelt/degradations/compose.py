@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from snowmelt.degradations import chain
 from snowmelt.degradations.base import Basis, Degradation, Inverse
 from snowmelt.degradations.inverse import damped
 from snowmelt.degradations.several import Several, keyed, share_of
@@ -93,7 +94,9 @@ class Compose(Several):
         return {**z, **keyed(self.parts[last].recover(x_t, x0, t, share_of(z, last)), last)}
 
     def refresh(self, z: Draw, t: Severity, s: Severity, eta: float, generator: Generators = None) -> Draw:
-        """Renew the last part's noise; what comes before it stays as it was drawn."""
+        """Renew the last part's noise, coefficient by coefficient where the whole is a Gaussian chain; what comes before it stays as it was drawn."""
+        if chain.is_chain(self):
+            return chain.renewed(self, z, t, s, eta, generator)
         last = len(self.parts) - 1
         return {**z, **keyed(self.parts[last].refresh(share_of(z, last), t, s, eta, generator), last)}
 

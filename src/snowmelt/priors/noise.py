@@ -1,4 +1,4 @@
-r"""Pure noise: the prior of hot diffusion, whose degradation forgets the picture altogether.
+r"""Pure noise: the prior of hot diffusion, whose degradation forgets the picture altogether, :math:`x_1 = \sigma_1 z`.
 
 Two draws are joined along the sphere, since high-dimensional normal vectors have one length and a straight line between two of them
 runs through shorter ones that no training picture ended in:
@@ -11,14 +11,14 @@ Source: Shoemake 1985, "Animating rotation with quaternion curves"; Song et al. 
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor
 
 from snowmelt.priors.base import Prior, as_state
 from snowmelt.randomness import normal
-from snowmelt.registry import register
+from snowmelt.registry import Range, register
 from snowmelt.types import Batch, Generators, State
 
 _PARALLEL = 1e-4
@@ -27,20 +27,21 @@ _PARALLEL = 1e-4
 @register("normal")
 @dataclass(frozen=True)
 class Normal(Prior):
-    """Standard normal noise, which is also the draw's "endpoint": the prior of hot diffusion."""
+    """Standard normal noise, the draw's "endpoint", times `scale`: 1 where the variance is kept, sigma(1) where it explodes."""
 
     shape: tuple[int, ...] = ()
+    scale: Annotated[float, Range(1e-6, 1e6), "standard deviation of x_1"] = 1.0
 
     def fit(self, batches: Iterable[Batch | State]) -> Self:
         """Takes over the shape of a sample; there is nothing else to learn."""
         return dataclasses.replace(self, shape=tuple(as_state(next(iter(batches))).x.shape[1:]))
 
     def sample(self, n: int, generator: Generators = None) -> State:
-        """x = z["endpoint"] ~ N(0, I)."""
+        """x = scale z["endpoint"], z["endpoint"] ~ N(0, I)."""
         if not self.shape:
             raise ValueError("the normal prior does not know the shape of a sample: call fit first, or give Normal(shape=(c, h, w))")
-        x = normal(torch.empty(n, *self.shape), generator)
-        return State(x, 1.0, {"endpoint": x})
+        z = normal(torch.empty(n, *self.shape), generator)
+        return State(self.scale * z, 1.0, {"endpoint": z})
 
     def gives(self, drawn: frozenset[str]) -> frozenset[str]:
         """The endpoint."""
@@ -56,4 +57,4 @@ class Normal(Prior):
             out = torch.lerp(x, y, share)
         else:
             out = (((1 - share) * angle).sin() * x + (share * angle).sin() * y) / angle.sin()
-        return State(out, a.t, {"endpoint": out})
+        return State(out, a.t, {"endpoint": out / self.scale})

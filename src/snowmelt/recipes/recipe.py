@@ -42,6 +42,8 @@ class ModelOptions:
         init: a run directory, or a model in the package, whose averaged weights training starts from; by default fresh ones.
         prior: what new pictures start from, as a spec (gaussian-mixture:components=4,grid=2), fitted at the end of training and saved in the model;
             by default normal where the degradation ends in pure noise, else none: such a model only restores.
+        conditions: what the restorer is told of a sample besides its damage: label, vector, image (the other picture of its pair).
+        variance: learned if the network also says how much noise an ancestral step should draw (Improved DDPM), else fixed.
     """
 
     backbone: str = "unet"
@@ -51,6 +53,8 @@ class ModelOptions:
     input: Literal["float", "8bit"] | None = None
     init: str | None = None
     prior: str | None = None
+    conditions: tuple[Literal["label", "vector", "image"], ...] = ()
+    variance: Literal["fixed", "learned"] = "fixed"
 
     def __post_init__(self) -> None:
         """Refuse a noise floor outside [0, 1].
@@ -79,6 +83,8 @@ class EvaluationOptions:
         handed: also show walks that are handed the part of the draw that nobody could know (the flakes of snow), beside the comparison.
         severities: at how many severities one call is scored; 0 for none.
         generate: how many pictures to generate from the model's prior and measure; 0 for none.
+        generators: specs of walks that generate as many each, in one table beside each other.
+        guidance: for a model that knows labels, scales of guidance, each with each of those walks.
     """
 
     images: int = 1000
@@ -92,6 +98,8 @@ class EvaluationOptions:
     handed: bool = False
     severities: int = 8
     generate: int = 0
+    generators: tuple[str, ...] = ()
+    guidance: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse numbers that ask for nothing.
@@ -104,6 +112,8 @@ class EvaluationOptions:
                 raise ValueError(f"evaluation.{name} = {getattr(self, name)} lies under {least}")
         if self.generate == 1:
             raise ValueError("evaluation.generate = 1: no set has one picture; give at least 2, better 1,000, or 0 for none")
+        if (self.generators or self.guidance) and not self.generate:
+            raise ValueError("evaluation.generators and guidance compare generated pictures: say how many, evaluation.generate")
         if not self.inputs:
             raise ValueError("evaluation.inputs is empty: give float, 8bit or both")
 

@@ -22,18 +22,27 @@ from snowmelt.recipes.judging import judge
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
 from snowmelt.recipes.report import FURTHER, OPENING, WRITTEN, environment
-from snowmelt.restorers import Restorer
+from snowmelt.restorers import Conditions, Restorer
 from snowmelt.training import checkpoint
 from snowmelt.training import prior as priors
-from snowmelt.training.loop import Trainer, prior_for
+from snowmelt.training.loop import Trainer
 from snowmelt.training.severity import fit
 
 RECIPE = "recipe.toml"
 _UNTRAINED = ("about", "evaluation", "model.prior", "training.severity_images")  # fields that change nothing of the restorer
 
 
-def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
-    """The untrained model of a recipe for samples of `shape`; its weights depend on the recipe's seed alone."""
+def make_model(recipe: Recipe, shape: tuple[int, ...], data: Dataset | None = None) -> Model:
+    """The untrained model of a recipe for samples of `shape`; its weights depend on the recipe's seed alone.
+
+    Args:
+        recipe: what to make.
+        shape: (c, h, w).
+        data: the training pictures, which say how large the conditions are, if it has any.
+
+    Raises:
+        ValueError: settings that do not go together, or conditions that the data do not have.
+    """
     o = recipe.model
     degradation = registry.build(recipe.degradation)
     if degradation.noise and o.input == "8bit":
@@ -48,8 +57,13 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
             parameterization=registry.build(o.parameterization, "parameterization") if o.parameterization else None,
             told=o.told,
             noise_floor=o.noise_floor,
+            conditions=conditions_of(recipe, data),
+            variance=o.variance,
         )
-    notes, estimator = {"recipe": to_table(recipe), "trained_with": environment()}, None
+    notes: dict[str, Any] = {"recipe": to_table(recipe), "trained_with": environment()}
+    estimator = None
+    if restorer.conditions.classes and data is not None and data.classes is not None:
+        notes["classes"] = list(data.classes)
     if o.init is not None:
         given = begin_from(restorer, o.init)
         like = torch.zeros(1, *shape)
@@ -59,10 +73,37 @@ def make_model(recipe: Recipe, shape: tuple[int, ...]) -> Model:
         notes["init"] = {"model": Path(o.init).name, "weights": weights_of(located(o.init))}
     model = Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, estimator=estimator, notes=notes)
     if o.prior is None:
-        return prior_for(model)
+        return priors.prior_for(model)
     asked: Prior = registry.build(o.prior, "prior")
     priors.require(asked, degradation, shape)  # before hours of training, not after
     return dataclasses.replace(model, prior=asked) if isinstance(asked, Normal) else model
+
+
+def conditions_of(recipe: Recipe, data: Dataset | None) -> Conditions:
+    """What the recipe's restorer is told of a sample, as large as the data have it.
+
+    Raises:
+        ValueError: the data do not have it.
+    """
+    wanted = recipe.model.conditions
+    if not wanted:
+        return Conditions()
+    if data is None:
+        raise ValueError(f"model.conditions = {', '.join(wanted)}: their size is that of the data, which are not given here")
+    sizes = {
+        "label": len(data.classes or ()),
+        "vector": 0 if data.vectors is None else data.vectors.shape[1],
+        "image": data.shape[0] if recipe.data.endpoint and recipe.data.pairs else 0,
+    }
+    ways = {
+        "label": "give a folder of a folder for each class, or files of labels",
+        "vector": "give a .npz file with an array vector (n, k)",
+        "image": "give --data.endpoint and --data.pairs",
+    }
+    for name in wanted:
+        if not sizes[name]:
+            raise ValueError(f"model.conditions = {name}, but {recipe.data.path} has none: {ways[name]}, or leave it out")
+    return Conditions(**{{"label": "classes"}.get(name, name): sizes[name] for name in wanted})
 
 
 def begin_from(restorer: Restorer, init: str) -> Model:
@@ -154,7 +195,7 @@ def fit_prior(run: str | Path, spec: str, *, path: str | None = None) -> Model:
 def make_trainer(recipe: Recipe, out: Path, *, device: torch.device | str = "cpu") -> Trainer:
     """The trainer of a recipe, its data opened, nothing trained or written."""
     data = open_data(recipe.data, "train")
-    return Trainer(make_model(recipe, data.shape), data, validation(recipe), recipe.training, out, device=device)
+    return Trainer(make_model(recipe, data.shape, data), data, validation(recipe), recipe.training, out, device=device)
 
 
 def validation(recipe: Recipe) -> Dataset:

@@ -1,9 +1,11 @@
 """Restorers R(x_t, t) -> x0_hat: backbones, parameterizations, and the module that joins them."""
 
 from snowmelt.restorers.backbones import Backbone, LocalUNet, UNet, Zero
+from snowmelt.restorers.conditions import Conditions
+from snowmelt.restorers.guidance import ByGradient, ClassifierFree
 from snowmelt.restorers.linear import LinearRestorer
-from snowmelt.restorers.parameterization import X0, Coefficients, Eps, Parameterization, Residual, V, Wiener
-from snowmelt.restorers.restorer import Restorer, preferred
+from snowmelt.restorers.parameterization import X0, Coefficients, Edm, Eps, Flow, Mu, Parameterization, Residual, V, Wiener
+from snowmelt.restorers.restorer import Informed, Restorer, preferred
 from snowmelt.restorers.severity import Estimate, Estimator
 from snowmelt.restorers.statistics import Statistics
 from snowmelt.restorers.tiles import Tiles
@@ -11,12 +13,19 @@ from snowmelt.restorers.tiles import Tiles
 __all__ = [
     "X0",
     "Backbone",
+    "ByGradient",
+    "ClassifierFree",
     "Coefficients",
+    "Conditions",
+    "Edm",
     "Eps",
     "Estimate",
     "Estimator",
+    "Flow",
+    "Informed",
     "LinearRestorer",
     "LocalUNet",
+    "Mu",
     "Parameterization",
     "Residual",
     "Restorer",

@@ -2,7 +2,8 @@ r"""Backbones: the networks F(x, t) inside a restorer.
 
 A backbone is registered like a degradation: a frozen dataclass of its sizes that *builds* a module, called as
 ``net(x, t)`` with x (b, in_channels, h, w) and t (b,), returning (b, out_channels, h, w) for any h and w. A net of
-three convolutions in a user's file is a backbone too.
+three convolutions in a user's file is a backbone too. One that *embeds* also takes features of what it is conditioned on,
+``net(x, t, c)`` with c (b, features).
 
 ``unet`` is made for small budgets and for CPUs, where layers of few channels at full resolution are bound by memory:
 a pixel-unshuffle stem trades resolution for channels at once, convolutions are dense 3x3, attention runs at the coarsest level
@@ -17,7 +18,7 @@ import abc
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,9 @@ from snowmelt.registry import Part, Range, SpecError, register
 
 
 class Backbone(Part, kind="backbone"):
-    """Sizes of a network, which it can build."""
+    """Sizes of a network, which it can build. Where `embeds` is true, :meth:`build` takes `features` as well."""
+
+    embeds: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
@@ -44,6 +47,7 @@ class UNet(Backbone):
     blocks: Annotated[int, Range(1, 16)] = 2
     attention: bool = True
     groups: Annotated[int, Range(1, 64)] = 8
+    embeds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the fields, and that groups divide the widths."""
@@ -52,9 +56,9 @@ class UNet(Backbone):
         if not self.widths or odd:
             raise SpecError(f"unet.widths = {self.widths} must each be a multiple of unet.groups = {self.groups}")
 
-    def build(self, in_channels: int, out_channels: int) -> nn.Module:
-        """The network, with its last layer at zero."""
-        return _UNet(self, in_channels, out_channels)
+    def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
+        """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity."""
+        return _UNet(self, in_channels, out_channels, features)
 
 
 @register("local-unet")
@@ -101,12 +105,13 @@ class _Zero(nn.Module):
 
 
 class _UNet(nn.Module):
-    def __init__(self, size: UNet, in_channels: int, out_channels: int) -> None:
+    def __init__(self, size: UNet, in_channels: int, out_channels: int, features: int = 0) -> None:
         super().__init__()
         self.patch, self.multiple = size.patch, size.patch * 2 ** (len(size.widths) - 1)
         first = size.widths[0]
         embedding = 4 * first
         self.time = nn.Sequential(_Fourier(first), nn.Linear(2 * (first // 2), embedding), nn.SiLU())
+        self.told = nn.Linear(features, embedding) if features else None
         self.stem = nn.Conv2d(in_channels * size.patch**2, first, 3, padding=1)
         self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
         width = first
@@ -128,10 +133,12 @@ class _UNet(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # a Conv2d made with bias has one
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         h, w = x.shape[-2:]
         x = _pad(x, self.multiple)
         e = self.time(t.to(x.dtype))
+        if self.told is not None and c is not None:
+            e = e + functional.silu(self.told(c.to(x.dtype)))
         x = self.stem(functional.pixel_unshuffle(x, self.patch))
         skips = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):

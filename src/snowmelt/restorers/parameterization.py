@@ -13,16 +13,27 @@ x0         0                          1                   1
 residual   1                          1                   1
 eps        1 / alpha                  - sigma / alpha     1
 v          alpha                      - sigma             1
+flow       1                          - t                 1
+mu         - K / (alpha_s -           1 / (alpha_s -      1
+           K alpha)                   K alpha)
+edm        alpha s^2 / (alpha^2 s^2   s sigma / root of   1 / root of
+           + sigma^2)                 alpha^2 s^2 +       alpha^2 s^2 +
+                                      sigma^2             sigma^2
 wiener     A v / (A^2 v + sigma^2)    sqrt(v sigma^2 /    1 / sqrt(A^2 v +
                                       (A^2 v + sigma^2))  sigma^2)
 =========  =========================  ==================  ======================
 
 ``wiener`` gives the network what the best *linear* restorer already knows, for the data's own mean m and spectrum v: its
-input has unit variance in every coefficient, its output is needed only where the linear answer is uncertain. At A = 1 and
-v a number it is the preconditioning of Karras et al.
+input has unit variance in every coefficient, its output is needed only where the linear answer is uncertain. At
+v a number it is ``edm``, the preconditioning of Karras et al., with s the data's standard deviation. ``flow`` is the velocity z - x0 of a straight
+line. ``mu`` is the mean of the step of a chain of T from t to s = t - 1/T, :math:`\alpha_s x_0 + K (x_t - \alpha x_0)` with
+:math:`K = \alpha \sigma_s^2 / (\alpha_s \sigma^2)`: DDPM's first choice, and its worst.
+
+All say the same, so each can be converted into each: :func:`converted`.
 
 Source: Ho et al. 2020 (arXiv 2006.11239) for eps; Salimans and Ho 2022 (arXiv 2202.00512) for v; Karras et al. 2022
-(arXiv 2206.00364), table 1, for the hub; Wiener 1949 for the filter.
+(arXiv 2206.00364), table 1, for the hub and edm; Liu et al. 2022 (arXiv 2209.03003) for flow; Ho et al. 2020,
+eq. 7, for mu; Wiener 1949 for the filter.
 """
 
 import abc
@@ -37,6 +48,7 @@ from snowmelt.degradations.base import Basis
 from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import Part, Range, SpecError, label, register, spec
 from snowmelt.restorers.statistics import Statistics
+from snowmelt.schedules import Linear
 from snowmelt.types import Batch, Draw, Severity
 
 
@@ -136,6 +148,80 @@ class V(Parameterization):
         return Coefficients(alpha, -sigma, torch.ones_like(alpha))
 
 
+@register("flow")
+@dataclass(frozen=True)
+class Flow(Parameterization):
+    """The network returns the velocity z - x0 of a straight line from the sample to the noise: flow matching, rectified flow."""
+
+    def check(self, degradation: Degradation) -> None:
+        """Refuse every schedule but the straight line, whose velocity does not depend on t."""
+        if not isinstance(_blend(self, degradation).schedule, Linear):
+            raise SpecError(f"flow is the velocity along a straight line, which {spec(degradation)!r} is not: take noise:schedule=linear, or v")
+
+    def coefficients(
+        self, degradation: Degradation, statistics: Statistics | None, like: Batch, t: Severity, z: Draw, floor: float
+    ) -> Coefficients:
+        """(1, -t, 1)."""
+        column = _column(t, like)
+        one = torch.ones_like(column)
+        return Coefficients(one, -column, one)
+
+
+@register("mu")
+@dataclass(frozen=True)
+class Mu(Parameterization):
+    """The network returns the mean of the posterior q(x_s | x_t, x0) of a chain's step, s = t - 1/T: what DDPM calls mu-tilde.
+
+    To be trained with ``training.weight = "output"``: the estimate of x0 divides by the little that a step says of it.
+    """
+
+    steps: Annotated[int, Range(0, 100_000), "T; 0 for that of the schedule, or 1000 where it has none"] = 0
+
+    def check(self, degradation: Degradation) -> None:
+        """Refuse what is no blend, and schedules at whose end a step says nothing of the sample."""
+        one = torch.ones(1, dtype=torch.float64)
+        alpha = float(_blend(self, degradation).schedule(one - 1 / self._steps(degradation))[0])
+        if alpha < 1e-4:
+            raise SpecError(f"mu divides by alpha, which is {alpha:.1g} a step before t = 1 for {spec(degradation)!r}: use parameterization v or x0")
+
+    def coefficients(
+        self, degradation: Degradation, statistics: Statistics | None, like: Batch, t: Severity, z: Draw, floor: float
+    ) -> Coefficients:
+        """(-K, 1) / (alpha_s - K alpha), 1. In float64: the difference is small where t is large."""
+        t = t.double() if t.device.type != "mps" else t
+        schedule = _blend(self, degradation).schedule
+        alpha, sigma = schedule(t)
+        alpha_s, sigma_s = schedule((t - 1 / self._steps(degradation)).clamp(min=0))
+        kept = alpha / alpha_s * sigma_s**2 / torch.where(sigma == 0, 1, sigma**2)
+        by_step = 1 / (alpha_s - kept * alpha)
+        skip, out = (_column(value, like).to(like) for value in (-kept * by_step, by_step))
+        return Coefficients(skip, out, torch.ones_like(skip))
+
+    def _steps(self, degradation: Degradation) -> int:
+        return self.steps or degradation.knots or 1000
+
+
+@register("edm")
+@dataclass(frozen=True)
+class Edm(Parameterization):
+    """The network's input and output have unit variance for data of one standard deviation: ``wiener`` with a number for a spectrum."""
+
+    sigma_data: Annotated[float, Range(1e-3, 1e3), "standard deviation of the data"] = 0.5
+
+    def check(self, degradation: Degradation) -> None:
+        """Refuse what is no blend."""
+        _blend(self, degradation)
+
+    def coefficients(
+        self, degradation: Degradation, statistics: Statistics | None, like: Batch, t: Severity, z: Draw, floor: float
+    ) -> Coefficients:
+        """The table's row."""
+        alpha, sigma = _schedule(self, degradation, like, t)
+        noise = (sigma**2 + floor**2).sqrt()
+        root = (alpha**2 * self.sigma_data**2 + noise**2).rsqrt()
+        return Coefficients(alpha * self.sigma_data**2 * root**2, self.sigma_data * noise * root, root)
+
+
 @register("wiener")
 @dataclass(frozen=True)
 class Wiener(Parameterization):
@@ -183,6 +269,26 @@ def linear_estimate(c: Coefficients, x_t: Batch) -> tuple[Batch, Batch]:
 def scale_output(c: Coefficients, f: Batch) -> Batch:
     """c_out F, in the basis of the coefficients."""
     return backward(c.out * forward(f, c.basis), c.basis, f.shape[-1])
+
+
+def converted(
+    f: Batch, source: Coefficients, target: Coefficients, x_t: Batch, *, least: float = 0.0
+) -> Batch:
+    """What a network of parameterization `target` would have to return to mean the same as `f` does in `source`: (b, *d).
+
+    Args:
+        f: the prediction, (b, *d).
+        source: the coefficients of its parameterization at the severities of x_t; scalars.
+        target: those of the other.
+        x_t: the degraded samples.
+        least: refuse to divide by less than this.
+
+    Raises:
+        ValueError: `target` does not determine the sample there: its c_out is 0.
+    """
+    if bool((target.out.abs() <= least).any()):
+        raise ValueError("the other parameterization says nothing of the sample at one of these severities (its c_out is 0)")
+    return ((source.skip - target.skip) * x_t + source.out * f) / target.out
 
 
 def _column(value: Tensor, like: Tensor) -> Tensor:

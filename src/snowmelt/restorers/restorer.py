@@ -2,9 +2,17 @@
 
 It is the only module with weights. What it may know besides x_t and t is what the degradation tells of its draw, a
 mask for instance: :meth:`Degradation.context` as extra channels, the same at training and at sampling. A restorer trained
-without (``told=False``) never sees it and can be used where the draw is unknown.
+without (``told=False``) never sees it and can be used where the draw is unknown. What it may be told beyond the degradation, a class for
+instance, are its :mod:`~snowmelt.restorers.conditions`.
+
+With a *learned variance* the network has twice the channels. The second half says, value by value, where between its two bounds the variance of
+an ancestral step lies: ``predict`` returns that *spread* beside the estimate (0 the posterior's variance, 1 the transition's, between them
+along the logarithm).
+
+Source for the spread: Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 15.
 """
 
+import abc
 import copy
 from collections.abc import Iterable
 from typing import Literal
@@ -15,13 +23,26 @@ from torch import Tensor, nn
 from snowmelt.degradations import Choice, Degradation
 from snowmelt.registry import SpecError, label
 from snowmelt.restorers.backbones import Backbone
-from snowmelt.restorers.parameterization import Parameterization, Residual, Wiener, linear_estimate, scale_output
+from snowmelt.restorers.conditions import EMBEDDED, PLANES, Conditions, Embedding, picture_channels
+from snowmelt.restorers.parameterization import Coefficients, Parameterization, Residual, Wiener, linear_estimate, scale_output
 from snowmelt.restorers.statistics import Statistics
 from snowmelt.restorers.tiles import Tiles, tiled
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 
-class Restorer(nn.Module):
+class Informed(nn.Module, abc.ABC):
+    """A restorer that is handed the draw as well: called as restorer(x_t, t, z). Guidance wraps one in another."""
+
+    @abc.abstractmethod
+    def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
+        """The estimate of the clean sample (b, *d) and, where it was learned, the spread (b, *d) of an ancestral step, about [0, 1]."""
+
+    def forward(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """The estimate of the clean sample: (b, *d)."""
+        return self.predict(x_t, t, z)[0]
+
+
+class Restorer(Informed):
     """x0_hat = m + c_skip (x_t - A m) + c_out F(c_in (x_t - A m), t), for a degradation and samples of a shape.
 
     Args:
@@ -31,6 +52,8 @@ class Restorer(nn.Module):
         parameterization: None chooses wiener where the operator is diagonal in a basis, else residual.
         told: whether R is told what `degradation.context` knows of the draw.
         noise_floor: standard deviation of the noise that the model adds to every x_t.
+        conditions: what R is told beyond that: classes, a vector, a picture.
+        variance: "learned" if the network also says how much an ancestral step should draw.
     """
 
     def __init__(
@@ -42,8 +65,11 @@ class Restorer(nn.Module):
         parameterization: Parameterization | None = None,
         told: bool = True,
         noise_floor: float = 0.0,
+        conditions: Conditions = Conditions(),  # noqa: B008 - frozen, so one shared default is safe
+        variance: Literal["fixed", "learned"] = "fixed",
     ) -> None:
         super().__init__()
+        self.conditions, self.variance = conditions, variance
         self.degradation, self.backbone, self.shape, self.noise_floor = degradation, backbone, tuple(shape), noise_floor
         self.parameterization = parameterization or preferred(degradation, told=told)
         self.parameterization.check(degradation)
@@ -58,7 +84,13 @@ class Restorer(nn.Module):
         if basis is not None and degradation.tells and not told:
             raise SpecError(f"wiener reads {', '.join(degradation.tells)} of the draw, which this restorer is not told: use residual")
         self.statistics = None if basis is None else Statistics(self.shape, basis)
-        net = backbone.build(shape[0] + (0 if context is None else context.shape[1]), shape[0])
+        embedded = conditions.classes > 0 or conditions.vector > 0
+        width = (EMBEDDED if backbone.embeds else PLANES) if embedded else 0
+        self.embedding = Embedding(conditions, width) if embedded else None
+        pictures = conditions.image + 1 if conditions.image else 0
+        planes = 0 if backbone.embeds else width
+        sizes = (shape[0] + (0 if context is None else context.shape[1]) + pictures + planes, shape[0] * (2 if variance == "learned" else 1))
+        net = backbone.build(*sizes, features=width) if backbone.embeds and width else backbone.build(*sizes)  # type: ignore[call-arg]
         # Channels-last everywhere: the layout convolutions in bf16 want, and one layout gives one result, saved or not.
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -75,13 +107,13 @@ class Restorer(nn.Module):
         out.context = tuple(name for name in self.context if name not in held)
         return out
 
-    def forward(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
-        """The estimate of the clean sample: (b, c, h, w), float32.
+    def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
+        """The estimate of the clean sample (b, c, h, w), float32, and the spread of an ancestral step, of the same shape, if it was learned.
 
         Args:
             x_t: degraded samples (b, c, h, w).
             t: their severities (b,) in [0, 1].
-            z: the draw, of which the entries in `context` are read.
+            z: the draw, of which the entries in `context` and the conditions are read.
 
         Raises:
             ValueError: an entry in `context` is missing, or the channels are not those of the training samples.
@@ -90,18 +122,40 @@ class Restorer(nn.Module):
         z = {**z, **{name: value.to(x_t.device).expand(len(x_t), *value.shape) for name, value in self.held.items()}}
         x_t, t = x_t.float(), t.float()
         with torch.autocast(x_t.device.type, enabled=False):
-            c = self.parameterization.coefficients(self.degradation, self.statistics, x_t, t, z, self.noise_floor)
+            c = self.coefficients(x_t, t, z)
             linear, inner = linear_estimate(c, x_t)
             context = self.degradation.context(tuple(x_t.shape[1:]), t, z) if self.told else None
-            if context is not None:
-                inner = torch.cat([inner, context], dim=1)
+            inner, features = self._told(inner if context is None else torch.cat([inner, context], dim=1), x_t, z)
         with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             # Only the network works by tiles: the linear part, where the whole picture goes with itself, stays whole.
             learning = self.training and torch.is_grad_enabled()
-            f = self.net(inner, t) if learning else tiled(self.net, inner, t, self.tiles)
+            if learning:
+                f = self.net(inner, t) if features is None else self.net(inner, t, features)
+            else:
+                f = tiled(self.net, inner, t, self.tiles, features)
         del inner  # as large as the picture, as are the next two
         with torch.autocast(x_t.device.type, enabled=False):
-            return linear.add_(scale_output(c, f.float()))
+            f = f.float()
+            spread = (f[:, self.shape[0] :] + 1) / 2 if self.variance == "learned" else None
+            return linear.add_(scale_output(c, f[:, : self.shape[0]])), spread
+
+    def coefficients(self, like: Batch, t: Severity, z: Draw = EMPTY) -> Coefficients:
+        """c_skip, c_out and c_in for a batch shaped as `like` at severities t (b,)."""
+        return self.parameterization.coefficients(self.degradation, self.statistics, like, t, z, self.noise_floor)
+
+    def _told(self, inner: Tensor, x_t: Batch, z: Draw) -> tuple[Tensor, Tensor | None]:
+        """The network's input with the conditions that enter as channels, and those that enter as features."""
+        if not self.conditions:
+            return inner, None
+        known = {**self.conditions.unknown(x_t), **{name: z[name] for name in self.conditions.names if name in z}}
+        if self.conditions.image:
+            inner = torch.cat([inner, picture_channels(known["image"].to(inner))], dim=1)
+        if self.embedding is None:
+            return inner, None
+        features = self.embedding(known)
+        if self.backbone.embeds:
+            return inner, features
+        return torch.cat([inner, features[:, :, None, None].expand(-1, -1, *inner.shape[2:])], dim=1), None
 
     def _check(self, x_t: Tensor, z: Draw) -> None:
         missing = [name for name in self.context if name not in z]

@@ -20,19 +20,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from snowmelt import pictures, registry
+from snowmelt import pictures
 from snowmelt.data.dataset import Dataset
-from snowmelt.degradations import Degradation
+from snowmelt.degradations import Blend
 from snowmelt.files import write_text
 from snowmelt.losses import estimates, restoration_loss
 from snowmelt.model import Model
 from snowmelt.model import save as save_model
 from snowmelt.priors import Normal
-from snowmelt.randomness import fractions, generator, generators, normal
-from snowmelt.registry import spec
+from snowmelt.randomness import fractions, generators
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_sampler
 from snowmelt.training import checkpoint
+from snowmelt.training.agreement import agree
 from snowmelt.training.ema import Average
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.progress import Bar
@@ -40,7 +40,6 @@ from snowmelt.training.validation import samples, validate
 from snowmelt.types import Draw
 
 _LOG_EVERY = 20
-_IDENTITY = 1e-3
 _FIT_IMAGES = 20_000
 _GRID_ROWS = 8
 
@@ -79,13 +78,12 @@ class Trainer:
     ) -> None:
         if not isinstance(model.restorer, Restorer):
             raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
-        _require_identity(model.degradation, train.shape)
         self.train, self.validation, self.options, self.out = train, validation, options, Path(out)
         self.device = torch.device(device)
         restorer = model.restorer
         if not list(restorer.parameters()):
             raise ValueError("this backbone has no weights to train: choose another --model.backbone, such as unet")
-        self._agree(model.degradation)
+        agree(model, train, options)
         if isinstance(model.prior, Normal):  # it has only a shape to learn, also when the run is taken up again; others were fitted
             model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
         self.restorer = restorer.to(self.device).requires_grad_(True)
@@ -140,17 +138,6 @@ class Trainer:
         save_model(self.model, self.out, ema=self.average.restorer.state_dict())
         checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
 
-    def _agree(self, degradation: Degradation) -> None:
-        """Refuse data that lack what the degradation needs of them, or hold what it has no use for."""
-        name, wanted = spec(degradation), {entry.rpartition(".")[2] for entry in degradation.needs}
-        missing = sorted(wanted - set(self.train.keys))
-        if missing:
-            raise ValueError(f"{name} is trained on two sets of pictures, and there is no {', '.join(missing)}: give --data.endpoint")
-        usable = {"x0", *(entry.rpartition(".")[2] for entry in degradation.given)}
-        idle = sorted(set(self.train.keys) - usable)
-        if idle:
-            raise ValueError(f"{name} has no use for data.{', '.join(idle)}: leave it out, or train morph")
-
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
         indices = range(min(len(self.train), _FIT_IMAGES))
@@ -190,14 +177,29 @@ class Trainer:
         x0 = item["x0"]
         z = self.model.draw(x0, generators(seed, "draw", numbers) if self._drawn else None, item)
         t = self._severities(numbers, z).to(x0)
+        if self.restorer.conditions and self.options.drop_condition:
+            z = self.restorer.conditions.dropped(z, fractions(seed, "condition", numbers) < self.options.drop_condition, x0)
         x0, t = x0.to(self.device), t.to(self.device)
         z = {name: value.to(self.device) for name, value in z.items()}
-        return restoration_loss(self.model, x0, t, z, loss=self.options.loss).mean()
+        return restoration_loss(self.model, x0, t, z, loss=self.options.loss, weight=self.options.weight).mean()
 
     def _severities(self, numbers: range, z: Draw) -> Tensor:
-        """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1."""
+        """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1, or of the law that the options name."""
         t = 1 - fractions(self.options.seed, "severity", numbers)
-        return t if self.options.severities == "uniform" else self.model.degradation.snapped(t, z)
+        match self.options.severities:
+            case "uniform":
+                return t
+            case "log-normal":
+                assert isinstance(self.model.degradation, Blend)  # noqa: S101 - agree() has seen to that
+                return self.model.degradation.schedule.severity_at(self._normal(t).exp())
+            case "logit-normal":
+                return torch.sigmoid(self._normal(t))
+        return self.model.degradation.snapped(t, z)
+
+    def _normal(self, share: Tensor) -> Tensor:
+        """Normal numbers of the options' mean and deviation, at those quantiles."""
+        quantiles: Tensor = torch.special.ndtri(share.double().clamp(1e-9, 1 - 1e-9))
+        return self.options.severity_mean + self.options.severity_std * quantiles
 
     def _validate(self) -> dict[str, Any]:
         """Write a line and a sample grid; the line's values are also noted in the model."""
@@ -209,7 +211,8 @@ class Trainer:
         found["bands"] = [None if math.isnan(band) else band for band in result.bands]  # JSON has no NaN
         self._write({f"validation_{name}": value for name, value in found.items()})
         columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, seed=o.seed, device=self.device)
-        pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(columns))
+        shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge; a sheet must not end its training
+        pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown))
         return {"images": self.step * o.step_images, **found}
 
     def _require_finite(self, loss: Tensor) -> None:
@@ -231,20 +234,6 @@ class Trainer:
         path = self.out / "metrics.jsonl"
         if path.is_file():
             write_text(path, "".join(f"{json.dumps(line)}\n" for line in history(self.out) if line["step"] <= step))
-
-
-def _require_identity(degradation: Degradation, shape: tuple[int, ...]) -> None:
-    """Refuse an operator that changes a sample at t = 0: a walk with it ends anywhere but at a clean sample.
-
-    Raises:
-        ValueError: it does; with by how much.
-    """
-    source = generator(0, "identity")
-    x = normal(torch.empty(2, *shape), source) / 2
-    off = float((degradation(x, torch.zeros(2), degradation.draw(x, source)) - x).abs().max())
-    if not off < _IDENTITY:
-        what = registry.label(type(degradation))
-        raise ValueError(f"{what} is not the identity at t = 0: it is off by {off:.2g}. 'snowmelt check-degradation' says more, and what to do")
 
 
 def history(run: Path) -> list[dict[str, Any]]:
@@ -276,19 +265,6 @@ def precision(choice: Literal["auto", "bf16", "fp32"], device: torch.device) -> 
         asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return "bf16" if any(ask is not None and ask() for ask in asks) else "fp32"
     return "fp32"
-
-
-def prior_for(model: Model) -> Model:
-    """The model with the prior its degradation ends in, where that is known: pure noise for a blend that ends in it."""
-    return dataclasses.replace(model, prior=Normal()) if ends_in_noise(model.degradation) else model
-
-
-def ends_in_noise(degradation: Degradation) -> bool:
-    """Whether x at t = 1 is standard normal noise, or nearly so, and that noise is all that is drawn."""
-    if degradation.noise != ("endpoint",):
-        return False
-    one = torch.ones(1, dtype=torch.float64)
-    return float(degradation.gain((), one, {})) < 0.1 and abs(float(degradation.sigma(one)) - 1) < 0.1
 
 
 @contextlib.contextmanager

@@ -22,7 +22,11 @@ class TrainingOptions:
         clip: largest norm of the gradient.
         ema: half-life of the moving average of the weights, as a part of the images seen.
         loss: l2 (posterior mean), l1 (median, the paper's), charbonnier or pseudo-huber.
-        severities: uniform in t, or the knots i/T of an operator that has them; auto takes the knots if there are any.
+        weight: of the severities: uniform, output (the error of what the network itself returns), snr, min-snr or bound (see snowmelt.losses).
+        severities: uniform in t, or the knots i/T of an operator that has them; auto takes the knots if there are any. Under noise also
+            log-normal (noise over signal: EDM) or logit-normal (t).
+        severity_mean, severity_std: of the normal law behind log-normal and logit-normal.
+        drop_condition: how often a condition is made unknown, so that the model learns to do without, which guidance needs.
         precision: bf16 or fp32; auto takes bf16 where the processor has it.
         seed: of everything random.
         validate_every: images between validations, sample grids and checkpoints.
@@ -41,7 +45,11 @@ class TrainingOptions:
     clip: float = 1.0
     ema: float = 0.03
     loss: Literal["l2", "l1", "charbonnier", "pseudo-huber"] = "l2"
-    severities: Literal["auto", "uniform", "knots"] = "auto"
+    weight: Literal["uniform", "output", "snr", "min-snr", "bound"] = "uniform"
+    severities: Literal["auto", "uniform", "knots", "log-normal", "logit-normal"] = "auto"
+    severity_mean: float = -1.2
+    severity_std: float = 1.2
+    drop_condition: float = 0.1
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = 0
     validate_every: int = 50_000
@@ -62,7 +70,9 @@ class TrainingOptions:
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
-        for name in ("warmup", "weight_decay"):
+        if not self.severity_std > 0:
+            raise ValueError(f"training.severity_std = {self.severity_std} lies outside (0, ∞)")
+        for name in ("warmup", "weight_decay", "drop_condition"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [0, 1]")
 
