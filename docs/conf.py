@@ -41,6 +41,7 @@ ROOMS = [
     "testing",
     "pictures",
     "restoration",
+    "interop",
     "evaluation",
     "training",
     "recipes",

@@ -21,8 +21,9 @@ from snowmelt import pictures
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Choice, Degradation, Morph
 from snowmelt.evaluation import BEST, TITLES, Report
+from snowmelt.evaluation.bits import Bits
 from snowmelt.evaluation.methods import compared
-from snowmelt.evaluation.report import generated_rows
+from snowmelt.evaluation.report import generated_rows, walk_rows
 from snowmelt.model import Model, alone, weights_of
 from snowmelt.pictures import markdown_table, sheets
 from snowmelt.recipes import run as runs
@@ -33,6 +34,7 @@ from snowmelt.restoration import generate, interpolate, translation
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "reproductions"
 REPORT = "evaluation.json"
+BITS = "bound.json"
 FIGURES = {
     "grid.png": "Degraded, Direct, Sampled, Clean",
     "trajectory.png": "The estimate at each call",
@@ -42,6 +44,8 @@ FIGURES = {
     "median.png": "The pictures in the middle",
     "generated.png": "Generated",
     "nearest.png": "Generated, beside the nearest training picture",
+    "walks.png": "Walks that generate, one a row; a column is one start",
+    "bound.svg": "What each step of the chain costs",
     "perfect.png": "Perfect symmetry: the prior's few numbers, and the noise floor where the model has one",
     "broken.png": "Broken symmetry: the same starts, with white noise on them",
     "interpolation.png": "From one draw of the prior to another, the noise held",
@@ -116,7 +120,7 @@ def _show(model: Model, recipe: Recipe, place: Path) -> None:
 def _keep(place: Path, kept: Path, *, without: Collection[str] = ()) -> None:
     """Copy what an evaluation left."""
     kept.mkdir(parents=True, exist_ok=True)
-    for file in (REPORT, *FIGURES):
+    for file in (REPORT, BITS, *FIGURES):
         if file not in without and (place / file).is_file():
             shutil.copyfile(place / file, kept / file)
 
@@ -146,6 +150,9 @@ training, not its end, and not to be read as the paper's result. *Paper, our opt
 average that get as far as the pictures allow; the one to compare with. *Ours*: the squared error, a residual target, order 2 at a quarter of the
 calls. Rows in italics stand beside the comparison: a walk through snow is handed the flakes that fell, which nobody could know of a stranger's
 picture; a walk of all 200 steps of the snow is pending."""
+HOT = """Small networks, one core, some minutes each; the page of a row has its pictures, and says how many pictures were seen. Every walk of
+a row starts from the same draws of the prior. Distances compare at equal N and equal features only; the row of training pictures is what real
+pictures score. Bits per dimension are upper bounds for the row's model, whatever walks through it. {doc}`../hot` explains the choices."""
 FOUR = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 CHOICES = {
     "bansal2022-{}-four": "paper, cut short",
@@ -168,7 +175,7 @@ def pages() -> dict[str, str]:
     """The index and one page for every row that has been kept, by file name."""
     there = [name for name in presets() if name not in UNPUBLISHED and any((KEPT / name).glob(f"**/{REPORT}"))]
     pending = [f"| `{name}` | {_about(name)} |" for name in presets() if name not in (*UNPUBLISHED, *there)]
-    parts = [INTRODUCTION, *(_four(data) for data in FOUR), *_algorithms()]
+    parts = [INTRODUCTION, *_generators(), *(_four(data) for data in FOUR), *_algorithms()]
     parts.append("## All rows\n\n" + "\n".join(f"- {{doc}}`{name}`: {_about(name)}" for name in there) + "\n")
     if pending:
         table = "\n".join(["| row | what it is |", "| :--- | :--- |", *pending])
@@ -201,10 +208,33 @@ def _section(place: str, report: Report) -> str:
     order = sorted(report.inputs(), key=lambda name: name != main_input(report))
     tables = [f"Degraded pictures {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
     made = [f"Generated pictures:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
+    made += [f"Walks that generate, beside each other:\n\n{markdown_table(walk_rows(report.walks), mark=False)}"] if report.walks else []
+    if (KEPT / place / BITS).is_file():
+        bits = Bits.read(KEPT / place / BITS)
+        made.append(f"{bits.headline()}\n\n{markdown_table(bits.rows(), mark=False)}")
     facts = "; ".join(f"{key}: {value}" for key, value in report.facts.items() if key != "degradation")
     shown = [f"![{words}]({place}/{file})\n" for file, words in FIGURES.items() if (KEPT / place / file).is_file()]
-    said = [*report.verdict, *report.generated.get("verdict", [])]
+    said = dict.fromkeys([*report.verdict, *report.generated.get("verdict", [])])
     return "\n".join([" ".join(said) + "\n", *tables, *made, f"*{facts}.*\n", *shown])
+
+
+def _generators() -> list[str]:
+    """Walks that generate, of all rows that compare some, one table for each kind of features."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(KEPT.glob(f"*/{REPORT}")):
+        report, row = Report.read(path), path.parent.name
+        name = next((one for walk in report.walks for one in walk if one.startswith("FD-")), None)
+        bits = Bits.read(path.with_name(BITS)) if path.with_name(BITS).is_file() else None
+        for walk in report.walks if name else []:
+            floor = walk["method"].startswith("Floor")
+            if floor and any(known["row"] == "–" and known["N"] == walk["N"] for known in found.get(str(name), [])):
+                continue
+            cells = {"row": "–" if floor else row, "walk": walk["method"], "calls": walk["calls"], "guidance": walk.get("guidance", math.nan)}
+            cells |= {"N": walk["N"], str(name): walk[name], "95 %": tuple(walk["intervals"][name]), "recall": walk.get("recall", math.nan)}
+            cells |= {"label accuracy": walk.get("label accuracy", math.nan), "bits/dim": math.nan if floor or bits is None else bits.best.total}
+            found.setdefault(str(name), []).append(cells)
+    tables = [f"### {name}\n\n{markdown_table(sorted(rows, key=lambda one: one['row'] == '–'), mark=False)}" for name, rows in sorted(found.items())]
+    return ["\n".join([f"## The hot family: walks that generate\n\n{HOT}\n", *tables])] if tables else []
 
 
 def _four(data: str) -> str:

@@ -136,7 +136,7 @@ def test_the_normal_prior_gives_noise_that_is_its_own_draw():
     state = prior.sample(3, generators(0, "prior", range(3)))
     assert state.x.shape == (3, *SHAPE)
     assert state.t == 1.0
-    assert state.z["endpoint"] is not None and torch.equal(state.z["endpoint"], state.x)
+    assert torch.equal(state.z["endpoint"], state.x)
     assert torch.equal(prior.sample(1, [generator(0, "prior", 2)]).x[0], state.x[2])
     with pytest.raises(ValueError, match="does not know the shape of a sample: call fit first"):
         Normal().sample(1)

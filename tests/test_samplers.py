@@ -10,7 +10,7 @@ from torch import Tensor
 from snowmelt.model import Model
 from snowmelt.randomness import generator, generators, normal
 from snowmelt.registry import SpecError, build, names, spec, table
-from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler, on_knots
+from snowmelt.samplers import Ancestral, Heun, Langevin, Momentum, Naive, TACoS, default_sampler, on_knots
 from snowmelt.testing import check_sampler
 from snowmelt.types import EMPTY, State
 
@@ -29,9 +29,28 @@ def guess(x: Tensor, t: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", names("sampler"))
 def test_contract(name, text, order):
     d = build(text)
-    if name != "ancestral" or d.recovers:
-        for steps in (1, 4, 9):
-            check_sampler(build({"name": name, "steps": steps, "order": order}, "sampler"), d)
+    if (name in ("ancestral", "momentum", "langevin") and not d.recovers) or (name == "langevin" and order == 2):
+        pytest.skip("refused, which is tested by itself")
+    for steps in (1, 4, 9):
+        check_sampler(build({"name": name, "steps": steps, "order": order}, "sampler"), d)
+
+
+@pytest.mark.parametrize("text", ["noise", "gaussian-blur+noise:schedule=linear", "mask+noise:schedule=betas(steps=9)"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "ancestral:variance=large",
+        "ancestral:again=3",
+        "ancestral:variance=large,again=2",
+        "momentum:closed=true",
+        "langevin:inner=3,rate=1",
+        "naive:fresh=true",
+        "naive:noise=0.1",
+    ],
+)
+def test_contract_of_variants(variant, text):
+    for steps in (1, 4, 9):
+        check_sampler(replace(build(variant, "sampler"), steps=steps), build(text))
 
 
 @pytest.mark.parametrize(("steps", "calls", "moves"), [(1, 1, 1), (2, 1, 1), (3, 3, 2), (4, 3, 2), (9, 9, 5)])
@@ -93,7 +112,20 @@ def test_a_trajectory_is_lazy():
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("sampler", [Naive(4), TACoS(4, order=2), Ancestral(4, eta=0.7), Heun(5)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Naive(4),
+        Naive(4, fresh=True, noise=0.1),
+        TACoS(4, order=2),
+        Ancestral(4, eta=0.7),
+        Ancestral(6, variance="large", again=2),
+        Heun(5),
+        Momentum(4),
+        Langevin(7, inner=3),
+    ],
+    ids=str,
+)
 def test_each_sample_of_a_batch_walks_alone_from_its_own_severity(sampler):
     model, x, t = Model(build("mask+noise"), guess), pixels(4), torch.tensor([0.1, 0.4, 0.0, 1.0], dtype=torch.float64)
     start = model.corrupt(x, t, generators(0, "z", range(4)))
@@ -106,14 +138,19 @@ def test_each_sample_of_a_batch_walks_alone_from_its_own_severity(sampler):
         torch.testing.assert_close(whole[2], x[2], rtol=0, atol=1e-12)
 
 
-def test_only_the_ancestral_walk_draws():
+def test_a_walk_draws_if_and_only_if_it_says_so():
     model, x = Model(build("noise"), guess), pixels()
     start = model.corrupt(x, 1.0, generator(0, "z"))
     source = generator(1, "walk")
     before = source.get_state()
     for sampler in (Naive(4), TACoS(4), Heun(4), Ancestral(4, eta=0.0)):
+        assert not sampler.random
         sampler.sample(model, start, source)
         assert torch.equal(source.get_state(), before)
+    for sampler in (Naive(4, fresh=True), Naive(4, noise=0.1), Ancestral(4), Ancestral(4, eta=0.0, again=2), Momentum(4), Langevin(4)):
+        assert sampler.random
+        ends = [sampler.sample(model, start, generator(1, "walk", i)) for i in (0, 1)]
+        assert not torch.equal(*ends)
     seen = [Ancestral(4).sample(model, start, generator(1, "walk", i)) for i in (0, 0, 1)]
     assert torch.equal(seen[0], seen[1])
     assert not torch.equal(seen[0], seen[2])
@@ -136,6 +173,9 @@ def test_a_walk_leaves_the_ambient_generator_alone():
         (Ancestral(), "mask+noise", "0.centre"),
         (Heun(), "mask+noise", "0.centre"),
         (Heun(), "noise+mask", "0.endpoint, 1.centre"),
+        (Momentum(), "mask+noise", "0.centre"),
+        (Langevin(), "mask+noise", "0.centre"),
+        (Naive(fresh=True), "mask+noise", "0.centre"),
     ],
     ids=str,
 )
@@ -151,7 +191,7 @@ def test_a_walk_whose_draw_is_unknown_is_refused_before_the_first_call(sampler, 
 
 def test_noise_that_can_be_solved_for_need_not_be_known():
     x = pixels()
-    for sampler in (Ancestral(3, eta=0.0), Heun(5)):
+    for sampler in (Ancestral(3, eta=0.0), Heun(5), Momentum(3), Langevin(8), Naive(3, fresh=True)):
         out = sampler.sample(Model(build("noise"), lambda x_t, t: x), State(normal(x, generator(0, "x")), 1.0, EMPTY))
         torch.testing.assert_close(out, x, rtol=0, atol=1e-12)
 

@@ -1,14 +1,18 @@
 """Schedules: their contract, DDPM's tables, and what lies between the knots."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from snowmelt.registry import build, names
-from snowmelt.schedules import Betas, Cosine, Linear, between_knots, knot
+from snowmelt.degradations import GaussianNoise, Morph
+from snowmelt.registry import SpecError, build, names
+from snowmelt.schedules import Betas, Constant, Cosine, Geometric, Karras, Linear, Schedule, between_knots, knot, require_monotone
 from snowmelt.testing import check_schedule
 
 DOUBLE = torch.float64
@@ -19,6 +23,10 @@ EVERY = [
     "betas:beta_min=0,beta_max=1,steps=20",
     "betas:kind=cosine",
     "betas:kind=cosine,steps=10",
+    "geometric:steps=10,sigma_max=1",
+    "geometric:steps=2",
+    "karras:rho=1",
+    "constant:sigma=0",
 ]
 
 
@@ -130,3 +138,132 @@ def test_between_knots_interpolates_matrices():
     assert seen.shape == (2, 2, 2, 4)
     assert torch.equal(seen[0, 1], (table[0] + table[1]) / 2)
     assert torch.equal(seen[1, 1], table[2])
+
+
+# --- exploding schedules -------------------------------------------------------------------------------------------
+
+
+def test_the_ladder_of_ncsn_is_at_the_knots():
+    sigma = Geometric(0.01, 1, 10)(torch.arange(11, dtype=DOUBLE) / 10)[1]
+    torch.testing.assert_close(sigma[1:], torch.logspace(-2, 0, 10, dtype=DOUBLE), rtol=1e-12, atol=0)
+    assert sigma[0] == 0
+    assert float(Geometric(0.01, 1, 10)(torch.tensor(0.05, dtype=DOUBLE))[1]) == pytest.approx(0.005)
+    assert float(Geometric(0.01, 1, 10)(torch.tensor(0.15, dtype=DOUBLE))[1]) == pytest.approx(0.01 * 10 ** (1 / 9))
+
+
+@pytest.mark.parametrize("n", [2, 5, 18])
+def test_the_noises_of_edm(n):
+    """Karras et al. (2022), eq. 5: sigma_i for i = 0 ... N - 1, t = 1 - i / (N - 1) here."""
+    expected = [(80 ** (1 / 7) + i / (n - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(n)]
+    t = 1 - torch.arange(n, dtype=DOUBLE) / (n - 1)
+    t[-1] = 1e-12  # at 0 itself there is no noise
+    torch.testing.assert_close(Karras()(t)[1], torch.tensor(expected, dtype=DOUBLE), rtol=1e-7, atol=0)
+    assert Karras()(torch.zeros(1))[1] == 0
+
+
+def test_the_constant_noise():
+    alpha, sigma = Constant(0.02)(torch.tensor([0, 1e-9, 0.5, 1], dtype=DOUBLE))
+    assert sigma.tolist() == [0, 0.02, 0.02, 0.02]
+    assert alpha.tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("text", ["geometric:sigma_min=2,sigma_max=1", "karras:sigma_min=2,sigma_max=1"])
+def test_a_ladder_that_falls(text):
+    with pytest.raises(SpecError, match="sigma_min = 2 is above its sigma_max = 1: exchange them"):
+        build(text, "schedule")
+
+
+# --- from a ratio back to a severity -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", EVERY)
+def test_the_severity_at_a_ratio_is_where_that_ratio_is(text):
+    schedule = build(text, "schedule")
+    t = torch.linspace(0.05, 0.95, 19, dtype=DOUBLE)
+    alpha, sigma = schedule(t)
+    found = schedule.severity_at(sigma / alpha)
+    assert found.shape == t.shape
+    assert found.dtype == t.dtype
+    assert (found <= t + 1e-8).all()  # the least of them, where the ratio stands still
+    alpha_found, sigma_found = schedule(found)
+    torch.testing.assert_close(sigma_found / alpha_found, sigma / alpha, rtol=1e-8, atol=1e-12)
+    ends = schedule.severity_at(torch.tensor([0.0, 1e12], dtype=DOUBLE))
+    assert ends[0] == 0
+    assert ends[1] == pytest.approx(1, abs=1e-9)
+    assert schedule.severity_at(torch.ones(2, 3)).dtype == torch.float32
+    assert schedule.severity_at(torch.ones(2, 3)).shape == (2, 3)
+
+
+def test_the_severity_at_a_ratio_is_exact_where_it_has_a_formula():
+    ratio = torch.tensor([0.001, 0.5, 1.0, 7.0], dtype=DOUBLE)
+    torch.testing.assert_close(Linear().severity_at(ratio), ratio / (1 + ratio), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(Cosine().severity_at(ratio), torch.atan(ratio) / (math.pi / 2), rtol=1e-12, atol=1e-15)
+
+
+# --- what is no schedule -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mine(Schedule):
+    """A user's own."""
+
+    sigma: Callable[[Tensor], Tensor]
+    alpha: Callable[[Tensor], Tensor] = torch.ones_like
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.alpha(t), self.sigma(t)
+
+    def __post_init__(self) -> None:
+        """Functions are no fields of a part."""
+
+
+@pytest.mark.parametrize("kind", [GaussianNoise, Morph])
+def test_a_schedule_under_which_samples_get_better_is_refused_where_it_is_used(kind):
+    wave = Mine(lambda t: t + 0.2 * torch.sin(4 * math.pi * t))
+    name = {GaussianNoise: "noise", Morph: "morph"}[kind]
+    with pytest.raises(SpecError) as refused:
+        kind(schedule=wave)
+    said = str(refused.value)
+    assert said.startswith(f"{name}.schedule is not monotone: its signal-to-noise ratio alpha/sigma rises from ")
+    assert said.endswith("let alpha fall and sigma rise")
+    before, s, after, t = (float(word.rstrip(",")) for word in said.replace("=", " ").split() if word.rstrip(",").replace(".", "").isdigit())
+    assert t - s == pytest.approx(0.001, abs=1e-4)
+    assert after > before
+    assert after == pytest.approx(float(1 / wave.sigma(torch.tensor(t, dtype=DOUBLE))), rel=0.01)
+
+
+def test_a_dip_between_two_knots_of_the_look_is_found_at_the_knots():
+    """A table that is only wrong on its own knots: 4096 of them, none of which is one of the 1001 severities."""
+
+    @dataclass(frozen=True)
+    class Table(Schedule):
+        @property
+        def knots(self) -> int:
+            return 4096
+
+        def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            on = (t * 4096 - 1001).abs() < 1e-6
+            return torch.ones_like(t), torch.where(on, 2.0, t)
+
+    with pytest.raises(SpecError, match="t = 0.2444"):
+        GaussianNoise(Table())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "says"),
+    [
+        (Mine(lambda t: t / (t - 0.5)), "must be finite and at least 0"),
+        (Mine(lambda t: -t), "sigma = -0.001 at t = 0.001: both must be finite and at least 0"),
+        (Mine(torch.zeros_like, lambda t: 1 - t), "alpha = 0 and sigma = 0 at t = 1: both must be finite and at least 0, and not both 0"),
+        (Mine(lambda t: t, lambda t: 1 + t**2 + 9 * (t > 0.7)), "alpha/sigma rises from"),
+    ],
+)
+def test_values_that_are_no_schedule(schedule, says):
+    with pytest.raises(SpecError, match="noise.schedule ") as refused:
+        GaussianNoise(schedule)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("text", EVERY)
+def test_every_schedule_there_is_passes(text):
+    require_monotone(build(text, "schedule"))

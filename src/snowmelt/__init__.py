@@ -38,6 +38,8 @@ _HOME = {
     "generate": "snowmelt.restoration",
     "translate": "snowmelt.restoration",
     "interpolate": "snowmelt.restoration",
+    "edit": "snowmelt.restoration",
+    "solve": "snowmelt.restoration",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 - the names are strings
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
     from snowmelt.pictures import show
     from snowmelt.priors import Prior
     from snowmelt.registry import Range, build, register, spec
-    from snowmelt.restoration import generate, interpolate, restore, translate
+    from snowmelt.restoration import edit, generate, interpolate, restore, solve, translate
     from snowmelt.restorers import Backbone, Restorer
     from snowmelt.samplers import Sampler
     from snowmelt.types import Draw, State

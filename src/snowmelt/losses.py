@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations import Degradation, chain
+from snowmelt.degradations.likelihood import between, divergence, log_level, steps
 from snowmelt.model import Model
 from snowmelt.registry import spec
 from snowmelt.restorers import Restorer
@@ -39,7 +40,6 @@ from snowmelt.types import Batch, Draw, Severity
 
 Loss: TypeAlias = Literal["l2", "l1", "charbonnier", "pseudo-huber"]
 Weight: TypeAlias = Literal["uniform", "output", "snr", "min-snr", "bound"]
-STEPS = 1000  # of a chain whose schedule has none of its own
 _HYBRID = 1e-3
 _MIN_SNR = 5.0
 _LEAST = 1e-4  # of sigma and c_out, which vanish at t = 0
@@ -101,20 +101,19 @@ def check_weight(degradation: Degradation, weight: Weight) -> None:
         raise TypeError(f"the weight {weight} needs one signal-to-noise ratio for all frequencies, which {spec(degradation)} has not: take snr")
 
 
-def steps(degradation: Degradation) -> int:
-    """T of a degradation seen as a chain: the knots of its schedule, or 1,000."""
-    return degradation.knots or STEPS
-
-
 def spread_loss(degradation: Degradation, x_t: Batch, x0: Batch, x0_hat: Batch, spread: Batch, t: Severity, z: Draw) -> Tensor:
-    """KL(q(x_s | x_t, x0), p(x_s | x_t)) per value, in nats (b,), for a learned spread and s = t - 1/T; 0 for the last step, s = 0."""
-    s = (t - 1 / steps(degradation)).clamp(min=0)
-    last = (s < 0.5 / steps(degradation)).reshape(-1, *(1,) * (x_t.ndim - 1))
+    """What the step from t to s = t - 1/T adds to the bound, per value in nats (b,), for a learned spread; of the last step, its decoder."""
+    step = 1 / steps(degradation)
+    s = (t - step).clamp(min=0)
+    last = (s < step / 2).reshape(-1, *(1,) * (x_t.ndim - 1))
     true, ours = (chain.posterior(degradation, x_t, known, t, s, z) for known in (x0, x0_hat))
-    small, large = (torch.where(last, 1, value.to(x_t)) for value in (true.small, true.large))
-    log = torch.lerp(small.log(), large.log(), spread)
-    kl = 0.5 * (log - small.log() + (small + (true.mean - ours.mean).square()) * (-log).exp() - 1)
-    return torch.where(last, 0, kl).flatten(1).mean(1)
+    first = chain.posterior(degradation, x_t, x0_hat, torch.full_like(t, 2 * step), torch.full_like(t, step), z)
+    small, large = (value.to(x_t) for value in (torch.where(last, first.small, true.small), true.large))
+    variance = between(small, large, spread)
+    # Each formula is given numbers that suit it where the other one counts: an infinity that is not chosen still spoils gradients.
+    cost = divergence((true.mean - ours.mean).square(), torch.where(last, variance.detach(), true.small.to(x_t)), variance)
+    coded = -log_level(x0, x0_hat, torch.where(last, variance, 1))
+    return torch.where(last, coded, cost).flatten(1).mean(1)
 
 
 def _weights(model: Model, weight: str, x_t: Batch, t: Severity, z: Draw) -> Tensor:

@@ -22,14 +22,14 @@ from torch import Tensor
 from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.images import quantise
-from snowmelt.degradations import Choice, Degradation
+from snowmelt.degradations import Choice, Degradation, chain
 from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
 from snowmelt.registry import label
 from snowmelt.restorers import Conditions, Informed, Restorer
 from snowmelt.restorers.severity import Estimator
-from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, severity
+from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, expand, severity
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "shipped"
@@ -112,6 +112,25 @@ class Model:
         if isinstance(self.restorer, Informed):
             return self.restorer.predict(x_t, t, z)
         return (self.restorer(x_t, t) if cond is None else self.restorer(x_t, t, cond=cond)), None
+
+    def score(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        r"""The score of x_t's law, the gradient of its log-density: (mu_t(x0_hat) - x_t) / sigma^2, with sigma all the Gaussian noise in x_t.
+
+        Raises:
+            TypeError: nothing in x_t is Gaussian noise, so its law has no density that the estimate could tell; or R returns no mean.
+            ValueError: there is no noise at one of the severities.
+        """
+        name = label(type(self.degradation))
+        strange = [one for one in self.degradation.hidden if one not in self.degradation.noise]
+        if strange or not (self.degradation.noise or self.noise_floor):
+            why = f"hides {', '.join(strange)} in its draw" if strange else "has no noise"
+            raise TypeError(f"{name} {why}, so its x_t has no score: append '+noise', or train with a noise floor")
+        if self.estimates != "mean":
+            raise TypeError(f"the score is known from the posterior mean, but this restorer estimates the {self.estimates}: train it with loss l2")
+        variance = self.degradation.sigma(t).square() + self.noise_floor**2
+        if bool((variance <= 0).any()):
+            raise ValueError(f"{name} has no noise at t = {float(t[variance <= 0][0]):g}, where the score is infinite: ask for it at t > 0")
+        return (chain.mean(self.degradation, self.estimate(x_t, t, z), t, z) - x_t) / expand(variance.to(x_t), x_t)
 
     def to(self, device: torch.device | str) -> "Model":
         """This model with its weights on `device`; a plain function stays as it is."""
@@ -306,8 +325,7 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
         parameterization=registry.build(part["parameterization"], "parameterization"),
         told=part["told"],
         noise_floor=info["noise_floor"],
-        conditions=Conditions(**part.get("conditions", {})),
-        variance=part.get("variance", "fixed"),
+        **_told(part, path),
     )
     group = "ema" if weights == "ema" and "ema" in files else "weights"
     try:
@@ -328,6 +346,17 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
         estimator=_estimator(info, path),
         notes=info["notes"],
     )
+
+
+def _told(part: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The conditions and the kind of variance; models saved before there were any have no entry."""
+    try:
+        conditions = Conditions(**part.get("conditions", {}))
+    except ValueError as error:
+        raise BadFile(f"{path / 'model.json'}: {error}") from None
+    if (variance := part.get("variance", "fixed")) not in ("fixed", "learned"):
+        raise BadFile(f"{path / 'model.json'}: restorer.variance = {variance!r} is neither fixed nor learned")
+    return {"conditions": conditions, "variance": variance}
 
 
 def _estimator(info: Mapping[str, Any], path: Path) -> Estimator | None:

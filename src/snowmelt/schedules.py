@@ -217,7 +217,7 @@ def require_monotone(schedule: Schedule, name: str = "schedule") -> None:
     grids = [torch.linspace(0, 1, _LOOKS + 1, dtype=torch.float64)]
     if schedule.knots is not None:
         grids.append(torch.arange(schedule.knots + 1, dtype=torch.float64) / schedule.knots)
-    t = torch.cat(grids).unique()
+    t = torch.cat(grids).sort().values
     alpha, sigma = schedule(t)
     bad = ~(alpha.isfinite() & sigma.isfinite() & (alpha >= 0) & (sigma >= 0)) | ((alpha == 0) & (sigma == 0))
     if bool(bad.any()):
@@ -232,8 +232,8 @@ def require_monotone(schedule: Schedule, name: str = "schedule") -> None:
         i = int((alpha[1:] * sigma[:-1] / (alpha[:-1] * sigma[1:]).clamp(min=1e-300)).nan_to_num(0).argmax())
         before, after = (float(alpha[k] / sigma[k]) for k in (i, i + 1))
         raise SpecError(
-            f"{name} rises in its signal-to-noise ratio alpha/sigma from {before:.4g} at t = {float(t[i]):.4g} to {after:.4g} at t = {float(t[i + 1]):.4g}: "
-            "a sample must never get better as t grows; let alpha fall and sigma rise"
+            f"{name} is not monotone: its signal-to-noise ratio alpha/sigma rises from {before:.4g} at t = {float(t[i]):.4g} to {after:.4g} at "
+            f"t = {float(t[i + 1]):.4g}, and a sample must never get better as t grows: let alpha fall and sigma rise"
         )
 
 

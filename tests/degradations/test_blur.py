@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from snowmelt.degradations import GaussianBlur, RecursiveBlur, spectral
 from snowmelt.degradations.spectral import backward, forward
-from snowmelt.registry import SpecError, build
+from snowmelt.registry import SpecError, build, spec
 from snowmelt.schedules import knot
+from snowmelt.testing import check_degradation
 
 DOUBLE = torch.float64
 
@@ -285,3 +286,35 @@ def test_a_large_gaussian_blur_is_that_of_scipy(basis):
 def test_half_precision_goes_through_the_matrix_at_any_size():
     x = picture(1, 1, 3, 300)
     torch.testing.assert_close(forward(x.bfloat16(), "dct").double(), forward(x, "dct"), rtol=0, atol=0.1)
+
+
+# --- the blur of blurring diffusion --------------------------------------------------------------------------------
+
+
+def test_the_width_grows_as_a_squared_sine():
+    d = build("gaussian-blur:sigma_px=20,growth=sine,least=0.001")
+    t = torch.tensor([0.0, 0.25, 0.5, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(d.width(t), 20 * torch.sin(t * math.pi / 2) ** 2, rtol=0, atol=1e-12)
+    for sigma_px in (0, 0.3, 5, 19.9, 20):
+        assert float(d.width(torch.tensor(d.severity(sigma_px), dtype=torch.float64))) == pytest.approx(sigma_px, abs=1e-9)
+    assert d.in_units(0.5) == {"sigma_px": pytest.approx(10)}
+    with pytest.raises(ValueError, match="outside"):
+        d.severity(20.1)
+    assert build("gaussian-blur:sigma_px=0,growth=sine").severity(0) == 0
+
+
+@pytest.mark.parametrize("padding", ["reflect", "circular"])
+def test_every_frequency_keeps_the_least_gain(padding):
+    d, plain = (build(f"gaussian-blur:sigma_px=20,padding={padding}{more}") for more in (",least=0.001", ""))
+    t = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
+    seen, expected = (p.gain((1, 8, 8), t, {}) for p in (d, plain))
+    torch.testing.assert_close(seen, 0.999 * expected + 0.001, rtol=0, atol=1e-15)
+    assert seen.min() >= 0.001
+    assert (seen[0] == 1).all()
+    check_degradation(d)
+
+
+def test_specs_of_the_plain_blur_are_what_they_were_and_old_tables_load():
+    assert spec(build("gaussian-blur:sigma_px=4")) == "gaussian-blur:sigma_px=4"
+    assert build({"name": "gaussian-blur", "sigma_px": 4.0, "padding": "reflect"}) == build("gaussian-blur:sigma_px=4")
+    assert build("gaussian-blur").growth == "exponential"

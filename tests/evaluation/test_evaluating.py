@@ -12,6 +12,7 @@ from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
 from snowmelt.evaluation import Report, distinct, evaluate, verdict, work
+from snowmelt.evaluation.methods import calls, title
 from snowmelt.model import Model
 from snowmelt.randomness import uniform
 from snowmelt.registry import register
@@ -251,6 +252,32 @@ def test_a_table_with_few_knots_counts_the_calls_that_are_made() -> None:
     walks = [TACoS(steps=n, snap=True) for n in (4, 8, 20)] + [snowmelt.build("heun:steps=7", "sampler")]
     kept = distinct(walks, degradation)
     assert [walk.steps for walk in kept] == [4, 8, 7]
+
+
+def test_samplers_that_differ_have_titles_that_differ() -> None:
+    specs = {
+        "ancestral:eta=0": "DDIM",
+        "ancestral": "DDPM",
+        "ancestral:variance=large,again=2": "DDPM, variance = large, again = 2",
+        "ancestral:eta=0.5": "ancestral, eta = 0.5",
+        "naive:fresh=true": "Algorithm 1 (naive), fresh",
+        "naive:noise=0.0125": "Algorithm 1 (naive), noise = 0.0125",
+        "langevin:inner=2": "langevin, inner = 2",
+        "tacos:steps=3,order=2,snap=true": "Algorithm 2 (TACoS), order 2",
+    }
+    assert {text: title(snowmelt.build(text, "sampler")) for text in specs} == specs
+
+
+def test_calls_are_those_that_a_walk_makes() -> None:
+    degradation = snowmelt.build("noise:schedule=betas(steps=6)")
+    texts = ("ancestral:steps=9,again=4", "langevin:steps=7,inner=3", "langevin:steps=40,inner=3,snap=true", "heun:steps=6", "momentum:snap=true")
+    for text in texts:
+        made: list[float] = []
+        walk = snowmelt.build(text, "sampler")
+        model = Model(degradation, lambda x, t, made=made: made.append(float(t[0])) or x)  # type: ignore[misc]
+        walk.sample(model, model.corrupt(torch.zeros(1, 1, 2, 2), 1.0, torch.Generator().manual_seed(0)))
+        assert calls(walk, degradation) == len(made)
+        assert len(made) <= walk.steps
 
 
 def test_a_model_is_judged_on_another_degradation_than_its_restorer_was_made_for(splits: dict[str, object]) -> None:

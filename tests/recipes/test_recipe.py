@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from snowmelt.data.options import DataOptions
+from snowmelt.data.sources import open_data
 from snowmelt.recipes import run
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets, to_table, to_toml
 from snowmelt.registry import build
@@ -21,9 +23,10 @@ def test_every_preset_resolves_and_builds(name: str) -> None:
     table.get("model", {}).pop("init", None)  # the run it begins from is the user's
     recipe = from_table(table, where=name)
     assert recipe.about
-    model = run.make_model(recipe, (recipe.data.channels or 1, recipe.data.size or 32, recipe.data.size or 32))
+    data = open_data(DataOptions(path="bundled:digits"), "train")  # has labels, for what is conditioned on them
+    model = run.make_model(recipe, (recipe.data.channels or 1, recipe.data.size or 32, recipe.data.size or 32), data)
     assert model.notes["recipe"] == to_table(recipe)
-    for spec in (*recipe.evaluation.samplers, *([recipe.evaluation.walk] if recipe.evaluation.walk else [])):
+    for spec in (*recipe.evaluation.samplers, *recipe.evaluation.generators, *([recipe.evaluation.walk] if recipe.evaluation.walk else [])):
         assert build(spec, "sampler")
 
 

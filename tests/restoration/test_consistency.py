@@ -189,7 +189,7 @@ def test_order_2_extrapolates_what_the_restorer_said_and_then_corrects():
 @pytest.mark.parametrize("name", names("sampler"))
 def test_no_post_is_no_change(name):
     x = pixels()
-    d = build("noise" if name == "ancestral" else "grey")
+    d = build("noise" if name in ("ancestral", "momentum", "langevin") else "grey")
     model, sampler = Model(d, lambda x, t: torch.tanh(x)), build({"name": name, "steps": 3}, "sampler")
     state = model.corrupt(x, 1.0, generator(0, "z"))
     plain = sampler.sample(model, state, generator(1, "walk"))

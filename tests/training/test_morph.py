@@ -16,8 +16,8 @@ from snowmelt.randomness import generator
 from snowmelt.restorers import Restorer, UNet
 from snowmelt.training import checkpoint
 from snowmelt.training.loop import Trainer
-from snowmelt.training.prior import prior_for
 from snowmelt.training.options import TrainingOptions
+from snowmelt.training.prior import prior_for
 
 TINY = UNet(widths=(8, 16), patch=2, groups=4, blocks=1)
 OPTIONS = TrainingOptions(images=320, batch=16, lr=2e-3, validate_every=160, validation_images=16, precision="fp32")

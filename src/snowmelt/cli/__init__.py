@@ -11,7 +11,23 @@ from collections.abc import Callable, Sequence
 from cyclopts import App, CycloptsError
 
 from snowmelt._version import __version__
-from snowmelt.cli import check, degrade, features, parts, restore, sample, score, suggest, train, translate
+from snowmelt.cli import (
+    check,
+    classifier,
+    degrade,
+    edit,
+    exchange,
+    explain,
+    features,
+    parts,
+    restore,
+    sample,
+    score,
+    solve,
+    suggest,
+    train,
+    translate,
+)
 from snowmelt.cli.errors import report
 
 __all__ = ["app", "main"]
@@ -27,6 +43,7 @@ app = App(
 _VERBS: dict[str, Callable[..., int | None]] = {
     "list": parts.list_parts,
     "describe": parts.describe,
+    "explain": explain.explain,
     "degrade": degrade.degrade,
     "check-degradation": check.check_degradation,
     "suggest-schedule": suggest.suggest_schedule,
@@ -34,8 +51,13 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "restore": restore.restore,
     "sample": sample.sample,
     "translate": translate.translate,
+    "edit": edit.edit,
+    "solve": solve.solve,
     "evaluate": score.evaluate,
     "train-features": features.train_features,
+    "train-classifier": classifier.train_classifier,
+    "export": exchange.export,
+    "import": exchange.import_,
     "demo": score.demo,
 }
 for _order, (_name, _verb) in enumerate(_VERBS.items()):

@@ -11,7 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
@@ -50,7 +50,8 @@ def numbers(kind: type[Any], tokens: Sequence[Token]) -> tuple[Any, ...]:
 
 def listed(*, item: type[Any], **settings: Any) -> Parameter:
     """The Parameter of a field that holds many values: numbers with commas, words by repeating the flag."""
-    many: dict[str, Any] = {} if item is str else {"converter": numbers, "n_tokens": 1, "allow_leading_hyphen": True, "metavar": "N,N,…"}
+    words = item is str or typing.get_origin(item) is Literal
+    many: dict[str, Any] = {} if words else {"converter": numbers, "n_tokens": 1, "allow_leading_hyphen": True, "metavar": "N,N,…"}
     return Parameter(negative=(), **many, **settings)
 
 

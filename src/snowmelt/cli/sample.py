@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.wishes import NONE, OnWish
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from snowmelt.model import Model
+    from snowmelt.cli.wishes import Granted
     from snowmelt.samplers import Sampler
 
 _BATCH = 64
 _SHOWN = 64
 _MOST_ROWS = 8
+_ACROSS = 8
 
 
 def sample(
@@ -24,7 +26,7 @@ def sample(
     /,
     *,
     out: Path | None = None,
-    number: Annotated[int, Parameter(name=("--number", "--n", "-n"))] = 16,
+    number: Annotated[int | None, Parameter(name=("--number", "--n", "-n"))] = None,
     sampler: str | None = None,
     steps: int | None = None,
     seed: int = 0,
@@ -33,6 +35,7 @@ def sample(
     prior: str | None = None,
     data: Annotated[str | None, Parameter(name=("--data.path", "--data"))] = None,
     overwrite: Switch = False,
+    wish: OnWish = NONE,
     machine: OnMachine = HERE,
 ) -> None:
     """Generate new pictures from the model's prior, walking from t = 1 to t = 0.
@@ -40,7 +43,7 @@ def sample(
     Args:
         run: the directory that 'snowmelt train --out' wrote.
         out: the folder for the pictures, sample_0000.png and so on, and grid.png; may be left out with --prior alone.
-        number: how many.
+        number: how many; by default 16, or 8 for each of several labels.
         sampler: which walk, as a spec such as ancestral:eta=1; by default that of the degradation.
         steps: calls of the restorer.
         seed: of the prior and of samplers that draw; picture i depends on the seed and i alone.
@@ -49,9 +52,11 @@ def sample(
         prior: first fit this prior, such as gaussian-mixture:components=4,grid=2, to the run's training pictures, and save it in the model.
         data: with --prior, where the data lie now, if not where the recipe says.
         overwrite: replace pictures that are already there.
+        wish: what they should show.
         machine: where to compute.
     """
     _check(out, number, noise, interpolate, prior, data, overwrite=overwrite)
+    wish.check()
     where = machine.prepare()
     from snowmelt import files, registry
     from snowmelt.cli.walks import walk_of
@@ -65,24 +70,25 @@ def sample(
         print(f"saved the prior {registry.spec(model.prior)} in {run}{held}")
     if out is None:
         return
-    model = model.to(where)
+    granted = wish.granted(model, number)
+    granted = granted._replace(model=granted.model.to(where))
     walk = walk_of(sampler, steps, model.degradation)
-    _write(model, walk, out, number, seed, noise)
+    _write(granted, walk, out, seed, noise)
     named: dict[str, Any] = {"prior": registry.spec(model.prior)} if model.prior is not None else {}
-    settings = {"run": str(run), **named, "noise": noise, "sampler": registry.spec(walk), "number": number, "seed": seed}
+    settings = {"run": str(run), **named, "noise": noise, "sampler": registry.spec(walk), "number": granted.number, "seed": seed, **granted.said}
     files.write_json(out / "sample.json", settings)
     also = ""
     if interpolate is not None:
-        _write_strip(model, walk, out, number, seed, noise, interpolate)
+        _write_strip(granted, walk, out, seed, noise, interpolate)
         also = ", interpolation.png"
-    print(f"wrote {number} pictures{also} and grid.png to {out}")
+    print(f"wrote {granted.number} pictures{also} and grid.png to {out}")
 
 
 def _check(
-    out: Path | None, number: int, noise: float | None, interpolate: int | None, prior: str | None, data: str | None, *, overwrite: bool
+    out: Path | None, number: int | None, noise: float | None, interpolate: int | None, prior: str | None, data: str | None, *, overwrite: bool
 ) -> None:
     """Refuse what could not be done, before anything is loaded."""
-    if number < 1:
+    if number is not None and number < 1:
         raise ValueError(f"--number {number} lies under 1")
     if noise is not None and not 0 <= noise <= 1:
         raise ValueError(f"--noise {noise:g} lies outside [0, 1]")
@@ -100,8 +106,8 @@ def _check(
         raise ValueError(f"{old} exists: choose another --out, or add --overwrite")
 
 
-def _write(model: "Model", walk: "Sampler", out: Path, number: int, seed: int, noise: float | None) -> None:
-    """The pictures, a batch at a time, and a sheet of the first of them."""
+def _write(granted: "Granted", walk: "Sampler", out: Path, seed: int, noise: float | None) -> None:
+    """The pictures, a batch at a time, and a sheet of the first of them: of several labels a row each."""
     import torch
 
     from snowmelt import pictures
@@ -109,32 +115,44 @@ def _write(model: "Model", walk: "Sampler", out: Path, number: int, seed: int, n
     from snowmelt.restoration import generated
     from snowmelt.training.progress import Bar
 
-    made: list[Tensor] = []
+    rows = granted.shown(_ACROSS) if len(granted.labels) > 1 else [range(min(_SHOWN, granted.number))]
+    wanted = {i for row in rows for i in row}
+    made: dict[int, Tensor] = {}
     done = 0
-    batches: Iterator[Tensor] = generated(model, number, seed=seed, sampler=walk, noise=noise, batch=_BATCH)
-    with Bar("sampling", number, unit="pictures") as bar:
+    settings: dict[str, Any] = {"seed": seed, "sampler": walk, "noise": noise, "batch": _BATCH, "conditions": granted.conditions}
+    batches: Iterator[Tensor] = generated(granted.model, granted.number, **settings)
+    with Bar("sampling", granted.number, unit="pictures") as bar:
         for x in batches:
-            for i, picture in enumerate(x):
-                write(out / f"sample_{done + i:04d}.png", picture)
-            made.append(x[: max(_SHOWN - done, 0)])
+            for i, picture in enumerate(x, start=done):
+                write(out / f"sample_{i:04d}.png", picture)
+                if i in wanted:
+                    made[i] = picture
             done += len(x)
             bar.advance(len(x))
-    pictures.save(out / "grid.png", pictures.show(torch.cat(made), samples=8))
+    if len(rows) == 1:
+        sheet = pictures.show(torch.stack([made[i] for i in rows[0]]), samples=8)
+    else:
+        columns = [torch.stack([made[i] for i in column]) for column in zip(*rows, strict=True)]
+        sheet = pictures.strip(columns, [""] * len(columns), rows=granted.labels)
+    pictures.save(out / "grid.png", sheet)
 
 
-def _write_strip(model: "Model", walk: "Sampler", out: Path, number: int, seed: int, noise: float | None, steps: int) -> None:
-    """A row for every two samples, at most eight."""
+def _write_strip(granted: "Granted", walk: "Sampler", out: Path, seed: int, noise: float | None, steps: int) -> None:
+    """A row for every two samples, at most eight; what the first of them was to show is shown all along."""
     import torch
 
     from snowmelt import pictures
     from snowmelt.restoration import interpolate
     from snowmelt.training.progress import Bar
 
-    rows = max(min(number // 2, _MOST_ROWS), 1)
+    rows = max(min(granted.number // 2, _MOST_ROWS), 1)
     made = []
     with Bar("interpolating", rows * steps, unit="pictures") as bar:
         for row in range(rows):
-            made.append(interpolate(model, steps, seed=seed, pair=(2 * row, 2 * row + 1), sampler=walk, noise=noise).cpu())
+            pair = (2 * row, 2 * row + 1)
+            same = {name: value[[pair[0]]].expand(steps, *value.shape[1:]) for name, value in granted.conditions.items()}
+            settings: dict[str, Any] = {"seed": seed, "pair": pair, "sampler": walk, "noise": noise, "conditions": same}
+            made.append(interpolate(granted.model, steps, **settings).cpu())
             bar.advance(steps)
     frames = list(torch.stack(made).unbind(1))
     pictures.save(out / "interpolation.png", pictures.strip(frames, [f"{i / (steps - 1):.2g}" for i in range(steps)]))

@@ -19,6 +19,8 @@ def evaluate(
     handed: Switch = False,
     input: Literal["float", "8bit"] | None = None,
     part: str | None = None,
+    bits_per_dim: Switch = False,
+    steps: int | None = None,
     out: Path | None = None,
     machine: OnMachine = HERE,
 ) -> None:
@@ -34,13 +36,28 @@ def evaluate(
         handed: also show walks that are handed what nobody could know (noise, flakes of snow), beside the comparison.
         input: only pictures degraded in floating point, or only those rounded to 8 bits; by default as the recipe says, which is both.
         part: of a model of several kinds of damage (choice), the one to undo: snow; by default all of them, mixed as in training.
+        bits_per_dim: instead bound the bits per dimension of the test pictures, into bound.md: for noise and operators that end in it; no
+            other path has them.
+        steps: of the chain whose bits are counted; by default as many as its schedule has knots, or 1,000.
         out: where to write evaluation.md, its pictures and report.html; by default the run directory, or RUN/PART.
         machine: where to compute.
     """
-    for name, value, least in (("images", images, 1), ("generate", generate, 2)):
+    for name, value, least in (("images", images, 1), ("generate", generate, 2), ("steps", steps, 1)):
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} lies under {least}")
+    others = {"--features": features, "--generate": generate, "--handed": handed or None, "--input": input}
+    beside = [name for name, value in others.items() if value is not None]
+    if bits_per_dim and beside:
+        raise ValueError(f"{beside[0]} has no meaning for --bits-per-dim, which measures the bound and nothing else: give them in two commands")
+    if steps is not None and not bits_per_dim:
+        raise ValueError(f"--steps {steps} is the length of the chain whose bits are counted: give --bits-per-dim with it")
     where = machine.prepare()
+    if bits_per_dim:
+        from snowmelt.recipes.bits import bits_per_dim as measured
+
+        print(measured(run, path=data, images=images, steps=steps, out=out, part=part, device=where).markdown())
+        print(f"wrote {(out or (run / part if part else run)) / 'bound.md'}")
+        return
     from snowmelt.recipes import run as runs
 
     asked = {"features": features, "generate": generate, "handed": handed or None, "inputs": (input,) if input else None}

@@ -108,7 +108,8 @@ def vectors_of_npz(path: Path, pictures: int) -> NDArray[np.float32] | None:
     values = _of_npz(path, arrays.VECTORS)
     if values is None:
         return None
-    if values.ndim != 2 or not values.shape[1] or len(values) != pictures or values.dtype.kind not in "uif" or not np.isfinite(values).all():
+    shaped = values.ndim == 2 and values.shape[1] and len(values) == pictures and values.dtype.kind in "uif"
+    if not shaped or not (np.abs(values.astype(np.float64)) <= np.finfo(np.float32).max).all():  # in which NaN is not, nor what overflows
         found = f"{path}, vector: a {values.dtype} array of shape {values.shape}"
         raise ValueError(f"{found}: give one row of finite numbers per picture, ({pictures}, k)")
     return values.astype(np.float32)

@@ -159,10 +159,8 @@ def renewed(
     old = z[name]
     ratio, sigma_s, sigma_t, share = _step(degradation, tuple(old.shape[1:]), s, t, z)
     rho = eta * share.sqrt()
-    if eta == 1:  # the posterior itself: a gain that changes its sign takes the noise along
-        kept = (ratio * _over(sigma_s, sigma_t)).clamp(-1, 1)
-    else:
-        kept = (1 - rho**2).sqrt()
+    # At eta = 1 the posterior itself, without cancellation: a gain that changes its sign takes the noise along.
+    kept = (ratio * _over(sigma_s, sigma_t)).clamp(-1, 1) if eta == 1 else (1 - rho**2).sqrt()
     eps = filtered(degradation, normal(old, generator), rho)
     if isinstance(spread, Tensor) or spread != 0:
         eps = eps * torch.where(sigma_s == 0, 1, _over(sigma_t, sigma_s)) ** spread

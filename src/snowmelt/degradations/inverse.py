@@ -32,22 +32,28 @@ def divided(y: Tensor, gain: Tensor) -> Tensor:
     return torch.where(gone, 0, y / torch.where(gone, 1, gain))
 
 
-def damped(y: Tensor, gain: Tensor) -> Tensor:
-    """Y gain / (gain^2 + epsilon): at most 16 times y."""
-    return y * (gain / (gain.square() + EPSILON))
+def damped(y: Tensor, gain: Tensor, epsilon: float | Tensor = EPSILON) -> Tensor:
+    """Y gain / (gain^2 + epsilon): at most 16 times y, unless told another epsilon."""
+    return y * (gain / (gain.square() + epsilon))
 
 
-def solved(y: Tensor, operator: Callable[[Tensor], Tensor], adjoint: Callable[[Tensor], Tensor]) -> Tensor:
-    """A^T (A A^T + epsilon)^-1 y (b, *d) by conjugate gradients, every row by itself; rows that are solved stand still."""
+def solved(
+    y: Tensor,
+    operator: Callable[[Tensor], Tensor],
+    adjoint: Callable[[Tensor], Tensor],
+    epsilon: float | Tensor = EPSILON,
+    enough: float = _ENOUGH,
+) -> Tensor:
+    """A^T (A A^T + epsilon)^-1 y (b, *d) by conjugate gradients until the residual is `enough` of y, every row by itself; solved ones stand still."""
     axes = tuple(range(1, y.ndim))
     u, residual = torch.zeros_like(y), y
     direction, size = y, y.square().sum(axes, keepdim=True)
-    goal = _ENOUGH**2 * size
+    goal = enough**2 * size
     for _ in range(_ITERATIONS):
         going = size > goal
         if not bool(going.any()):
             break
-        pushed = operator(adjoint(direction)) + EPSILON * direction
+        pushed = operator(adjoint(direction)) + epsilon * direction
         along = (direction * pushed).sum(axes, keepdim=True)
         step = torch.where(going, size / torch.where(going, along, 1), 0)
         u, residual = u + step * direction, residual - step * pushed

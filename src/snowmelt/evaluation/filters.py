@@ -32,7 +32,7 @@ def full_wiener(model: Model, train: Dataset) -> Method | None:
     """
     if not is_small_and_linear(model, train.shape):
         return None
-    filtered = LinearRestorer(model.degradation, _batches(train), max(model.noise_floor, _SIGMAS[0]))
+    filtered = LinearRestorer(model.degradation, clean_batches(train), max(model.noise_floor, _SIGMAS[0]))
 
     def method(model: Model, state: State, ids: Sequence[int]) -> tuple[Batch, Batch | None]:
         return filtered(state.x, severity(state.t, state.x), state.z), None
@@ -52,7 +52,7 @@ def statistics(model: Model, train: Dataset) -> Restorer | None:
     """A restorer without a network, fitted to the training set; None where the operator is diagonal in no basis."""
     if model.degradation.basis is None:
         return None
-    return _diagonal(model, train.shape, _SIGMAS[0]).fit(_batches(train))
+    return _diagonal(model, train.shape, _SIGMAS[0]).fit(clean_batches(train))
 
 
 def diagonal_wiener(
@@ -84,7 +84,7 @@ def _diagonal(model: Model, shape: tuple[int, ...], sigma: float) -> Restorer:
     return Restorer(model.degradation, Zero(), shape, parameterization=Wiener(sigma), noise_floor=model.noise_floor)
 
 
-def _batches(data: Dataset) -> Iterator[Batch]:
+def clean_batches(data: Dataset) -> Iterator[Batch]:
     """Clean pictures of the training set, as many as statistics are taken from."""
     last = min(len(data), _FIT_IMAGES)
     return (data.batch(range(i, min(i + 256, last)))["x0"] for i in range(0, last, 256))

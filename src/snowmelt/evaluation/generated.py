@@ -31,7 +31,7 @@ from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import intervals
-from snowmelt.evaluation.sets import NOT_COMPUTED, distances, names
+from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED, distances, names
 from snowmelt.metrics.distribution import caveat, coverage, nearest
 from snowmelt.metrics.features import Features
 from snowmelt.randomness import permutation
@@ -89,6 +89,54 @@ def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features 
     out["facts"] = _facts(features, rows, out, n, seed)
     out["verdict"] = verdict(out)
     return out
+
+
+def against(
+    made: Batch | None,
+    test: Dataset,
+    features: Features | None,
+    *,
+    train: Dataset | None = None,
+    n: int = 0,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    batch: int = 250,
+) -> dict[str, Any]:
+    """One row of a comparison: a set of generated pictures against as many test pictures, always the same ones.
+
+    Args:
+        made: generated pictures (n, c, h, w); None takes `n` training pictures in their place, the floor.
+        test: pictures the model never saw.
+        features: what is measured in; None gives an empty row.
+        train: where the floor comes from.
+        n: how many of them.
+        labels: (n,) what was asked for, as numbers in the classes of the features.
+        seed: of the choice of real pictures and of the bootstrap.
+        batch: pictures at a time.
+
+    Returns:
+        Distances of sets, coverage and recall by name, the part of the pictures with the label that was asked for, and "intervals".
+    """
+    if features is None:
+        return {"FD": NOT_COMPUTED, "intervals": {}}
+    count = n if made is None else len(made)
+    real = _of(features, test, permutation(seed, "generated-test", 0, len(test))[:count].tolist(), batch)
+    if made is None:
+        assert train is not None  # noqa: S101 - without generated pictures there are training pictures
+        rows = _of(features, train, permutation(seed, "generated-train", 0, len(train))[:count].tolist(), batch)
+    else:
+        rows = _described(features, made.clamp(-1, 1), batch)
+    found, sure = distances(features, rows, real, paired=False, seed=seed)
+    out: dict[str, Any] = dict(found)
+    if min(len(rows), len(real)) > _NEIGHBOURS:
+        near = coverage(rows, real, _NEIGHBOURS)
+        out |= {name: near[name] for name in ("precision", "recall")}
+    told = None if labels is None or made is None else features.labels(made.clamp(-1, 1))
+    if told is not None and labels is not None:
+        right = (told == labels).double()
+        out[ACCURACY] = float(right.mean())
+        return {**out, "intervals": {**sure, ACCURACY: intervals.of_mean(right, seed)}}
+    return {**out, "intervals": sure}
 
 
 def verdict(found: dict[str, Any]) -> list[str]:

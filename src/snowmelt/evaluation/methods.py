@@ -21,11 +21,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
-from snowmelt import registry
+from snowmelt import fields, registry
 from snowmelt.degradations import Degradation
 from snowmelt.model import Model
 from snowmelt.randomness import generators
-from snowmelt.samplers import Ancestral, Sampler, on_knots
+from snowmelt.samplers import Ancestral, Sampler
 from snowmelt.types import Batch, State, severity
 
 Method: TypeAlias = Callable[[Model, State, Sequence[int]], tuple[Batch, Batch | None]]
@@ -74,19 +74,21 @@ def walk(sampler: Sampler, seed: int) -> Method:
 
 
 def title(sampler: Sampler) -> str:
-    """The literature's names: those of the paper for its two algorithms, DDPM and DDIM; the registered name for others."""
+    """The literature's names: those of the paper for its two algorithms, DDPM and DDIM; the registered name for others. With what sets it apart."""
     name = registry.label(type(sampler))
     if isinstance(sampler, Ancestral):
         name = {0.0: "DDIM", 1.0: "DDPM"}.get(sampler.eta, f"ancestral, eta = {sampler.eta:g}")
     name = {"naive": "Algorithm 1 (naive)", "tacos": "Algorithm 2 (TACoS)"}.get(name, name)
-    return f"{name}{', order 2' if sampler.order == 2 else ''}"
+    common = {field.name for field in registry.schema(Sampler)} | {"eta"}
+    own = [f for f in registry.schema(sampler) if f.name not in common and getattr(sampler, f.name) != f.default]
+    values = {f.name: getattr(sampler, f.name) for f in own}
+    variant = "".join(f", {name}" if value is True else f", {name} = {fields.number(value)}" for name, value in values.items())
+    return f"{name}{variant}{', order 2' if sampler.order == 2 else ''}"
 
 
 def calls(sampler: Sampler, degradation: Degradation) -> int:
     """How often a walk from t = 1 calls the restorer: fewer than its `steps` where a table has fewer knots."""
-    grid = on_knots(sampler.grid(), 1.0, degradation.knots) if sampler.snap else sampler.grid()
-    moves = len(grid) - 1
-    return 2 * moves - 1 if sampler.corrector else moves
+    return sampler.calls(degradation)
 
 
 def distinct(samplers: Iterable[Sampler], degradation: Degradation) -> list[Sampler]:

@@ -39,6 +39,7 @@ class Report:
         severities: RMSE of Degraded and of Direct at rising severities, with intervals.
         extremes: the pictures that one call restores worst, and those in the middle: number, name, PSNR.
         generated: what was measured of generated pictures; empty where none were.
+        walks: what walks that generate score beside each other, a row each; empty where none were compared.
     """
 
     rows: list[dict[str, Any]]
@@ -47,6 +48,7 @@ class Report:
     severities: list[dict[str, Any]] = field(default_factory=list)
     extremes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     generated: dict[str, Any] = field(default_factory=dict)
+    walks: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Read the names of earlier versions as today's."""
@@ -114,6 +116,8 @@ class Report:
             parts.append(f"Error per severity:\n\n{markdown_table(severity_rows(self.severities), mark=False)}")
         if self.generated:
             parts.append(f"Generated pictures:\n\n{markdown_table(generated_rows(self.generated))}")
+        if self.walks:
+            parts.append(f"Walks that generate, beside each other:\n\n{markdown_table(walk_rows(self.walks), mark=False)}")
         parts.append("\n".join(f"- {key}: {value}" for key, value in self.facts.items()))
         return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
@@ -126,7 +130,7 @@ class Report:
 def _check(found: Any, path: str | Path) -> None:
     """Refuse what is no report, in one line."""
     wanted = {"rows": list, "facts": dict, "verdict": list}
-    may_lack = {"severities": list, "extremes": dict, "generated": dict}
+    may_lack = {"severities": list, "extremes": dict, "generated": dict, "walks": list}
     called = {list: "a list", dict: "an object"}
     way_out = "evaluate the run anew with 'snowmelt evaluate'"
     if not isinstance(found, dict):
@@ -157,6 +161,22 @@ def generated_rows(generated: dict[str, Any]) -> list[dict[str, Any]]:
         low_high = sure.get(name)
         out.append({"measure": name, "generated": value, "95 % interval": tuple(low_high) if low_high else "–", "real pictures": real})
     return out
+
+
+def walk_rows(walks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Walks that generate, ready for a table: every distance of sets with its interval."""
+    out = []
+    for row in walks:
+        sure = row.get("intervals", {})
+        cells: dict[str, Any] = {}
+        for name, value in row.items():
+            if name not in ("intervals", "sampler"):
+                cells[name] = value
+            if name in sure and _is_distance(name) and not name.startswith("KID"):
+                cells["95 %"] = tuple(sure[name])
+        out.append(cells)
+    columns = list(dict.fromkeys(name for row in out for name in row))
+    return [{name: row.get(name, math.nan) for name in columns} for row in out]
 
 
 def _measures(rows: Sequence[dict[str, Any]]) -> list[str]:

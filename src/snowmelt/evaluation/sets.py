@@ -98,16 +98,21 @@ def truth_for(network: Features, data: Dataset) -> tuple[Tensor | None, str | No
 
     Classes are matched by name. Where either side has but numbers for names, as idx files have, number i is number i.
     """
-    if data.labels is None or data.classes is None or network.classes is None:
+    return (None, None) if data.labels is None or data.classes is None else matched(network, data.labels, data.classes)
+
+
+def matched(network: Features, labels: Tensor, own: Sequence[str]) -> tuple[Tensor | None, str | None]:
+    """Labels, numbers in the classes `own`, as numbers in the network's classes; see :func:`truth_for`."""
+    known = network.classes
+    if known is None:
         return None, None
-    known, own = network.classes, data.classes
-    if int(data.labels.max()) < len(own) and set(own) <= set(known):
-        return torch.tensor([known.index(one) for one in own])[data.labels], None
+    if int(labels.max()) < len(own) and set(own) <= set(known):
+        return torch.tensor([known.index(one) for one in own])[labels], None
     if not _numbered(known) and not _numbered(own):
         return None, f"the pictures are of {_listed(own)}, and {network.name} tells {_listed(known)}: give features of these classes"
-    if int(data.labels.max()) >= len(known):
-        return None, f"the pictures have labels up to {int(data.labels.max())}, and {network.name} tells {len(known)} classes"
-    return data.labels, None
+    if int(labels.max()) >= len(known):
+        return None, f"the pictures have labels up to {int(labels.max())}, and {network.name} tells {len(known)} classes"
+    return labels, None
 
 
 def _numbered(classes: Sequence[str]) -> bool:

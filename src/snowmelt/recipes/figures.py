@@ -19,6 +19,7 @@ from snowmelt.types import Batch, State, severity
 
 _ROWS = 6
 _FRAMES = 8
+_SHOWN_OF_WALKS = 12
 _SHOWN = 36  # generated pictures
 
 
@@ -114,6 +115,13 @@ def nearest_pairs(made: Batch, train: Dataset, found: Sequence[dict[str, Any]]) 
     theirs = train.batch([one["train"] for one in found])["x0"]
     pairs = [torch.stack([made[one["generated"]], other]) for one, other in zip(found, theirs, strict=True)]
     return pictures.strip(pairs, [f"{one['distance']:.2g}" for one in found], rows=["Generated", "Nearest training"])
+
+
+def walks(made: Sequence[Batch], rows: Sequence[dict[str, Any]]) -> Any:
+    """The first pictures of each walk that generates, one walk a row; a column is one start."""
+    names = [f"{row['method']}, {row['calls']} calls" + (f", guidance {row['guidance']:g}" if "guidance" in row else "") for row in rows[: len(made)]]
+    count = min(_SHOWN_OF_WALKS, *(len(one) for one in made))
+    return pictures.strip([torch.stack([one[i] for one in made]) for i in range(count)], [""] * count, rows=names)
 
 
 def contact(made: Batch) -> Any:

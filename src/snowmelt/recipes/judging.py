@@ -12,12 +12,13 @@ from snowmelt.degradations import Degradation
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
 from snowmelt.metrics.features import Features, load_features
 from snowmelt.model import Model, weights_of
+from snowmelt.recipes import generating
 from snowmelt.recipes.recipe import EvaluationOptions, Recipe
 from snowmelt.recipes.report import Made, environment
 from snowmelt.recipes.report import write as write_report
-from snowmelt.restoration import generation
-from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.samplers import Sampler
 from snowmelt.training.loop import history
+from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
 
 _DEFAULT = EvaluationOptions().samplers
@@ -44,7 +45,8 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
     fair, handed = walks(o, model.degradation)
     count = min(o.images, len(test))
-    made = _made(model, o, device) if o.generate else None  # before all else: a model without a prior says so at once
+    own = generating.shown(o, model)
+    made = generating.make(model, o.generate, own, seed=o.seed, device=device) if o.generate else None  # before all else: it needs a prior
     todo = work(model, test.shape, count, len(fair) + len(handed), inputs=o.inputs, severities=o.severities)
     with Bar("evaluating", todo) as bar:
         report = evaluate(
@@ -65,12 +67,18 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
         )
     if made is not None:
         report.generated.update(generated(made, train, test, features=features, seed=o.seed, batch=o.batch))
-        report.generated["facts"]["sampler"] = registry.spec(_shown(o, model.degradation))
+        report.generated["facts"]["sampler"] = registry.spec(own)
+        if noise_at_end(model.degradation) is not None:  # all that restoring could start from is noise: what counts is what comes of it
+            report.verdict[:] = report.generated["verdict"]
+    sheets: list[torch.Tensor] = []
+    if o.generators or o.guidance:
+        found, sheets = generating.compare(model, o, test, train, features, device)
+        report.walks.extend(found)
     _add_facts(report, run, recipe, model, features)
     report.write(out)
-    shown = Made(made, train) if made is not None else None
+    shown = Made(made, train, sheets) if made is not None else None
     name = title or recipe.about or f"{run.name}: {recipe.degradation}"
-    write_report(run, recipe, model.to("cpu"), test, report, _shown(o, model.degradation), title=name, out=out, made=shown)
+    write_report(run, recipe, model.to("cpu"), test, report, own, title=name, out=out, made=shown)
     return report
 
 
@@ -87,22 +95,6 @@ def _each(specs: tuple[str, ...], calls: tuple[int, ...]) -> list[Sampler]:
     built: Callable[[str], Sampler] = lambda spec: registry.build(spec, "sampler")  # noqa: E731
     own = [built(spec) for spec in specs if "steps=" in spec]
     return [*own, *(built(f"{spec}{',' if ':' in spec else ':'}steps={n}") for spec in specs if "steps=" not in spec for n in calls)]
-
-
-def _shown(o: EvaluationOptions, degradation: Degradation) -> Sampler:
-    """The sampler whose pictures are shown."""
-    walk: Sampler = registry.build(o.walk, "sampler") if o.walk else default_sampler(degradation)
-    return walk
-
-
-def _made(model: Model, o: EvaluationOptions, device: torch.device | str) -> torch.Tensor:
-    """Generated pictures, on the CPU."""
-    parts = []
-    with Bar("generating", o.generate, unit="pictures") as bar:
-        for part in generation.generated(model.to(device), o.generate, sampler=_shown(o, model.degradation), seed=o.seed):
-            parts.append(part.cpu())
-            bar.advance(len(part))
-    return torch.cat(parts)
 
 
 def _add_facts(report: Report, run: Path, recipe: Recipe, model: Model, features: Features | None) -> None:

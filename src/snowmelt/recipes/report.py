@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,9 @@ from snowmelt import files, pictures, registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import BEST, TITLES, Report
-from snowmelt.evaluation.report import generated_rows, severity_rows
+from snowmelt.evaluation.bits import WRITTEN as BITS
+from snowmelt.evaluation.bits import Bits
+from snowmelt.evaluation.report import generated_rows, severity_rows, walk_rows
 from snowmelt.evaluation.scoring import LAST, MEASUREMENT
 from snowmelt.evaluation.sets import ACCURACY
 from snowmelt.model import Model
@@ -26,7 +29,8 @@ from snowmelt.types import Batch
 __all__ = ["OPENING", "WRITTEN", "Made", "commit", "degradation_strip", "environment", "write"]
 
 WRITTEN = ("degradation.png", "trajectory.png", "trajectory.gif", "grid.png", "loss.svg", "report.html")
-FURTHER = ("curve.svg", "severity.svg", "worst.png", "median.png", "generated.png", "nearest.png")  # written where there is something to show
+# Written where there is something to show.
+FURTHER = ("curve.svg", "severity.svg", "worst.png", "median.png", "generated.png", "nearest.png", "walks.png", *BITS)
 OPENING = "photo.png"  # what the demo shows before it trains
 COLUMNS = {
     "calls": "how often the restorer was asked; time is nearly proportional to it.",
@@ -42,10 +46,11 @@ COLUMNS = {
 
 
 class Made(NamedTuple):
-    """Generated pictures (n, c, h, w), and the training pictures they are compared with."""
+    """Generated pictures (n, c, h, w), the training pictures they are compared with, and the first pictures of the walks compared."""
 
     pictures: Batch
     train: Dataset
+    walks: Sequence[Batch] = ()
 
 
 def write(
@@ -78,6 +83,7 @@ def write(
         *_seen(model, test, recipe.evaluation.seed, sampler, out),
         *_measured(report),
         *_curves(report, out),
+        *_coded(report, out),
         *_extremes(report, model, test, sampler, recipe.evaluation.seed, out),
         *(_generated(report, made, out) if made is not None else []),
         page.heading("Trained"),
@@ -149,6 +155,20 @@ def _curves(report: Report, out: Path) -> list[str]:
     return sections
 
 
+def _coded(report: Report, out: Path) -> list[str]:
+    """The bits per dimension that were measured there, if they are those of the same weights."""
+    if not (out / "bound.json").is_file():
+        return []
+    bits = Bits.read(out / "bound.json")
+    if bits.facts.get("weights") != report.facts.get("weights"):
+        return []
+    said = "What a code that the model stands for costs, part by part. All of the bounds hold; they differ in the variance of a step."
+    bands = page.folded("Band by band", [page.table(bits.band_rows(), mark=False)])
+    facts = page.folded("Measured on", [page.facts(bits.facts)])
+    table = page.table(bits.rows(), mark=False)
+    return [page.heading("Bits per dimension"), page.text(f"{bits.headline()} {said}"), table, page.svg(bits.curve()), bands, facts]
+
+
 def _extremes(report: Report, model: Model, test: Dataset, sampler: Sampler, seed: int, out: Path) -> list[str]:
     told = {"worst": "The pictures that one call restores worst", "median": "The pictures in the middle, which stand for all"}
     sections: list[str] = []
@@ -172,7 +192,21 @@ def _generated(report: Report, made: Made, out: Path) -> list[str]:
         page.table(generated_rows(found), mark=False),
         page.figure(sheets["nearest"], "The generated pictures that lie closest to a training picture, each above it: the most suspicious ones."),
         page.facts(found["facts"]),
+        *_walks(report, made, out),
     ]
+
+
+def _walks(report: Report, made: Made, out: Path) -> list[str]:
+    """Walks that generate, beside each other."""
+    if not report.walks:
+        return []
+    sheet = figures.walks(made.walks, report.walks)
+    pictures.save(out / "walks.png", sheet)
+    n = f"{report.walks[0]['N']:,}"
+    said = page.text(f"The same prior and seeds for each; {n} pictures each, against as many test pictures. Distances compare at equal N only.")
+    table = page.table(walk_rows(report.walks), mark=False)
+    figure = page.figure(sheet, "The first pictures of each walk, one walk a row; a column is one start.")
+    return [page.heading("Walks beside each other"), said, table, figure]
 
 
 def _trained(run: Path, out: Path) -> list[str]:

@@ -233,7 +233,7 @@ def clear(out: Path) -> None:
     for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", *reports):
         for path in out.glob(pattern):
             path.unlink()
-    for part in [path.parent for path in out.glob("*/evaluation.json")]:
+    for part in {path.parent for name in ("evaluation.json", "bound.json") for path in out.glob(f"*/{name}")}:
         for path in itertools.chain(*map(part.glob, reports)):
             path.unlink()
         with contextlib.suppress(OSError):  # what somebody put beside a report stays, and its folder with it

@@ -8,7 +8,7 @@ noise floor, each exactly once:
 where P is D(., 1, z) if that is a projection (block means, a discrete blur) and the identity if it is not.
 
 One seed a sample: sample i is drawn from a generator keyed by (seed, i), so it is the same whatever the number asked for
-and the batches it is made in.
+and the batches it is made in. *Conditions*, a class for instance, have one row a sample; sample i depends on (seed, i) and its own row alone.
 """
 
 import itertools
@@ -25,8 +25,9 @@ from snowmelt.randomness import generator as keyed
 from snowmelt.randomness import generators
 from snowmelt.registry import label
 from snowmelt.restoration.walks import Walk, begin, choose, walked
+from snowmelt.restorers.guidance import conditions_of
 from snowmelt.samplers import brought, entries
-from snowmelt.types import Batch, Draw, Generators, State, severity
+from snowmelt.types import EMPTY, Batch, Draw, Generators, State, severity
 
 STREAM = "sample"
 _BATCH = 64
@@ -42,6 +43,7 @@ def generate(
     seed: int | None = None,
     noise: float | None = None,
     batch: int = _BATCH,
+    conditions: Draw = EMPTY,
 ) -> Batch:
     """N new samples (n, *d), walked from the model's prior at t = 1.
 
@@ -53,33 +55,52 @@ def generate(
         seed: instead of generators: sample i depends on the seed and i alone.
         noise: another broken symmetry than the prior's own, 0 for none.
         batch: how many at a time.
+        conditions: what is asked for, one row a sample: "label" (n,), "vector" (n, k), "image" (n, c, h, w), as far as the model was trained
+            with them; what is missing is unknown. See :mod:`snowmelt.restorers.conditions`, and :func:`~snowmelt.restoration.guided`.
 
     Raises:
-        ValueError: the model has no prior, or one that does not fit it; or both generator and seed are given.
+        ValueError: the model has no prior, or one that does not fit it; both generator and seed are given; or conditions that
+            the model does not know, or not one row a sample.
     """
     if generator is not None and seed is not None:
         raise ValueError("give generator or seed, not both: a seed makes one generator for each sample")
     if isinstance(generator, Sequence) and len(generator) != n:
         raise ValueError(f"{len(generator)} generators were given for {n} samples: give one per sample, or a single one")
     own = generators(seed, STREAM, range(n)) if seed is not None else generator
-    return torch.cat(list(_batches(model, n, own, sampler, noise, batch)))
+    return torch.cat(list(_batches(model, n, own, sampler, noise, batch, conditions)))
 
 
 def generated(
-    model: Model, n: int, *, seed: int = 0, sampler: Walk = "default", noise: float | None = None, batch: int = _BATCH
+    model: Model,
+    n: int,
+    *,
+    seed: int = 0,
+    sampler: Walk = "default",
+    noise: float | None = None,
+    batch: int = _BATCH,
+    conditions: Draw = EMPTY,
 ) -> Iterator[Batch]:
     """The samples of :func:`generate`, a batch at a time on the CPU: memory does not grow with n.
 
     Raises:
         ValueError: as :func:`generate`.
     """
+    _require_rows(conditions, n)
     for first in range(0, n, batch):
         numbers = range(first, min(first + batch, n))
-        yield generate(model, len(numbers), sampler=sampler, generator=generators(seed, STREAM, numbers), noise=noise, batch=batch).cpu()
+        keys, own = generators(seed, STREAM, numbers), _rows(conditions, first, numbers.stop)
+        yield generate(model, len(numbers), sampler=sampler, generator=keys, noise=noise, batch=batch, conditions=own).cpu()
 
 
 def interpolate(
-    model: Model, steps: int = 8, *, seed: int = 0, pair: tuple[int, int] = (0, 1), sampler: Walk = "default", noise: float | None = None
+    model: Model,
+    steps: int = 8,
+    *,
+    seed: int = 0,
+    pair: tuple[int, int] = (0, 1),
+    sampler: Walk = "default",
+    noise: float | None = None,
+    conditions: Draw = EMPTY,
 ) -> Batch:
     """The samples (steps, *d) on the way from one draw of the prior to another: along the sphere for noise, else straight.
 
@@ -93,6 +114,7 @@ def interpolate(
         pair: the numbers of the two samples, as :func:`generate` counts them with this seed.
         sampler: a sampler, its spec, or "default"; None for one call.
         noise: another broken symmetry than the prior's own, 0 for none.
+        conditions: as in :func:`generate`, one row a step: all equal, or on a way of their own.
 
     Raises:
         ValueError: fewer than 2 steps, or as :func:`generate`.
@@ -100,34 +122,40 @@ def interpolate(
     if steps < 2:
         raise ValueError(f"steps = {steps}: an interpolation has at least its two ends")
     prior = _prior(model, noise)
+    _require_rows(conditions, steps)
     a, b = (prior.start(1, generators(seed, STREAM, [number])) for number in pair)
     states = prior.between(a, b, torch.linspace(0, 1, steps))
     out = []
     for i in range(steps):
         one = keyed(seed, STREAM, pair[0])
         prior.start(1, [one])  # what the first sample's generator has been through before its noise
-        state = State(states.x[i : i + 1], states.t, {name: value[i : i + 1] for name, value in states.z.items()})
-        out.append(_walk(model, _prepared(model, prior, state, [one]), sampler, [one]))
+        state = State(states.x[i : i + 1], states.t, _rows(states.z, i, i + 1))
+        out.append(_walk(model, _prepared(model, prior, state, [one], _rows(conditions, i, i + 1)), sampler, [one]))
     return torch.cat(out)
 
 
-def beginning(model: Model, n: int, generator: Generators = None, *, noise: float | None = None) -> State:
-    """N states at t = 1 that walks begin from, on the model's device.
+def beginning(model: Model, n: int, generator: Generators = None, *, noise: float | None = None, conditions: Draw = EMPTY) -> State:
+    """N states at t = 1 that walks begin from, on the model's device, with their conditions in the draw.
 
     Raises:
         ValueError: as :func:`generate`.
     """
     prior = _prior(model, noise)
-    return _prepared(model, prior, prior.start(n, generator), generator)
+    _require_rows(conditions, n)
+    return _prepared(model, prior, prior.start(n, generator), generator, conditions)
 
 
-def _batches(model: Model, n: int, generator: Generators, sampler: Walk, noise: float | None, batch: int) -> Iterator[Batch]:
+def _batches(
+    model: Model, n: int, generator: Generators, sampler: Walk, noise: float | None, batch: int, conditions: Draw
+) -> Iterator[Batch]:
     if n < 1 or batch < 1:
         raise ValueError(f"n = {n} samples in batches of {batch}: both must be at least 1")
+    _require_rows(conditions, n)
     for first in range(0, n, batch):
         count = min(batch, n - first)
         own = list(itertools.islice(generator, first, first + count)) if isinstance(generator, Sequence) else generator
-        yield _walk(model, beginning(model, count, own, noise=noise), sampler, own)
+        given = _rows(conditions, first, first + count)
+        yield _walk(model, beginning(model, count, own, noise=noise, conditions=given), sampler, own)
 
 
 def _walk(model: Model, start: State, sampler: Walk, generator: Generators) -> Batch:
@@ -145,17 +173,44 @@ def _prior(model: Model, noise: float | None) -> Prior:
     return model.prior if noise is None else model.prior.with_noise(noise)
 
 
-def _prepared(model: Model, prior: Prior, state: State, generator: Generators) -> State:
-    """A state of the prior, ready to walk: in agreement with D, its symmetry broken, the noise floor added."""
+def _require_rows(conditions: Draw, n: int) -> None:
+    """Refuse conditions that have not one row a sample."""
+    for name, value in conditions.items():
+        if value.ndim < 1 or len(value) != n:
+            raise ValueError(f"the condition {name} has shape {tuple(value.shape)} for {n} samples: give one row per sample")
+
+
+def _rows(z: Draw, start: int, stop: int) -> Draw:
+    """The rows of some samples."""
+    return {name: value[start:stop] for name, value in z.items()}
+
+
+def _require_known(model: Model, x: Batch, conditions: Draw) -> None:
+    """Refuse conditions that the model was not trained with."""
+    if not conditions:
+        return
+    known = conditions_of(model.restorer)
+    if known is not None:
+        known.check(conditions)
+    image = conditions.get("image")
+    if image is not None and image.shape[2:] != x.shape[2:]:
+        (h, w), have = x.shape[2:], f"{image.shape[-1]} x {image.shape[-2]} px"
+        raise ValueError(f"the condition image is {have}; samples of this model are {w} x {h} px: give it in that size")
+
+
+def _prepared(model: Model, prior: Prior, state: State, generator: Generators, conditions: Draw) -> State:
+    """A state of the prior, ready to walk: in agreement with D, its symmetry broken, the noise floor added, with its conditions."""
     degradation = model.degradation
     drawn = entries(degradation)
     missing = sorted(brought(degradation) - state.z.keys())
     if missing:
         name, what = label(type(prior)), registry.spec(degradation)
         raise ValueError(f"the prior {name} does not fit {what}: it lacks {', '.join(missing)}, a part of the draw that walks read; take from-data")
+    _require_known(model, state.x, conditions)
     z = {name: value for name, value in state.z.items() if name in drawn}
     state = prior.broken(State(_settled(degradation, state.x, z), state.t, z), generator)
     state = begin(model, state.x, state.t, state.z, generator)
+    state = state._replace(z={**state.z, **conditions})
     weight = next(model.restorer.parameters(), None) if isinstance(model.restorer, torch.nn.Module) else None
     if weight is None:
         return state

@@ -76,12 +76,12 @@ def preview_of(
             continue
         seconds += time.perf_counter() - start
         megapixels += loaded.x[0].numel() / 1e6
-        before.append(_small(states[0].x[0]))
-        after.append(_small(states[-1].x[0]))
+        before.append(small(states[0].x[0]))
+        after.append(small(states[-1].x[0]))
         names.append(job.name.as_posix())
     if not names:
         raise ValueError(f"none of the {len(failed)} pictures of the preview could be restored; the first is {failed[0].source}: {failed[0].reason}")
-    pictures.save(path, pictures.grid({"before": _stacked(before), "after": _stacked(after)}, rows=names))
+    pictures.save(path, pictures.grid({"before": stacked(before), "after": stacked(after)}, rows=names))
     total, all_megapixels = _sizes(jobs, max_pixels)
     return Preview(path, len(names), total, all_megapixels, seconds / megapixels * all_megapixels), failed
 
@@ -106,7 +106,7 @@ def _sizes(jobs: Sequence[Job], max_pixels: int) -> tuple[int, float]:
     return n, pixels / 1e6
 
 
-def _small(x: Tensor) -> Tensor:
+def small(x: Tensor) -> Tensor:
     """A picture (c, h, w) in colour, its longer side at most 256 px."""
     x = to_channels(x.clamp(-1, 1), 3)
     h, w = x.shape[1:]
@@ -116,7 +116,7 @@ def _small(x: Tensor) -> Tensor:
     return functional.interpolate(x[None], size, mode="area")[0]
 
 
-def _stacked(found: Sequence[Tensor]) -> Tensor:
+def stacked(found: Sequence[Tensor]) -> Tensor:
     """Pictures of several sizes as one batch, on white."""
     h, w = (max(x.shape[side] for x in found) for side in (1, 2))
     sheet = found[0].new_ones(len(found), 3, h, w)

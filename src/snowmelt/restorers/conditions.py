@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from snowmelt.types import Batch, Draw
 
 EMBEDDED, PLANES = 64, 8  # features for a backbone that embeds, and as constant planes for one that does not
+_MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,14 @@ class Conditions:
     image: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse negative sizes.
+        """Refuse sizes that are none.
 
         Raises:
-            ValueError: one is.
+            ValueError: one is negative, no whole number, or larger than any use of it.
         """
         for name, value in self.sizes.items():
-            if value < 0:
-                raise ValueError(f"conditions.{'classes' if name == 'label' else name} = {value} lies under 0")
+            if not isinstance(value, int) or not 0 <= value <= _MOST:
+                raise ValueError(f"conditions.{'classes' if name == 'label' else name} = {value} is no whole number in [0, {_MOST}]")
 
     def __bool__(self) -> bool:
         return any(self.sizes.values())

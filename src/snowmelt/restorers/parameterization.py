@@ -6,22 +6,20 @@ All of them are one line of algebra around the same hub,
 
 with coefficients that are scalars (m = 0), or, for ``wiener``, diagonal in the basis in which the operator A is:
 
-=========  =========================  ==================  ======================
-name       c_skip                     c_out               c_in
-=========  =========================  ==================  ======================
-x0         0                          1                   1
-residual   1                          1                   1
-eps        1 / alpha                  - sigma / alpha     1
-v          alpha                      - sigma             1
-flow       1                          - t                 1
-mu         - K / (alpha_s -           1 / (alpha_s -      1
-           K alpha)                   K alpha)
-edm        alpha s^2 / (alpha^2 s^2   s sigma / root of   1 / root of
-           + sigma^2)                 alpha^2 s^2 +       alpha^2 s^2 +
-                                      sigma^2             sigma^2
-wiener     A v / (A^2 v + sigma^2)    sqrt(v sigma^2 /    1 / sqrt(A^2 v +
-                                      (A^2 v + sigma^2))  sigma^2)
-=========  =========================  ==================  ======================
+=========  ======================================  ================================  ==============================
+name       c_skip                                  c_out                             c_in
+=========  ======================================  ================================  ==============================
+x0         0                                       1                                 1
+residual   1                                       1                                 1
+eps        1 / alpha                               -sigma / alpha                    1
+v          alpha                                   -sigma                            1
+flow       1                                       -t                                1
+mu         -K / (alpha_s - K alpha)                1 / (alpha_s - K alpha)           1
+edm        alpha s^2 / (alpha^2 s^2 + sigma^2)     s sigma / root(alpha^2 s^2        1 / root(alpha^2 s^2 + sigma^2)
+                                                   + sigma^2)
+wiener     A v / (A^2 v + sigma^2)                 root(v sigma^2 / (A^2 v           1 / root(A^2 v + sigma^2)
+                                                   + sigma^2))
+=========  ======================================  ================================  ==============================
 
 ``wiener`` gives the network what the best *linear* restorer already knows, for the data's own mean m and spectrum v: its
 input has unit variance in every coefficient, its output is needed only where the linear answer is uncertain. At
@@ -50,6 +48,8 @@ from snowmelt.registry import Part, Range, SpecError, label, register, spec
 from snowmelt.restorers.statistics import Statistics
 from snowmelt.schedules import Linear
 from snowmelt.types import Batch, Draw, Severity
+
+_HAIR = 1e-7
 
 
 class Coefficients(NamedTuple):
@@ -109,15 +109,19 @@ class Residual(Parameterization):
 @register("eps")
 @dataclass(frozen=True)
 class Eps(Parameterization):
-    """The network returns the noise: DDPM's choice. For Gaussian noise whose schedule keeps alpha(1) >= 1e-4."""
+    """The network returns the noise: DDPM's choice. For Gaussian noise whose schedule keeps alpha(1) >= 1e-5.
+
+    The table of Improved DDPM ends at 5e-5; there a prediction's error comes back 20,000 times as large in the estimate, and a walk undoes that
+    to the last digits of float32, or clips it.
+    """
 
     def check(self, degradation: Degradation) -> None:
         """Refuse what is no blend, and schedules at whose end the noise says nothing of the sample."""
         alpha = float(_blend(self, degradation).schedule(torch.ones(1, dtype=torch.float64))[0])
-        if alpha < 1e-4:
+        if alpha < 1e-5:
             raise SpecError(
                 f"eps divides by alpha, which is {alpha:.1g} at t = 1 for {spec(degradation)!r}: "
-                "use parameterization v or x0, or a schedule that ends above 1e-4"
+                "use parameterization v or x0, or a schedule that ends above 1e-5"
             )
 
     def coefficients(
@@ -179,10 +183,17 @@ class Mu(Parameterization):
 
     def check(self, degradation: Degradation) -> None:
         """Refuse what is no blend, and schedules at whose end a step says nothing of the sample."""
-        one = torch.ones(1, dtype=torch.float64)
-        alpha = float(_blend(self, degradation).schedule(one - 1 / self._steps(degradation))[0])
+        one, name = torch.ones(1, dtype=torch.float64), spec(degradation)
+        schedule, steps = _blend(self, degradation).schedule, self._steps(degradation)
+        alpha = float(schedule(one - 1 / steps)[0])
         if alpha < 1e-4:
-            raise SpecError(f"mu divides by alpha, which is {alpha:.1g} a step before t = 1 for {spec(degradation)!r}: use parameterization v or x0")
+            raise SpecError(f"mu divides by alpha, which is {alpha:.1g} a step before t = 1 for {name!r}: use parameterization v or x0")
+        alphas, sigmas = schedule(torch.arange(steps + 1, dtype=torch.float64) / steps)
+        ratio = sigmas / alphas.clamp(min=1e-12)
+        still = (ratio[1:] > 0) & (ratio[1:] <= ratio[:-1] * (1 + 1e-9))
+        if bool(still.any()):
+            at = int(still.nonzero()[0]) + 1
+            raise SpecError(f"mu says nothing of x0 where a step adds no noise, as that to t = {at / steps:g} of {name!r} does: use x0 or edm")
 
     def coefficients(
         self, degradation: Degradation, statistics: Statistics | None, like: Batch, t: Severity, z: Draw, floor: float
@@ -191,7 +202,8 @@ class Mu(Parameterization):
         t = t.double() if t.device.type != "mps" else t
         schedule = _blend(self, degradation).schedule
         alpha, sigma = schedule(t)
-        alpha_s, sigma_s = schedule((t - 1 / self._steps(degradation)).clamp(min=0))
+        s = t - 1 / self._steps(degradation)
+        alpha_s, sigma_s = schedule(torch.where(s < _HAIR, 0, s))  # 1/T in float32 is not 1/T, and some schedules leap from 0
         kept = alpha / alpha_s * sigma_s**2 / torch.where(sigma == 0, 1, sigma**2)
         by_step = 1 / (alpha_s - kept * alpha)
         skip, out = (_column(value, like).to(like) for value in (-kept * by_step, by_step))
@@ -271,15 +283,13 @@ def scale_output(c: Coefficients, f: Batch) -> Batch:
     return backward(c.out * forward(f, c.basis), c.basis, f.shape[-1])
 
 
-def converted(
-    f: Batch, source: Coefficients, target: Coefficients, x_t: Batch, *, least: float = 0.0
-) -> Batch:
+def converted(f: Batch, source: Coefficients, target: Coefficients, x_t: Batch, *, least: float = 0.0) -> Batch:
     """What a network of parameterization `target` would have to return to mean the same as `f` does in `source`: (b, *d).
 
     Args:
         f: the prediction, (b, *d).
-        source: the coefficients of its parameterization at the severities of x_t; scalars.
-        target: those of the other.
+        source: the coefficients of its parameterization at the severities of x_t.
+        target: those of the other, which may be diagonal in another basis.
         x_t: the degraded samples.
         least: refuse to divide by less than this.
 
@@ -288,7 +298,10 @@ def converted(
     """
     if bool((target.out.abs() <= least).any()):
         raise ValueError("the other parameterization says nothing of the sample at one of these severities (its c_out is 0)")
-    return ((source.skip - target.skip) * x_t + source.out * f) / target.out
+    if source.basis == target.basis == "pixel":
+        return ((source.skip - target.skip) * x_t + source.out * f) / target.out
+    rest = linear_estimate(source, x_t)[0] + scale_output(source, f) - linear_estimate(target, x_t)[0]
+    return backward(forward(rest, target.basis) / target.out, target.basis, x_t.shape[-1])
 
 
 def _column(value: Tensor, like: Tensor) -> Tensor:

@@ -69,6 +69,8 @@ class Restorer(Informed):
         variance: Literal["fixed", "learned"] = "fixed",
     ) -> None:
         super().__init__()
+        if variance not in ("fixed", "learned"):
+            raise ValueError(f"variance = {variance!r}: choose fixed or learned")
         self.conditions, self.variance = conditions, variance
         self.degradation, self.backbone, self.shape, self.noise_floor = degradation, backbone, tuple(shape), noise_floor
         self.parameterization = parameterization or preferred(degradation, told=told)

@@ -16,8 +16,7 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.metrics.classifier import Classifier
 from snowmelt.metrics.features import MAX_CLASSES, ClassifierFeatures
 from snowmelt.randomness import fractions, seed, visits
-from snowmelt.training.loop import Stopped, until_asked
-from snowmelt.training.progress import Bar
+from snowmelt.training.descent import descend
 from snowmelt.types import Batch
 
 RECIPE = {"batch": 128, "lr": 3e-3, "weight_decay": 1e-2, "rise": 0.2, "drop": 0.2, "shift": 2 / 32, "turn_degrees": 7.0, "scale": 0.07}
@@ -39,27 +38,30 @@ def fit(train: Dataset, name: str, *, epochs: int = EPOCHS, seed: int = 0, flip:
         ValueError: there are no labels, fewer than two classes or more than 1,000, or too few pictures.
         Stopped: Ctrl-C or SIGTERM came; nothing is kept.
     """
-    labels, classes = _labelled(train, name)
+    labels, classes = labelled(train, name)
     if epochs < 1:
         raise ValueError(f"epochs = {epochs} lies under 1")
     net = _fresh(train, len(classes), seed).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=RECIPE["weight_decay"], fused=True)
     n, batch = len(train), min(int(RECIPE["batch"]), len(train))
     steps = epochs * n // batch
-    with until_asked() as asked, Bar(f"features of {name}", steps * batch) as bar:
-        for step in range(steps):
-            numbers = range(step * batch, (step + 1) * batch)
-            indices = visits(seed, "features-order", numbers, n)
-            x = moved(train.batch(indices)["x0"], seed, numbers, flip=flip)
-            optimizer.param_groups[0]["lr"] = _rate(step / steps)
-            logits = net(x.to(device).to(memory_format=torch.channels_last), _kept(seed, numbers, net.dims).to(device))
-            loss = functional.cross_entropy(logits, labels[indices].to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            bar.advance(batch, loss=float(loss.detach()))
-            if asked.is_set():
-                raise Stopped(f"stopped after {numbers.stop:,} of {steps * batch:,} pictures; nothing was written, the same command begins again")
+
+    def loss(numbers: range) -> Tensor:
+        indices = visits(seed, "features-order", numbers, n)
+        x = moved(train.batch(indices)["x0"], seed, numbers, flip=flip)
+        logits = net(x.to(device).to(memory_format=torch.channels_last), _kept(seed, numbers, net.dims).to(device))
+        return functional.cross_entropy(logits, labels[indices].to(device))
+
+    descend(
+        net.parameters(),
+        loss,
+        steps,
+        batch,
+        rate=lambda step: _rate(step / steps),
+        weight_decay=RECIPE["weight_decay"],
+        title=f"features of {name}",
+        way_out="nothing was written, the same command begins again",
+        unit="pictures",
+    )
     if not all(bool(p.isfinite().all()) for p in net.parameters()):
         raise ValueError(f"features of {name}: the training diverged (a weight is not finite); look at the pictures and labels")
     return ClassifierFeatures(net.cpu().folded(), name, classes, train.shape)
@@ -71,7 +73,7 @@ def accuracy(features: ClassifierFeatures, data: Dataset) -> float:
     Raises:
         ValueError: `data` has no labels, or classes of other names.
     """
-    labels, classes = _labelled(data, features.name, least=1)
+    labels, classes = labelled(data, features.name, least=1)
     # Where classes are numbers, a split may lack the last of them.
     if not set(classes) <= set(features.classes or ()) or classes != (features.classes or ())[: len(classes)]:
         known = _some(features.classes or ())
@@ -101,7 +103,12 @@ def _kept(run: int, numbers: range, dims: int) -> Tensor:
     return (draws >= RECIPE["drop"]).float() / (1 - RECIPE["drop"])
 
 
-def _labelled(data: Dataset, name: str, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+def labelled(data: Dataset, name: str, least: int = 2) -> tuple[Tensor, tuple[str, ...]]:
+    """The labels (n,) and classes of data that have at least so many.
+
+    Raises:
+        ValueError: they have none, or more than 1,000.
+    """
     if data.labels is None or data.classes is None:
         way_out = "give MNIST-style labels beside the images, an array 'label' in the .npz, or one folder per class"
         raise ValueError(f"{name}: the {data.split} pictures have no labels: {way_out}")

@@ -211,7 +211,7 @@ class Trainer:
         found["bands"] = [None if math.isnan(band) else band for band in result.bands]  # JSON has no NaN
         self._write({f"validation_{name}": value for name, value in found.items()})
         columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, seed=o.seed, device=self.device)
-        shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge; a sheet must not end its training
+        shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge, its training need not
         pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown))
         return {"images": self.step * o.step_images, **found}
 

@@ -25,7 +25,8 @@ class TrainingOptions:
         weight: of the severities: uniform, output (the error of what the network itself returns), snr, min-snr or bound (see snowmelt.losses).
         severities: uniform in t, or the knots i/T of an operator that has them; auto takes the knots if there are any. Under noise also
             log-normal (noise over signal: EDM) or logit-normal (t).
-        severity_mean, severity_std: of the normal law behind log-normal and logit-normal.
+        severity_mean: of the normal law behind log-normal and logit-normal.
+        severity_std: its standard deviation.
         drop_condition: how often a condition is made unknown, so that the model learns to do without, which guidance needs.
         precision: bf16 or fp32; auto takes bf16 where the processor has it.
         seed: of everything random.
@@ -70,8 +71,10 @@ class TrainingOptions:
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
-        if not self.severity_std > 0:
+        if not 0 < self.severity_std < float("inf"):
             raise ValueError(f"training.severity_std = {self.severity_std} lies outside (0, ∞)")
+        if not abs(self.severity_mean) < float("inf"):
+            raise ValueError(f"training.severity_mean = {self.severity_mean} is not a finite number")
         for name in ("warmup", "weight_decay", "drop_condition"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [0, 1]")

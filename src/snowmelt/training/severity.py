@@ -16,7 +16,6 @@ Source: Seitzer et al. 2022 (arXiv 2203.09168) for the weight; Guo et al. 2017 (
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,8 +28,7 @@ from snowmelt.data.images import quantise
 from snowmelt.model import Model
 from snowmelt.randomness import fractions, generators, seed, visits
 from snowmelt.restorers.severity import GRID, LARGEST_PX, Estimator, Reading, for_degradation
-from snowmelt.training.loop import Stopped, until_asked
-from snowmelt.training.progress import Bar
+from snowmelt.training.descent import descend, warm_cosine
 
 _CLEAN = 1 / 16
 _LR, _WARMUP, _CLIP = 3e-3, 0.05, 5.0
@@ -68,23 +66,27 @@ def fit(
         raise ValueError(f"severity: images = {images} and batch = {batch} must be at least 1")
     damage = Damage(model, train, seed, "severity-training")
     estimator = _fresh(model, train.shape, seed).to(device)
-    optimizer = torch.optim.AdamW(estimator.parameters(), lr=_LR, weight_decay=1e-4, fused=True)
     steps = max(images // batch, 1)
     count = min(images, _CHECKED)
     for buffer, value in zip((estimator.centre, estimator.spread), _moments(estimator, damage, count, batch), strict=True):
         buffer.copy_(value)
-    with until_asked() as asked, Bar("reading severities", steps * batch) as bar:
-        for step in range(steps):
-            optimizer.param_groups[0]["lr"] = _rate(step, steps)
-            x, truth = damage(range(step * batch, (step + 1) * batch))
-            loss = negative_log_likelihood(estimator(x.to(device)), truth.to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(estimator.parameters(), _CLIP)
-            optimizer.step()
-            bar.advance(batch, loss=float(loss.detach()))
-            if asked.is_set():
-                raise Stopped(f"stopped after {(step + 1) * batch:,} of {images:,} crops for the estimator of severities; the same command fits it")
+
+    def loss(numbers: range) -> Tensor:
+        x, truth = damage(numbers)
+        return negative_log_likelihood(estimator(x.to(device)), truth.to(device))
+
+    descend(
+        estimator.parameters(),
+        loss,
+        steps,
+        batch,
+        rate=lambda step: warm_cosine(step, steps, _LR, _WARMUP),
+        weight_decay=1e-4,
+        clip=_CLIP,
+        title="reading severities",
+        way_out="there is no estimator of severities yet, the same command fits it",
+        unit="crops",
+    )
     estimator = estimator.rounded().eval().requires_grad_(False).cpu()
     held = validation if len(validation) else train
     calibrate(estimator, Damage(model, held, seed, "severity-calibration"), damage, count, batch)
@@ -214,11 +216,3 @@ def _moments(estimator: Estimator, damage: Damage, count: int, batch: int) -> tu
     device = estimator.centre.device
     found = torch.cat([estimator.statistics(damage(range(i, min(i + batch, count)))[0].to(device)) for i in range(0, count, batch)])
     return found.mean(0), found.std(0, correction=0).clamp(min=1e-2)
-
-
-def _rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    warmup = max(round(_WARMUP * steps), 1)
-    if step < warmup:
-        return _LR * (step + 1) / warmup
-    return _LR * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))

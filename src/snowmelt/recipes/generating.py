@@ -1,0 +1,83 @@
+"""Walks that generate, side by side: the same prior and seeds, as many pictures each; of a model that knows labels, at several scales of guidance.
+
+Labels are asked for in turn, so that every class is asked for equally often. *Label accuracy* is the part of the pictures that a classifier gives
+the label that was asked for.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from snowmelt import registry
+from snowmelt.data.dataset import Dataset
+from snowmelt.evaluation.generated import against
+from snowmelt.evaluation.methods import calls, title
+from snowmelt.evaluation.sets import matched
+from snowmelt.metrics.features import Features
+from snowmelt.model import Model
+from snowmelt.recipes.recipe import EvaluationOptions
+from snowmelt.restoration import generated, guided
+from snowmelt.restorers import Restorer
+from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.training.progress import Bar
+from snowmelt.types import EMPTY, Batch, Draw
+
+
+def shown(o: EvaluationOptions, model: Model) -> Sampler:
+    """The walk whose pictures are shown."""
+    walk: Sampler = registry.build(o.walk, "sampler") if o.walk else default_sampler(model.degradation)
+    return walk
+
+
+def asked(model: Model, n: int) -> Draw:
+    """The labels of n pictures, class after class in turn; nothing of a model that knows none."""
+    classes = model.restorer.conditions.classes if isinstance(model.restorer, Restorer) else 0
+    return {"label": torch.arange(n) % classes} if classes else EMPTY
+
+
+def make(model: Model, n: int, walk: Sampler, *, seed: int, guidance: float | None = None, device: torch.device | str = "cpu") -> Batch:
+    """N pictures (n, c, h, w), on the CPU, under a progress bar."""
+    guiding = model if guidance is None else guided(model, guidance)
+    said = f"generating, {registry.spec(walk)}" + ("" if guidance is None else f", guidance {guidance:g}")
+    parts = []
+    with Bar(said, n, unit="pictures") as bar:
+        for part in generated(guiding.to(device), n, sampler=walk, seed=seed, conditions=asked(model, n)):
+            parts.append(part)
+            bar.advance(len(part))
+    return torch.cat(parts)
+
+
+def compare(
+    model: Model, o: EvaluationOptions, test: Dataset, train: Dataset, features: Features | None, device: torch.device | str
+) -> tuple[list[dict[str, Any]], list[Batch]]:
+    """A row for every walk and scale, real pictures last, and the first pictures of each.
+
+    Raises:
+        ValueError: scales of guidance, and a model that knows no labels.
+    """
+    labels = asked(model, o.generate)
+    if o.guidance and not labels:
+        raise ValueError("evaluation.guidance guides by labels, and this model knows none: leave it out, or give model.conditions = label")
+    read = _read(features, model, labels) if labels else None
+    walks = [registry.build(spec, "sampler") for spec in o.generators] or [shown(o, model)]
+    rows, sheets = [], []
+    for walk in walks:
+        for scale in o.guidance or (None,):
+            x = make(model, o.generate, walk, seed=o.seed, guidance=scale, device=device)
+            scale_cell = {} if scale is None else {"guidance": scale}
+            cost = calls(walk, model.degradation) * (2 if scale not in (None, 0, 1) else 1)
+            found = against(x, test, features, labels=read, seed=o.seed, batch=o.batch)
+            rows.append({"method": title(walk), "sampler": registry.spec(walk), "calls": cost, **scale_cell, "N": o.generate, **found})
+            sheets.append(x[:16])
+    if features is not None:
+        real = against(None, test, features, train=train, n=o.generate, seed=o.seed, batch=o.batch)
+        rows.append({"method": "Floor: training pictures", "sampler": "", "calls": 0, "N": o.generate, **real})
+    return rows, sheets
+
+
+def _read(features: Features | None, model: Model, labels: Draw) -> Tensor | None:
+    """What the classifier calls the labels that were asked for; None where it knows no such classes."""
+    asked_for = labels["label"]
+    own = model.notes.get("classes") or [str(i) for i in range(int(asked_for.max()) + 1)]
+    return None if features is None else matched(features, asked_for, own)[0]

@@ -1,0 +1,23 @@
+"""The walk that is taken when nothing is said. Measured: snowmelt's own comparisons, and table 5 of Bansal et al. 2022 (arXiv 2208.09392)."""
+
+from snowmelt.degradations import Degradation
+from snowmelt.samplers.ancestral import Ancestral
+from snowmelt.samplers.base import Sampler
+from snowmelt.samplers.classical import Naive, TACoS
+
+
+def default_sampler(degradation: Degradation, calls: int = 12) -> Sampler:
+    """What restore and generate use when nothing is said: order 2 at 12 calls.
+
+    TACoS where the draw is all there is; where there is noise that can be solved for, TACoS with the noise solved
+    anew at every step, which is Ancestral with eta = 0 ("estimated noise", table 5 of the paper: 23.11 against 59.91).
+    A recursive operator of T knots takes T order-1 steps of TACoS, its own grid. Where the draw hides more than that noise, no walk
+    could know it: one call, which is a single step of Naive.
+    """
+    if set(degradation.hidden) - set(degradation.recovered):
+        return Naive(steps=1)
+    if degradation.recovers:
+        return Ancestral(steps=calls, order=2, eta=0.0, snap=degradation.knots is not None)
+    if degradation.knots is not None:
+        return TACoS(steps=degradation.knots, snap=True)
+    return TACoS(steps=calls, order=2)
