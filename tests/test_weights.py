@@ -229,6 +229,7 @@ def test_a_perfect_restorer_does_best_with_the_small_variance() -> None:
 def test_the_last_step_costs_what_its_decoder_says_of_the_8_bit_level() -> None:
     d = build("noise:schedule=betas")
     x0 = ((torch.rand(3, *SHAPE, dtype=DOUBLE, generator=generator(0, "levels")) * 255).round() / 127.5 - 1).clamp(-1, 1)
+    x0[0, :, :4], x0[0, :, 4:] = -1, 1  # the outermost levels, which most pixels of a digit are
     guess, t = x0 + 0.01 * torch.randn(x0.shape, dtype=DOUBLE, generator=generator(1, "off")), torch.full((3,), 1e-3, dtype=DOUBLE)
     z = d.draw(x0, generator(1, "z"))
     x_t = d(x0, t, z)
@@ -245,6 +246,11 @@ def test_the_last_step_costs_what_its_decoder_says_of_the_8_bit_level() -> None:
     assert bool(far.isfinite().all())
     (found + far).sum().backward()
     assert bool(spread.grad.isfinite().all())
+    single = torch.full(x0.shape, 0.5, requires_grad=True)
+    young = spread_loss(d, x_t.float(), x0.float(), x0.float() + 1.5, single, t.float(), {name: value.float() for name, value in z.items()})
+    young.sum().backward()
+    assert bool(young.isfinite().all())
+    assert bool(single.grad.isfinite().all())
 
 
 def test_the_optimal_spread_of_a_restorer_that_errs_covers_its_error() -> None:

@@ -53,7 +53,7 @@ def evaluate(
         raise ValueError(f"--steps {steps} is the length of the chain whose bits are counted: give --bits-per-dim with it")
     where = machine.prepare()
     if bits_per_dim:
-        from snowmelt.recipes.bits import bits_per_dim as measured
+        from snowmelt.recipes.run import bits_per_dim as measured
 
         print(measured(run, path=data, images=images, steps=steps, out=out, part=part, device=where).markdown())
         print(f"wrote {(out or (run / part if part else run)) / 'bound.md'}")

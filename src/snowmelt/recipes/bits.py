@@ -9,45 +9,35 @@ from snowmelt import registry
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation.bits import Bits
 from snowmelt.evaluation.bound import bound, grid_of, require
-from snowmelt.model import alone, load, weights_of
+from snowmelt.model import Model, weights_of
 from snowmelt.randomness import permutation
+from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.report import environment
-from snowmelt.recipes.run import stored, with_path
 from snowmelt.restorers import Restorer
 from snowmelt.training.progress import Bar
 
 
 def bits_per_dim(
-    run: str | Path,
-    *,
-    path: str | None = None,
-    images: int | None = None,
-    steps: int | None = None,
-    out: str | Path | None = None,
-    part: str | None = None,
-    device: torch.device | str = "cpu",
+    run: Path, recipe: Recipe, model: Model, out: Path, *, images: int, steps: int | None = None, device: torch.device | str = "cpu"
 ) -> Bits:
-    """Bound the bits per dimension of a run's test pictures, and write bound.json, bound.md and bound.svg.
+    """Bound the bits per dimension of a run's test pictures, and write bound.json, bound.md and bound.svg to `out`.
 
     Args:
-        run: the run directory.
-        path: other data than the recipe's, or where these lie now.
-        images: how many test pictures, if not as many as the recipe says; those that an evaluation takes.
+        run: the run directory, for its weights.
+        recipe: says which data.
+        model: what is judged: the run's own, or that of one part of its degradation.
+        out: where to write.
+        images: how many test pictures, those that an evaluation takes.
         steps: of the chain; by default the knots of its schedule, or 1000.
-        out: where to write; the run directory by default, or the folder in it that has the part's name.
-        part: of a choice, the one degradation to undo.
         device: where to compute.
 
     Raises:
         TypeError: the model's path is no chain of Gaussian noise.
         ValueError: the model adds to its x_t what is no part of the chain.
     """
-    run = Path(run)
-    recipe, model = with_path(stored(run), path), load(run)
-    model = model if part is None else alone(model, part)
     require(model)  # before the data are opened: no data could change it
     test, o = open_data(recipe.data, "test"), recipe.evaluation
-    ids = permutation(o.seed, "evaluation", 0, len(test))[: images or o.images].tolist()
+    ids = permutation(o.seed, "evaluation", 0, len(test))[:images].tolist()
     t = grid_of(model, steps)
     with Bar("bounding", len(ids) * t, unit="picture steps") as bar:
         found = bound(model.to(device), test, ids, steps=t, seed=o.seed, batch=o.batch, device=device, tick=bar.advance)
@@ -66,5 +56,5 @@ def bits_per_dim(
     if isinstance(model.restorer, Restorer) and model.restorer.conditions:
         facts["conditioned on"] = ", ".join(model.restorer.conditions.names)
     bits = Bits(found, facts)
-    bits.write(Path(out) if out else run / part if part else run)
+    bits.write(out)
     return bits

@@ -83,6 +83,7 @@ class EvaluationOptions:
         handed: also show walks that are handed the part of the draw that nobody could know (the flakes of snow), beside the comparison.
         severities: at how many severities one call is scored; 0 for none.
         generate: how many pictures to generate from the model's prior and measure; 0 for none.
+        bits_per_dim: of how many test pictures the bits per dimension are bounded, too, for a model of noise; 0 for none.
         generators: specs of walks that generate as many each, in one table beside each other.
         guidance: for a model that knows labels, scales of guidance, each with each of those walks.
     """
@@ -98,6 +99,7 @@ class EvaluationOptions:
     handed: bool = False
     severities: int = 8
     generate: int = 0
+    bits_per_dim: int = 0
     generators: tuple[str, ...] = ()
     guidance: tuple[float, ...] = ()
 
@@ -107,7 +109,7 @@ class EvaluationOptions:
         Raises:
             ValueError: a number lies out of range, or there is no input.
         """
-        for name, least in (("images", 1), ("batch", 1), ("severities", 0), ("generate", 0)):
+        for name, least in (("images", 1), ("batch", 1), ("severities", 0), ("generate", 0), ("bits_per_dim", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"evaluation.{name} = {getattr(self, name)} lies under {least}")
         if self.generate == 1:

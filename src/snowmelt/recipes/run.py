@@ -14,10 +14,12 @@ from snowmelt import registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report
+from snowmelt.evaluation.bits import Bits
 from snowmelt.files import write_text
 from snowmelt.model import Model, alone, load, located, save_estimator, save_prior, weights_of
 from snowmelt.priors import Normal, Prior
 from snowmelt.randomness import seed
+from snowmelt.recipes import bits
 from snowmelt.recipes.judging import judge
 from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
@@ -293,12 +295,47 @@ def evaluate(
         device: where to compute.
         options: fields of :class:`~snowmelt.recipes.recipe.EvaluationOptions` to lay over the recipe's; None leaves one as it is.
     """
-    run = Path(run)
-    recipe = with_path(stored(run), path)
+    run, recipe, model, place = _judged(run, path, out, part)
     changes = {name: value for name, value in {"images": images, **options}.items() if value is not None}
     recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
-    model, place = load(run), Path(out or run)
-    if part is not None:
-        model, place = alone(model, part), place if out else run / part
+    if n := recipe.evaluation.bits_per_dim:
+        bits.bits_per_dim(run, recipe, model, place, images=n, device=device)
     title = f"{recipe.about or run.name}: {part}" if part else ""
     return judge(run, recipe, model, place, title=title, device=device)
+
+
+def bits_per_dim(
+    run: str | Path,
+    *,
+    path: str | None = None,
+    images: int | None = None,
+    steps: int | None = None,
+    out: str | Path | None = None,
+    part: str | None = None,
+    device: torch.device | str = "cpu",
+) -> Bits:
+    """Bound the bits per dimension of a run's test pictures, and write bound.json, bound.md and bound.svg.
+
+    Args:
+        run: the run directory.
+        path: other data than the recipe's, or where these lie now.
+        images: how many test pictures, if not as many as the recipe says.
+        steps: of the chain; by default the knots of its schedule, or 1000.
+        out: where to write; the run directory by default, or the folder in it that has the part's name.
+        part: of a choice, the one degradation to undo.
+        device: where to compute.
+
+    Raises:
+        TypeError: the model's path is no chain of Gaussian noise.
+        ValueError: the model adds to its x_t what is no part of the chain.
+    """
+    run, recipe, model, place = _judged(run, path, out, part)
+    asked = images or recipe.evaluation.bits_per_dim or recipe.evaluation.images
+    return bits.bits_per_dim(run, recipe, model, place, images=asked, steps=steps, device=device)
+
+
+def _judged(run: str | Path, path: str | None, out: str | Path | None, part: str | None) -> tuple[Path, Recipe, Model, Path]:
+    """The run, its recipe and model, that of its part if one is named, and where what is found of it goes."""
+    run, model = Path(run), load(run)
+    place = Path(out) if out else run / part if part else run
+    return run, with_path(stored(run), path), model if part is None else alone(model, part), place
