@@ -26,10 +26,11 @@ from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.report import generated_rows, walk_rows
 from snowmelt.model import Model, alone, weights_of
 from snowmelt.pictures import markdown_table, sheets
+from snowmelt.priors.base import Learned
 from snowmelt.recipes import run as runs
 from snowmelt.recipes.figures import main_input
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets
-from snowmelt.restoration import generate, interpolate, translation
+from snowmelt.restoration import generate, guided, interpolate, translation
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "reproductions"
@@ -45,6 +46,7 @@ FIGURES = {
     "generated.png": "Generated",
     "nearest.png": "Generated, beside the nearest training picture",
     "walks.png": "Walks that generate, one a row; a column is one start",
+    "classes.png": "Asked for class by class, at the largest scale of guidance above",
     "bound.svg": "What each step of the chain costs",
     "perfect.png": "Perfect symmetry: the prior's few numbers, and the noise floor where the model has one",
     "broken.png": "Broken symmetry: the same starts, with white noise on them",
@@ -55,6 +57,7 @@ FIGURES = {
 UNPUBLISHED = ("demo", "photo-base", "photo")  # the photo model has a page of its own
 LONG = 100  # knots from which a walk of all of them is pending
 SHOWN = 64
+PER_CLASS = 8
 SEED = 0
 
 
@@ -102,11 +105,17 @@ def _show(model: Model, recipe: Recipe, place: Path) -> None:
     """Pictures that an evaluation does not make: what the prior gives, what a picture turns into."""
     if model.prior is not None and recipe.evaluation.generate and not (place / "interpolation.png").is_file():
         walk = recipe.evaluation.walk or "default"
-        for name, noise in (("perfect", 0.0), ("broken", None)):
+        for name, noise in (("perfect", 0.0), ("broken", None)) if isinstance(model.prior, Learned) else ():
             made = generate(model, SHOWN, sampler=walk, seed=SEED, noise=noise)
             pictures.save(place / f"{name}.png", pictures.show(made, samples=SHOWN))
         frames = [interpolate(model, 8, seed=SEED, pair=(2 * i, 2 * i + 1), sampler=walk) for i in range(4)]
         pictures.save(place / "interpolation.png", pictures.strip(list(torch.stack(frames).unbind(1)), [""] * 8))
+    scales, classes = recipe.evaluation.guidance, model.notes.get("classes", [])
+    if scales and not (place / "classes.png").is_file():
+        labels = torch.arange(len(classes)).repeat_interleave(PER_CLASS)
+        made = generate(guided(model, scales[-1]), len(labels), sampler=recipe.evaluation.walk or "default", seed=SEED, conditions={"label": labels})
+        rows = list(made.unflatten(0, (len(classes), PER_CLASS)).unbind(1))
+        pictures.save(place / "classes.png", pictures.strip(rows, [""] * PER_CLASS, rows=classes))
     if isinstance(model.degradation, Morph) and not (place / "translated.png").is_file():
         given = open_data(recipe.data, "test").batch(range(8))["endpoint"]
         states = list(translation(model, given, steps=model.degradation.knots or 50))
