@@ -10,12 +10,13 @@ The weight of a severity does not move that minimum, but says where a network of
 
 =========  ==================================================  =====================================================================
 uniform    1                                                   the paper's restoration loss
-output     :math:`1 / c_{out}^2`                               the error of what the network itself returns: DDPM's simple loss for eps,
+output     :math:`1 / c_{out}^2`, frequency by frequency       the error of what the network itself returns: DDPM's simple loss for eps,
                                                                EDM's for edm, that of flow matching for flow
 snr        the error of :math:`A_t \hat x_0 / \sigma_t`        for pure noise the signal-to-noise ratio, which is the same simple
                                                                loss whatever is predicted; soft score matching where a blur comes first
 min-snr    the same, at most 5                                 Min-SNR-gamma
-bound      :math:`\tfrac T2 (SNR_s - SNR_t)`, s = t - 1/T      the variational bound, per value, of a chain of T steps
+bound      :math:`\tfrac T2 (SNR_s - SNR_t)`, s = t - 1/T      the variational bound, per value, of a chain of T steps; of the last one,
+                                                               s = 0, :math:`\tfrac T2 SNR_t`, what coding the sample itself costs
 =========  ==================================================  =====================================================================
 
 (for squared errors; others are weighted by the root). Of a restorer with a learned variance, the step's part of the bound is added, with its
@@ -36,6 +37,7 @@ from snowmelt.degradations.likelihood import between, divergence, log_level, ste
 from snowmelt.model import Model
 from snowmelt.registry import spec
 from snowmelt.restorers import Restorer
+from snowmelt.restorers.parameterization import output_error
 from snowmelt.types import Batch, Draw, Severity
 
 Loss: TypeAlias = Literal["l2", "l1", "charbonnier", "pseudo-huber"]
@@ -81,6 +83,11 @@ def restoration_loss(
     if weight == "snr":
         d, sigma = model.degradation, model.degradation.sigma(t).clamp(min=_LEAST)
         out = distance(d(estimate, t, z), d(x0, t, z), loss) / _power(sigma**2, loss)
+    elif weight == "output":
+        if not isinstance(model.restorer, Restorer):
+            raise TypeError("training.weight = output weighs what a network returns, and this restorer is a plain function: take uniform")
+        error = output_error(model.restorer.coefficients(x_t, t, z), estimate - x0, least=_LEAST)
+        out = distance(error, torch.zeros_like(error), loss)
     else:
         by = weight(t) if callable(weight) else _power(_weights(model, weight, x_t, t, z), loss)
         out = distance(estimate, x0, loss) * by
@@ -104,11 +111,13 @@ def check_weight(degradation: Degradation, weight: Weight) -> None:
 def spread_loss(degradation: Degradation, x_t: Batch, x0: Batch, x0_hat: Batch, spread: Batch, t: Severity, z: Draw) -> Tensor:
     """What the step from t to s = t - 1/T adds to the bound, per value in nats (b,), for a learned spread; of the last step, its decoder."""
     step = 1 / steps(degradation)
+    t = t.clamp(min=step)  # where severities are continuous, what lies below the chain's last step counts as that step
     s = (t - step).clamp(min=0)
     last = (s < step / 2).reshape(-1, *(1,) * (x_t.ndim - 1))
     true, ours = (chain.posterior(degradation, x_t, known, t, s, z) for known in (x0, x0_hat))
-    first = chain.posterior(degradation, x_t, x0_hat, torch.full_like(t, 2 * step), torch.full_like(t, step), z)
-    small, large = (value.to(x_t) for value in (torch.where(last, first.small, true.small), true.large))
+    second = chain.posterior(degradation, x_t, x0_hat, torch.full_like(t, min(2 * step, 1)), torch.full_like(t, step), z)
+    first = second.small if step < 1 else true.large  # the posterior's variance at s = 0 is 0: a decoder takes that of the step before
+    small, large = (value.to(x_t) for value in (torch.where(last, first, true.small), true.large))
     variance = between(small, large, spread)
     # Each formula is given numbers that suit it where the other one counts: an infinity that is not chosen still spoils gradients.
     cost = divergence((true.mean - ours.mean).square(), torch.where(last, variance.detach(), true.small.to(x_t)), variance)
@@ -122,14 +131,10 @@ def _weights(model: Model, weight: str, x_t: Batch, t: Severity, z: Draw) -> Ten
     match weight:
         case "uniform":
             return torch.ones_like(t)
-        case "output":
-            if not isinstance(model.restorer, Restorer):
-                raise TypeError("training.weight = output weighs what a network returns, and this restorer is a plain function: take uniform")
-            out = model.restorer.coefficients(x_t, t, z).out.expand(len(t), *(-1,) * (x_t.ndim - 1))
-            return 1 / out.abs().square().flatten(1).mean(1).clamp(min=_LEAST**2)
         case "min-snr":
             return _ratio(d, x_t, t, z).clamp(max=_MIN_SNR)
         case "bound":
+            t = t.clamp(min=1 / steps(d))
             s, now = (t - 1 / steps(d)).clamp(min=0), _ratio(d, x_t, t, z)
             before = torch.where(s < 0.5 / steps(d), 2 * now, _ratio(d, x_t, s.clamp(min=0.5 / steps(d)), z))
             return 0.5 * steps(d) * (before - now)

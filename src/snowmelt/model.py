@@ -79,7 +79,7 @@ class Model:
 
     def told(self, item: Mapping[str, Tensor]) -> Draw:
         """What of a data item conditions this model's restorer; the picture it is told is the item's "image", or the other one of its pair."""
-        conditions = self.restorer.conditions if isinstance(self.restorer, Restorer) else Conditions()
+        conditions = (self.restorer.conditions if isinstance(self.restorer, Informed) else None) or Conditions()
         known = {"image": item["endpoint"], **item} if "endpoint" in item else item
         return {name: known[name] for name in conditions.names if name in known}
 
@@ -110,6 +110,8 @@ class Model:
         if self.input == "8bit":
             x_t = quantise(x_t)
         if isinstance(self.restorer, Informed):
+            if cond is not None:
+                raise TypeError('cond is for plain functions, and this restorer reads its conditions from the draw: give z["label"], for instance')
             return self.restorer.predict(x_t, t, z)
         return (self.restorer(x_t, t) if cond is None else self.restorer(x_t, t, cond=cond)), None
 

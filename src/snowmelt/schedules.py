@@ -13,7 +13,7 @@ import abc
 import functools
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -37,9 +37,8 @@ class Schedule(Part, kind="schedule"):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma at t in [0, 1], in the shape and dtype of `t`."""
 
-    @final
     def severity_at(self, ratio: Tensor) -> Tensor:
-        """The severity t at which sigma / alpha has reached `ratio`, by bisection: the shape and dtype of `ratio`.
+        """The severity t at which sigma / alpha has reached `ratio`, in its shape and dtype: by bisection, or by a formula where there is one.
 
         The least such t where the ratio stands still; 1 where it is never reached.
         """
@@ -63,6 +62,9 @@ class Linear(Schedule):
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t, t
+
+    def severity_at(self, ratio: Tensor) -> Tensor:
+        return 1 - 1 / (1 + ratio.clamp(min=0))
 
 
 @register("cosine")
@@ -92,6 +94,9 @@ class VE(Schedule):
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), self.sigma_max * t
+
+    def severity_at(self, ratio: Tensor) -> Tensor:
+        return (ratio / self.sigma_max).clamp(0, 1) if self.sigma_max else (ratio > 0).to(ratio)
 
 
 @register("geometric")
@@ -150,16 +155,23 @@ class Karras(Schedule):
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return torch.ones_like(t), torch.where(t > 0, torch.lerp(torch.full_like(t, low), torch.full_like(t, high), t) ** self.rho, 0)
 
+    def severity_at(self, ratio: Tensor) -> Tensor:
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        if low == high:
+            return super().severity_at(ratio)
+        least = torch.finfo(torch.float32).tiny  # at t = 0 itself there is no noise
+        return torch.where(ratio > 0, ((ratio.clamp(min=0) ** (1 / self.rho) - low) / (high - low)).clamp(least, 1), 0)
+
 
 @register("constant")
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same little noise at every t > 0, alpha = 1: what inverse heat dissipation adds to its blur.
 
-    Source: Rissanen et al. 2022 (arXiv 2206.13397), section 3.1, sigma = 0.01 for pictures in [0, 1].
+    Source: Rissanen et al. 2022 (arXiv 2206.13397), section 3.1, sigma = 0.01 for pictures in [0, 1], which is 0.02 on [-1, 1].
     """
 
-    sigma: Annotated[float, Range(0, 1000), "standard deviation for t > 0, on the range of the data"] = 0.01
+    sigma: Annotated[float, Range(0, 1000), "standard deviation for t > 0, on the range of the data"] = 0.02
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(t), torch.where(t > 0, self.sigma, torch.zeros_like(t))

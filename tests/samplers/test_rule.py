@@ -46,7 +46,12 @@ def large(a: float, s: float, t: float) -> float:
 FORMULAS: dict[str, tuple[Callable[..., float], str, Callable[..., float], str]] = {
     "ancestral": (lambda a, s, t: a * s**2 / t**2, "a sigma_s^2 / sigma_t^2", small, "sigma_s r"),
     "ancestral:variance=large": (lambda a, s, t: a * s**2 / t**2, "a sigma_s^2 / sigma_t^2", large, "sigma_t r"),
-    "ancestral:variance=learned,again=3": (lambda a, s, t: a * s**2 / t**2, "a sigma_s^2 / sigma_t^2", small, "sigma_s^(1-v) sigma_t^v r"),
+    "ancestral:variance=learned,again=3": (
+        lambda a, s, t: a * s**2 / t**2,
+        "a sigma_s^2 / sigma_t^2",
+        lambda a, s, t: math.sqrt(small(a, s, t) * large(a, s, t)),  # no model says v here: one half
+        "sigma_s^(1-v) sigma_t^v r",
+    ),
     "ancestral:eta=0": (lambda a, s, t: s / t, "sigma_s / sigma_t", lambda a, s, t: 0, "0"),
     "ancestral:eta=0.5": (
         lambda a, s, t: math.sqrt(s**2 - (0.5 * small(a, s, t)) ** 2) / t,

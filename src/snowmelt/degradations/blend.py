@@ -23,7 +23,7 @@ from torch import Tensor
 from snowmelt.degradations import chain
 from snowmelt.degradations.base import Basis, Degradation
 from snowmelt.randomness import normal
-from snowmelt.registry import label, register
+from snowmelt.registry import SpecError, label, register
 from snowmelt.schedules import Cosine, Schedule, require_monotone
 from snowmelt.types import Batch, Draw, Generators, Severity, expand
 
@@ -41,6 +41,11 @@ class Blend(Degradation):
             SpecError: alpha / sigma rises somewhere, or is not finite.
         """
         super().__post_init__()
+        try:
+            hash(self.schedule)
+        except TypeError as error:
+            name = label(type(self.schedule))
+            raise SpecError(f"{label(type(self))}.schedule = {name} cannot be compared ({error}): make its fields numbers, text or tuples") from None
         require_monotone(self.schedule, f"{label(type(self))}.schedule")
 
     @property

@@ -70,7 +70,7 @@ def require(degradation: Degradation) -> None:
 
 
 def transition(degradation: Degradation, shape: tuple[int, ...], s: Severity, t: Severity, z: Draw = EMPTY) -> tuple[Tensor, Tensor]:
-    """The Markov step q(x_t | x_s) = N(ratio x_s, variance), s < t.
+    """The Markov step q(x_t | x_s) = N(ratio x_s, variance), s < t; of an affine D, of x less what D makes of 0.
 
     Args:
         degradation: a Gaussian chain.
@@ -97,8 +97,9 @@ def advance(degradation: Degradation, x_s: Batch, s: Severity, t: Severity, z: D
         TypeError: the degradation is no Gaussian chain.
     """
     ratio, variance = transition(degradation, tuple(x_s.shape[1:]), s, t, z)
-    eps = normal(x_s, generator)
-    return filtered(degradation, x_s, ratio) + filtered(degradation, eps, variance.sqrt())
+    eps, zero = normal(x_s, generator), torch.zeros_like(x_s)
+    carried = filtered(degradation, x_s - mean(degradation, zero, s, z), ratio) + mean(degradation, zero, t, z)
+    return carried + filtered(degradation, eps, variance.sqrt())
 
 
 def posterior(degradation: Degradation, x_t: Batch, x0: Batch, t: Severity, s: Severity, z: Draw = EMPTY) -> Posterior:

@@ -34,7 +34,6 @@ import torch
 from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
-from snowmelt.data.images import quantise
 from snowmelt.degradations import Degradation, chain
 from snowmelt.degradations.likelihood import LEVELS, between, divergence, log_density, log_level, summed
 from snowmelt.degradations.likelihood import steps as steps_of
@@ -163,7 +162,7 @@ def bound(
         item = {name: value.to(device) for name, value in data.batch(part).items()}
         x0 = _wide(item["x0"])
         if levels is not None:
-            nearest = quantise(x0) if levels == LEVELS else _on_levels(x0, levels)
+            nearest = _on_levels(x0, levels)
             off, x0 = max(off, float((nearest - x0).abs().max())), nearest
         walk = _Walk(model, {**item, "x0": x0}, part, t, levels, clip, seed, device)
         parts.append(walk.costs(tick))
@@ -199,6 +198,7 @@ class _Walk:
         self.levels, self.clip, self.seed, self.device = levels, clip, seed, torch.device(device)
         self.x0, self.shape = item["x0"], tuple(item["x0"].shape[1:])
         self.bits = 1 / (math.log(2) * math.prod(self.shape))
+        self.noise = model.degradation.noise
         self.per_step: dict[str, Tensor] = {}
 
     def costs(self, tick: Callable[[int], None]) -> dict[str, dict[str, Tensor]]:
@@ -222,8 +222,9 @@ class _Walk:
         """x_t at t = i/T, its draw, and what the restorer makes of it."""
         z = self.model.draw(self.x0, generators(self.seed, f"bound-{i}", self.ids), self.item)
         x_t = self.model.degradation(self.x0, self._at(i), z)
-        known = {name: value.to(self.device) for name, value in z.items() if name not in self.model.degradation.noise}
-        seen, t = (value.float().to(self.device) if self.device.type == "mps" else value for value in (x_t, self._at(i)))
+        narrow = self.device.type == "mps"  # which has no float64
+        known = {n: v.float().to(self.device) if narrow and v.is_floating_point() else v.to(self.device) for n, v in z.items() if n not in self.noise}
+        seen, t = (value.float().to(self.device) if narrow else value for value in (x_t, self._at(i)))
         x0_hat, spread = self.model.predict(seen, t, known)
         x0_hat = x0_hat.clamp(*self.model.range) if self.clip else x0_hat
         return x_t, z, x0_hat.to(x_t), None if spread is None else spread.to(x_t)

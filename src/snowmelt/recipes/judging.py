@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from snowmelt import registry
+from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
@@ -43,6 +44,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     o = recipe.evaluation
     features = load_features(o.features) if o.features else None
     test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
+    _require_classes(model, test)
     fair, handed = walks(o, model.degradation)
     count = min(o.images, len(test))
     own = generating.shown(o, model)
@@ -80,6 +82,18 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     name = title or recipe.about or f"{run.name}: {recipe.degradation}"
     write_report(run, recipe, model.to("cpu"), test, report, own, title=name, out=out, made=shown)
     return report
+
+
+def _require_classes(model: Model, test: Dataset) -> None:
+    """Refuse to tell a model labels that mean other classes than those it was trained with.
+
+    Raises:
+        ValueError: the pictures are of other classes.
+    """
+    trained = model.notes.get("classes")
+    if trained is not None and test.classes is not None and list(test.classes) != list(trained):
+        theirs, own = (", ".join(map(str, names[:5])) for names in (test.classes, trained))
+        raise ValueError(f"these pictures are of the classes {theirs}, and the model was trained with {own}: take pictures of the same classes")
 
 
 def walks(o: EvaluationOptions, degradation: Degradation) -> tuple[list[Sampler], list[Sampler]]:

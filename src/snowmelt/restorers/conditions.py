@@ -81,6 +81,8 @@ class Conditions:
             raise ValueError(f"this model was trained without the condition {', '.join(strange)}: it is told {known}")
         for name, value in given.items():
             size = self.sizes[name]
+            if name == "label" and (value.is_floating_point() or value.ndim != 1):
+                raise ValueError(f"label has dtype {value.dtype} and shape {tuple(value.shape)}: give one whole number a sample, (b,)")
             if name == "label":
                 wrong = value[(value < -1) | (value >= size)].flatten()
                 if len(wrong):

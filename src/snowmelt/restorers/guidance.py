@@ -69,6 +69,7 @@ class ClassifierFree(Informed):
         if not math.isfinite(scale):
             raise ValueError(f"guidance.scale = {scale} is not a finite number: 1 is no guidance, 2 a usual one")
         self.restorer, self.scale, self.interval = restorer, float(scale), checked(interval)
+        self.conditions = restorer.conditions
 
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
         """The guided estimate of x0 (b, *d) from x_t (b, *d) at t (b,), with the conditions in z, and the spread of the conditional one."""
@@ -124,7 +125,10 @@ class ByGradient(Informed):
         if not 0 <= noise_floor < math.inf:
             raise ValueError(f"guidance.noise_floor = {noise_floor:g} lies outside [0, ∞)")
         self.restorer, self.degradation, self.log_likelihood = restorer, gaussian(degradation), log_likelihood
-        self.interval, self.through, self.noise_floor, self.reads = checked(interval), through, noise_floor, reads
+        self.interval, self.through, self.noise_floor = checked(interval), through, noise_floor
+        inner = restorer.conditions
+        own = {one.name: getattr(reads, one.name) or getattr(inner, one.name) for one in dataclasses.fields(reads)} if inner is not None else {}
+        self.conditions = None if inner is None else Conditions(**own)
 
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
         """The guided estimate of x0 (b, *d) from x_t (b, *d) at t (b,), and the restorer's own spread; neither has a graph.
@@ -153,15 +157,7 @@ class ByGradient(Informed):
 
 def conditions_of(restorer: object) -> Conditions | None:
     """What a restorer reads of the conditions in a draw, guidance included: a plain function nothing; None where it does not say."""
-    if isinstance(restorer, Restorer):
-        return restorer.conditions
-    if isinstance(restorer, ClassifierFree | ByGradient):
-        inner = conditions_of(restorer.restorer)
-        if inner is None or isinstance(restorer, ClassifierFree):
-            return inner
-        own = {field.name: getattr(restorer.reads, field.name) or getattr(inner, field.name) for field in dataclasses.fields(Conditions)}
-        return Conditions(**own)
-    return None if isinstance(restorer, Informed) else Conditions()
+    return restorer.conditions if isinstance(restorer, Informed) else Conditions()
 
 
 def gaussian(degradation: Degradation) -> GaussianNoise:

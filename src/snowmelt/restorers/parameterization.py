@@ -43,6 +43,7 @@ from torch import Tensor
 
 from snowmelt.degradations import Blend, Degradation
 from snowmelt.degradations.base import Basis
+from snowmelt.degradations.likelihood import steps
 from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import Part, Range, SpecError, label, register, spec
 from snowmelt.restorers.statistics import Statistics
@@ -210,7 +211,7 @@ class Mu(Parameterization):
         return Coefficients(skip, out, torch.ones_like(skip))
 
     def _steps(self, degradation: Degradation) -> int:
-        return self.steps or degradation.knots or 1000
+        return self.steps or steps(degradation)
 
 
 @register("edm")
@@ -281,6 +282,12 @@ def linear_estimate(c: Coefficients, x_t: Batch) -> tuple[Batch, Batch]:
 def scale_output(c: Coefficients, f: Batch) -> Batch:
     """c_out F, in the basis of the coefficients."""
     return backward(c.out * forward(f, c.basis), c.basis, f.shape[-1])
+
+
+def output_error(c: Coefficients, error: Batch, *, least: float) -> Batch:
+    """An error of the estimate of the clean sample as one of what the network returns: divided by c_out, which counts as at least `least`."""
+    out = torch.where(c.out < 0, -1.0, 1.0) * c.out.abs().clamp(min=least)
+    return backward(forward(error, c.basis) / out, c.basis, error.shape[-1])
 
 
 def converted(f: Batch, source: Coefficients, target: Coefficients, x_t: Batch, *, least: float = 0.0) -> Batch:

@@ -33,6 +33,8 @@ from snowmelt.types import EMPTY, Batch, Draw, Severity
 class Informed(nn.Module, abc.ABC):
     """A restorer that is handed the draw as well: called as restorer(x_t, t, z). Guidance wraps one in another."""
 
+    conditions: Conditions | None = None  # what it reads of them in the draw; None where it does not say
+
     @abc.abstractmethod
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
         """The estimate of the clean sample (b, *d) and, where it was learned, the spread (b, *d) of an ancestral step, about [0, 1]."""
@@ -55,6 +57,8 @@ class Restorer(Informed):
         conditions: what R is told beyond that: classes, a vector, a picture.
         variance: "learned" if the network also says how much an ancestral step should draw.
     """
+
+    conditions: Conditions
 
     def __init__(
         self,

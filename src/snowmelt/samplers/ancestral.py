@@ -73,7 +73,7 @@ class Ancestral(Sampler):
         own = {
             "small": ("sigma_s r", f"{ddpm}, eq. 7"),
             "large": ("sigma_t r (DDPM's beta_t), and 0 at s = 0", f"{ddpm}, section 3.2"),
-            "learned": ("sigma_s^(1-v) sigma_t^v r, v learned, and 0 at s = 0", "Improved DDPM, 2021, arXiv 2102.09672, eq. 15"),
+            "learned": ("sigma_s^(1-v) sigma_t^v r, v learned (numbers here: v = 1/2), and 0 at s = 0", "Improved DDPM, 2021, arXiv 2102.09672, eq. 15"),
         }[self.variance]
         warm = "Blurring diffusion models, 2022, arXiv 2209.05557, section 4 (on gaussian-blur+noise, frequency by frequency)"
         implicit = "Denoising diffusion implicit models (DDIM), 2020, arXiv 2010.02502, eq. 12 and 16"
@@ -142,15 +142,15 @@ class Ancestral(Sampler):
             ValueError: the variance should be the learned one, and the model has learned none.
         """
         z = degradation.recover(x, x0, t, z)
-        if self.variance == "small":
-            z = degradation.refresh(z, t, s, self.eta, generator)
-        else:
+        if chain.is_chain(degradation):  # whatever its author wrote, a chain has one posterior
             z = chain.renewed(degradation, z, t, s, self.eta, generator, self._spread(z))
+        else:
+            z = degradation.refresh(z, t, s, self.eta, generator)
         return degradation(x0, s, z), z
 
     def _spread(self, z: Draw) -> float | Tensor:
-        if self.variance == "large":
-            return 1.0
+        if self.variance != "learned":
+            return 1.0 if self.variance == "large" else 0.0
         if SPREAD not in z:
             raise ValueError(
                 "ancestral:variance=learned walks with the variance that a model has learned, and this one has learned none: take variance = small, "

@@ -20,7 +20,7 @@ from snowmelt.degradations import Degradation, chain
 from snowmelt.model import Model
 from snowmelt.registry import Part, Range, SpecError, label
 from snowmelt.samplers.rule import Rule
-from snowmelt.types import Draw, Generators, State, severity
+from snowmelt.types import Draw, Generators, State, expand, severity
 
 Post: TypeAlias = Callable[[Tensor], Tensor]
 SPREAD = "spread"
@@ -69,8 +69,12 @@ class Sampler(Part, kind="sampler"):
 
     @property
     def corrector(self) -> bool:
-        """Whether each move is repeated with the mean of the estimates at its two ends."""
+        """Whether each move is made again, corrected by the estimate at its end."""
         return False
+
+    def correction(self, degradation: Degradation, t: Tensor, s: Tensor) -> Tensor:
+        """Of a sampler with a corrector, how much of the difference of the second estimate is added to the first: (b,), by default a half."""
+        return torch.full_like(t, 0.5)
 
     @property
     def random(self) -> bool:
@@ -135,12 +139,12 @@ class Sampler(Part, kind="sampler"):
         return levels
 
     def _calls(self, moves: int) -> int:
-        """The calls of the restorer in a walk of so many levels above 0."""
-        return moves
+        """The calls of the restorer in a walk of so many levels above 0: two each with a corrector, but one for the last."""
+        return 2 * moves - 1 if self.corrector else moves
 
     def _moves(self) -> int:
         """The levels above 0 in a walk of `steps` calls."""
-        return self.steps
+        return (self.steps + 1) // 2 if self.corrector else self.steps
 
     @final
     @torch.no_grad()
@@ -172,12 +176,13 @@ class Sampler(Part, kind="sampler"):
                 continue
             estimate, spread = model.predict(x, t, z, cond)
             x0 = estimate
-            if self.order == 2 and previous is not None:
+            if self.order == 2 and previous is not None and grid[i - 1] > t_i:
                 x0 = x0 + min(1.0, (t_i - s_i) / (grid[i - 1] - t_i)) / 2 * (x0 - previous)
             x0 = self._settled(x0, model, post)
             if self.corrector and s_i > 0:
                 ahead, z_ahead = self.move(degradation, x, x0, t, s, z, generator)
-                x0 = (x0 + self._settled(model.estimate(ahead, s, z_ahead, cond), model, post)) / 2
+                other = self._settled(model.estimate(ahead, s, z_ahead, cond), model, post)
+                x0 = x0 + expand(self.correction(degradation, t, s), x0) * (other - x0)
             x, z = self.move(degradation, x, x0, t, s, z if spread is None else {**z, SPREAD: spread}, generator)
             if spread is not None:
                 z = {name: value for name, value in z.items() if name != SPREAD}

@@ -7,6 +7,7 @@ Source: Bansal et al. 2022 (arXiv 2208.09392), Algorithms 1 and 2; Karras et al.
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from snowmelt.degradations import Degradation
@@ -111,9 +112,15 @@ class TACoS(Sampler):
 @register("heun")
 @dataclass(frozen=True)
 class Heun(Sampler):
-    """Two calls a move: Heun's second-order step. `steps` counts calls, so there are (steps + 1) // 2 moves.
+    r"""Two calls a move: Heun's second-order step. `steps` counts calls, so there are (steps + 1) // 2 moves.
 
-    Source: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1.
+    The mean of the slopes :math:`(x - \hat x_0) / \sigma` at both ends is DDIM's move with the estimate
+
+    .. math:: \hat x_0 + \tfrac12 \tfrac{\sigma_t}{\sigma_s} \left(\hat x_0' - \hat x_0\right),
+
+    where the second estimate is that at s. Where no noise can be solved for, it is the mean of both estimates.
+
+    Source: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1; on straight lines it is Heun's step along the velocity.
     """
 
     @property
@@ -125,7 +132,8 @@ class Heun(Sampler):
     def rule(self) -> Rule:
         """K of DDIM, or of TACoS."""
         return Rule(
-            words="Makes a step, asks the restorer there once more, and makes the step again with the mean of both estimates.",
+            words="Makes a step, asks the restorer there once more, and makes the step again with the mean of the slopes at both ends: the "
+            "first estimate and half of the change, times sigma_t / sigma_s where noise can be solved for.",
             gain="sigma_s / sigma_t where noise can be solved for, else 1",
             noise="0",
             source=("Elucidating the design space of diffusion-based generative models (EDM), 2022, arXiv 2206.00364, Algorithm 1",),
@@ -138,13 +146,14 @@ class Heun(Sampler):
         """All but what can be solved for."""
         return super().reads(degradation) - set(degradation.recovered)
 
-    def _calls(self, moves: int) -> int:
-        """Two a move, but one for the last."""
-        return 2 * moves - 1
-
-    def _moves(self) -> int:
-        """One for every two calls."""
-        return (self.steps + 1) // 2
+    def correction(self, degradation: Degradation, t: Tensor, s: Tensor) -> Tensor:
+        """sigma_t / (2 sigma_s): what makes the move that of the mean slope; a half where there is no noise."""
+        sigma_t, sigma_s = degradation.sigma(t), degradation.sigma(s)
+        if not degradation.recovers:
+            return super().correction(degradation, t, s)
+        silent = sigma_s == 0
+        ratio: Tensor = torch.where(silent, 1, sigma_t / torch.where(silent, 1, sigma_s))
+        return ratio / 2
 
     def move(
         self, degradation: Degradation, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, z: Draw, generator: Generators

@@ -62,7 +62,7 @@ class Numbers(NamedTuple):
 def measured(sampler: "Sampler", degradation: Degradation, t: float, s: float, shape: tuple[int, ...] = (1, 16, 16)) -> Numbers:
     """The gain K and the size tau of the new noise that a sampler's move from t to s really has, in float64.
 
-    With x0 = 0 and no noise in the draw, a move is K x + tau eps: K is the difference of two moves with the same eps, tau the size of what is
+    A learned share v of the noise, which only a model could say, is taken as one half. With x0 = 0 and no noise in the draw, a move is K x + tau eps: K is the difference of two moves with the same eps, tau the size of what is
     left at x = 0 next to that of eps.
 
     Args:
@@ -82,7 +82,7 @@ def measured(sampler: "Sampler", degradation: Degradation, t: float, s: float, s
         )
     zero = torch.zeros(_DRAWS, *shape, dtype=torch.float64)
     z: Draw = {k: v.to(zero) for k, v in degradation.draw(zero, generator(0, _STREAM)).items()}
-    z = {k: v[:1].expand_as(v) for k, v in z.items()} | {name: zero for name in degradation.recovered} | {"spread": zero}
+    z = {k: v[:1].expand_as(v) for k, v in z.items()} | {name: zero for name in degradation.recovered} | {"spread": zero + 0.5}
     at, to = (torch.full((_DRAWS,), v, dtype=torch.float64) for v in (t, s))
 
     def moved(x: Tensor) -> Tensor:

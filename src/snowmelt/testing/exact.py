@@ -67,6 +67,8 @@ class MixturePosterior(Informed):
         ValueError: samples of too many values.
     """
 
+    conditions: Conditions
+
     def __init__(self, degradation: Degradation, law: Gaussians, noise_floor: float = 0.0) -> None:
         super().__init__()
         name, n = label(type(degradation)), law.covariances.shape[-1]

@@ -31,6 +31,9 @@ def agree(model: Model, data: Dataset, options: TrainingOptions) -> None:
         chain.require(degradation)
         if degradation.basis != "any":
             raise TypeError(f"model.variance = learned needs one variance for all frequencies, which {spec(degradation)} has not: take fixed")
+        if model.noise_floor > 0 or model.input == "8bit":
+            added = f"model.noise_floor = {model.noise_floor:g}" if model.noise_floor > 0 else "model.input = 8bit"
+            raise ValueError(f"{added} is no part of the chain whose variance is learned: leave it out, or take model.variance = fixed")
     check_weight(degradation, options.weight)
 
 

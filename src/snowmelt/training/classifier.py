@@ -179,7 +179,10 @@ def accuracies(classifier: DegradedClassifier, model: Model, data: Dataset, *, i
     Raises:
         ValueError: `data` has no labels.
     """
-    labels, _ = labelled(data, "classifier", least=1)
+    labels, classes = labelled(data, "classifier", least=1)
+    if tuple(classes) != tuple(classifier.classes):
+        ours, theirs = (", ".join(names[:5]) for names in (classifier.classes, classes))
+        raise ValueError(f"the classifier tells {ours}, and these pictures are of {theirs}: take pictures of the same classes")
     device, count = next(classifier.parameters()).device, min(images, len(data))
     found = {}
     for band in range(BANDS):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from snowmelt.training.loop import Stopped, until_asked
 from snowmelt.training.progress import Bar
 
+_LOG_EVERY = 20
+
 
 def descend(
     parameters: Iterable[nn.Parameter],
@@ -54,7 +56,8 @@ def descend(
             if clip is not None:
                 torch.nn.utils.clip_grad_norm_(held, clip)
             optimizer.step()
-            bar.advance(batch, loss=float(value.detach()))
+            if (step + 1) % _LOG_EVERY == 0 or step + 1 == steps:  # reading the loss waits for the device
+                bar.advance((step + 1) * batch - bar.done, loss=float(value.detach()))
             if asked.is_set():
                 raise Stopped(f"stopped after {(step + 1) * batch:,} of {steps * batch:,} {unit}; {way_out}")
 

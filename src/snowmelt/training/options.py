@@ -4,7 +4,7 @@ Text and numbers only: the command line reads this to print ``--help``, so nothi
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class TrainingOptions:
         Raises:
             ValueError: naming the field, its value and the bound.
         """
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(f"training.{name} = {getattr(self, name)!r} is none of {', '.join(get_args(hint))}")
         for name in ("images", "batch", "accumulate", "validate_every", "validation_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [1, ∞)")

@@ -24,6 +24,7 @@ from snowmelt.types import State
 _IMAGES = 20_000
 _BATCH = 256
 _LEFT = 0.1  # of the sample at t = 1, in units of the noise
+_NEAR = 0.01  # to 1, as the tables of DDPM end
 
 
 def prior_for(model: Model) -> Model:
@@ -42,7 +43,7 @@ def noise_at_end(degradation: Degradation) -> float | None:
     scale = round(sigma, 6)
     if float(degradation.gain((1, 8, 8), one, {}).abs().max()) >= _LEFT * sigma:
         return None
-    return 1.0 if abs(scale - 1) < _LEFT else scale
+    return 1.0 if abs(scale - 1) < _NEAR else scale
 
 
 def fit(model: Model, prior: Prior, data: Dataset, *, images: int = _IMAGES, seed: int = 0) -> Prior:
