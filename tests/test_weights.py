@@ -5,11 +5,13 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations import chain
+from snowmelt.degradations.likelihood import log_level
 from snowmelt.losses import check_weight, restoration_loss, spread_loss, steps
 from snowmelt.model import Model
 from snowmelt.randomness import generator
 from snowmelt.registry import SpecError, build
-from snowmelt.restorers import Informed, Restorer, UNet
+from snowmelt.restorers import Informed, Restorer, UNet, Wiener
+from snowmelt.restorers.parameterization import scale_output
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 DOUBLE = torch.float64
@@ -18,6 +20,11 @@ SHAPE = (1, 8, 8)
 
 def pixels(n: int = 6, seed: int = 0) -> Tensor:
     return torch.randn(n, *SHAPE, generator=generator(seed, "pixels"))
+
+
+def smooth(n: int) -> Tensor:
+    """Pictures whose spectrum falls."""
+    return (pixels(n, 1).cumsum(-1) / 4).cumsum(-2) / 4
 
 
 def restorer(text: str, part: str, **options: object) -> Restorer:
@@ -77,6 +84,32 @@ def test_the_weight_output_is_the_plain_error_of_what_the_network_returns(text: 
     target, seen = targets[part.split(":")[0]]()
     by_hand = mean_square(made.net(seen, T) - target)
     torch.testing.assert_close(restoration_loss(model, x0, T, z, weight="output"), by_hand, rtol=5e-3 if part == "mu" else 1e-3, atol=1e-6)
+
+
+class Errs(Restorer):
+    """Off by what a known error of its network does to the estimate."""
+
+    def aim(self, x0: Tensor, error: Tensor) -> "Errs":
+        self.x0, self.error = x0, error
+        return self
+
+    def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
+        return self.x0 + scale_output(self.coefficients(x_t, t, z), self.error), None
+
+
+@pytest.mark.parametrize("text", ["gaussian-blur:sigma_px=2+noise", "gaussian-blur:sigma_px=2,padding=circular+noise", "noise"])
+@torch.no_grad()
+def test_the_weight_output_of_wiener_is_the_networks_own_error_frequency_by_frequency(text: str) -> None:
+    """One number a sample would weigh all frequencies as their mean: here c_out differs from one to the next."""
+    x0, error = pixels().double(), torch.randn(6, *SHAPE, dtype=DOUBLE, generator=generator(3, "error"))
+    made = Errs(build(text), UNet(widths=(8,), blocks=1), SHAPE, parameterization=Wiener()).fit([smooth(200)]).double().aim(x0, error)
+    t = T.double()
+    model, c = Model(made.degradation, made), made.coefficients(x0, t)
+    assert c.basis == ("fft" if "circular" in text else "dct")
+    assert float((c.out.amax((1, 2, 3)) / c.out.amin((1, 2, 3)))[3]) > 1.5
+    z = model.draw(x0, generator(1, "z"))
+    torch.testing.assert_close(restoration_loss(model, x0, t, z, weight="output"), mean_square(error), rtol=1e-9, atol=0)
+    torch.testing.assert_close(restoration_loss(model, x0, t, z, weight="output", loss="l1"), error.abs().flatten(1).mean(1), rtol=1e-9, atol=0)
 
 
 @torch.no_grad()
@@ -158,7 +191,7 @@ def test_no_weight_is_infinite_however_small_the_severity() -> None:
 
 def test_what_a_weight_needs_is_asked_for_by_name() -> None:
     for weight in ("snr", "min-snr", "bound"):
-        with pytest.raises(TypeError, match="^gaussian-blur is no Gaussian chain, for it has no noise at its end"):
+        with pytest.raises(TypeError, match="gaussian-blur is no Gaussian chain, for it has no noise at its end"):
             check_weight(build("gaussian-blur"), weight)
         check_weight(build("noise"), weight)
     warm = build("gaussian-blur+noise")
@@ -251,6 +284,41 @@ def test_the_last_step_costs_what_its_decoder_says_of_the_8_bit_level() -> None:
     young.sum().backward()
     assert bool(young.isfinite().all())
     assert bool(single.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("schedule", ["betas(steps=40,beta_max=0.3)", "cosine", "linear"])
+def test_below_the_first_step_of_the_chain_counts_that_step(schedule: str) -> None:
+    """Severities may be continuous, a chain is not: below 1/T both losses are what they are at 1/T."""
+    d, x0 = build(f"noise:schedule={schedule}"), pixels().double()
+    first = torch.full((6,), 1 / steps(d), dtype=DOUBLE)
+    t = first * torch.tensor([1e-9, 1e-4, 0.1, 0.4, 0.6, 0.99], dtype=DOUBLE)
+    z = d.draw(x0, generator(1, "z"))
+    x_t, guess, spread = d(x0, t, z), x0 + 0.1 * pixels(seed=5), torch.full_like(x0, 0.3)
+    found = spread_loss(d, x_t, x0, guess, spread, t, z)
+    assert bool(found.isfinite().all())
+    assert torch.equal(found, spread_loss(d, x_t, x0, guess, spread, first, z))
+    bounds = [restoration_loss(Model(d, lambda x, t: guess), x0, at, z, weight="bound") for at in (t, first)]
+    assert bool(bounds[0].isfinite().all())
+    assert torch.equal(*bounds)
+
+
+def test_a_chain_of_one_step_has_one_variance() -> None:
+    d, x0 = build("noise:schedule=betas(steps=1,beta_min=0.3)"), pixels().double()
+    t, z = torch.ones(6, dtype=DOUBLE), d.draw(x0, generator(1, "z"))
+    x_t, guess = d(x0, t, z), x0 + 0.1 * pixels(seed=5)
+    expected = -log_level(x0, guess, torch.full_like(x0, 0.3)).flatten(1).mean(1)
+    torch.testing.assert_close(spread_loss(d, x_t, x0, guess, torch.rand_like(x0), t, z), expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("weight", ["uniform", "output", "bound"])
+def test_a_learned_variance_on_a_table_bears_every_severity(weight: str) -> None:
+    """What training.severities = uniform draws between 0 and the first knot."""
+    made, x0 = restorer("noise:schedule=betas", "eps", variance="learned"), pixels()
+    t, model = torch.tensor([1e-7, 1e-5, 4e-4, 6e-4, 1e-3, 1.0]), Model(made.degradation, made)
+    loss = restoration_loss(model, x0, t, model.draw(x0, generator(1, "z")), weight=weight)
+    assert bool(loss.isfinite().all())
+    loss.sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in made.parameters() if p.grad is not None)
 
 
 def test_the_optimal_spread_of_a_restorer_that_errs_covers_its_error() -> None:

@@ -103,7 +103,10 @@ def check_weight(degradation: Degradation, weight: Weight) -> None:
         TypeError: it has none, or one for each frequency where one for all is needed.
     """
     if weight in ("snr", "min-snr", "bound"):
-        chain.require(degradation)
+        try:
+            chain.require(degradation)
+        except TypeError as error:
+            raise TypeError(f"the weight {weight} is a ratio of signal to noise, and {error}; or take training.weight = uniform") from None
     if weight in ("min-snr", "bound") and degradation.basis != "any":
         raise TypeError(f"the weight {weight} needs one signal-to-noise ratio for all frequencies, which {spec(degradation)} has not: take snr")
 

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor
 
-from snowmelt.degradations import Degradation, chain
+from snowmelt.degradations import Degradation, GaussianNoise, chain
 from snowmelt.degradations.spectral import backward, forward, frequencies
 from snowmelt.model import Model
 from snowmelt.randomness import generator, normal
@@ -109,6 +110,31 @@ def test_a_step_on_keeps_the_marginal(text):
     close(seen.mean(0), mean[0], 5 * sigma / math.sqrt(n))
     spread = torch.cov((seen - mean).flatten(1).mT)
     close(spread / sigma**2, torch.eye(len(spread), dtype=DOUBLE), 6 / math.sqrt(n / 2))
+
+
+@dataclass(frozen=True)
+class ToGrey(GaussianNoise):
+    """An affine chain of a user's own: alpha x + (1 - alpha) grey + sigma z."""
+
+    grey: float = 0.5
+
+    def degrade(self, x: Tensor, t: Tensor, z: dict[str, Tensor]) -> Tensor:
+        return super().degrade(x, t, z) + (1 - self.schedule(t)[0]) * self.grey
+
+    def recover(self, x_t: Tensor, x0: Tensor, t: Tensor, z: dict[str, Tensor]) -> dict[str, Tensor]:
+        grey = (1 - self.schedule(t)[0]).reshape(-1, 1, 1, 1) * self.grey
+        return super().recover(x_t - grey, x0, t, z)
+
+
+@pytest.mark.parametrize(("s", "t"), [(0.4, 0.8), (0.1, 1.0)])
+def test_a_step_on_of_an_affine_chain_carries_what_is_left_of_the_sample_and_adds_the_new_grey(s, t):
+    d, x0 = ToGrey(), pixels()
+    x_s = d(x0, at(s, x0), d.draw(x0, generator(0, "z")))
+    (before, _), (alpha, sigma) = ((float(v) for v in d.schedule(torch.tensor(u, dtype=DOUBLE))) for u in (s, t))
+    sigma_s = math.sin(s * math.pi / 2)
+    new = math.sqrt(sigma**2 - (alpha / before * sigma_s) ** 2) * normal(x0, generator(1, "step"))
+    expected = alpha / before * (x_s - (1 - before) * 0.5) + (1 - alpha) * 0.5 + new
+    close(chain.advance(d, x_s, at(s, x0), at(t, x0), {}, generator(1, "step")), expected, 1e-12)
 
 
 @pytest.mark.parametrize("text", CHAINS)

@@ -66,7 +66,7 @@ def test_the_true_answer_of_the_network_gives_the_truth(name, schedule):
         (
             "eps",
             "noise:schedule=linear",
-            r"^eps divides by alpha, which is 0 at t = 1 for 'noise:schedule=linear': use parameterization v or x0",
+            r"^eps divides by alpha, which is 0 at t = 1 for 'noise:schedule=linear': use parameterization flow or x0",
         ),
         ("eps", "noise", r"^eps divides by alpha, which is 0 at t = 1 for 'noise'"),
         ("eps", "noise:schedule=betas(kind=cosine,steps=10000)", "eps divides by alpha"),
@@ -76,7 +76,7 @@ def test_the_true_answer_of_the_network_gives_the_truth(name, schedule):
         (
             "v",
             "noise:schedule=linear",
-            r"^v needs alpha\^2 \+ sigma\^2 = 1, which 'noise:schedule=linear' does not keep: use x0 or residual$",
+            r"^v needs alpha\^2 \+ sigma\^2 = 1, which 'noise:schedule=linear' does not keep: use flow or x0$",
         ),
         ("wiener", "pixelate", r"^wiener needs an operator that is diagonal in a basis, which 'pixelate' is not: use residual$"),
         ("wiener", "noise+mask", "^wiener needs an operator that is diagonal in a basis"),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from snowmelt.randomness import generator, normal
 from snowmelt.registry import SpecError, build
 from snowmelt.restorers import Informed
 from snowmelt.samplers import Ancestral, Momentum, Naive, TACoS, measured
-from snowmelt.types import EMPTY, Draw, State
+from snowmelt.schedules import Cosine, Schedule
+from snowmelt.types import EMPTY, Draw, Generators, State, expand
 
 DOUBLE = torch.float64
 
@@ -133,6 +135,44 @@ def test_the_shortest_spec_is_the_one_it_was():
 
     for text in ("ancestral:steps=12,order=2,eta=0", "ancestral", "naive:steps=1", "tacos:steps=12,order=2", "heun:steps=7"):
         assert spec(build(text, "sampler")) == text
+
+
+@dataclass(frozen=True)
+class Mine(Degradation):
+    """Gaussian noise as a user writes it: all that makes it a chain, and nothing of how noise is renewed."""
+
+    schedule: Schedule = Cosine()  # noqa: RUF009 - frozen
+
+    noise = ("eps",)
+    linear = True
+    basis = "any"
+
+    def draw(self, like: Tensor, generator: Generators = None) -> Draw:
+        return {"eps": normal(like, generator)}
+
+    def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
+        alpha, sigma = self.schedule(t)
+        return alpha * x + sigma * z["eps"]
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.schedule(t)[1]
+
+    def gain(self, shape: tuple[int, ...], t: Tensor, z: Draw) -> Tensor:
+        return self.schedule(t)[0].reshape(-1, *(1,) * len(shape))
+
+    def recover(self, x_t: Tensor, x0: Tensor, t: Tensor, z: Draw) -> Draw:
+        alpha, sigma = (expand(v, x_t) for v in self.schedule(t))
+        return {**z, "eps": (x_t - alpha * x0) / sigma}
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "ve", "betas(steps=40)"])
+@pytest.mark.parametrize("walk", [Ancestral(5), Ancestral(5, eta=0.5), Ancestral(5, variance="large"), Ancestral(7, again=2)], ids=str)
+def test_a_chain_of_ones_own_renews_its_noise_as_noise_does(walk, schedule):
+    x, mine, known = pixels(), Mine(build(schedule, "schedule")), build(f"noise:schedule={schedule}")
+    start = Model(known, guess).corrupt(x, 1.0, generator(0, "z"))
+    seen = walk.sample(Model(mine, guess), State(start.x, 1.0, {"eps": start.z["endpoint"]}), generator(1, "walk"))
+    torch.testing.assert_close(seen, walk.sample(Model(known, guess), start, generator(1, "walk")), rtol=0, atol=1e-12)
+    assert mine.refresh(start.z, at(1, x), at(0.5, x), 1.0) is start.z, "its author wrote nothing of it"
 
 
 # --- again: the chain back up ----------------------------------------------------------------------------------------

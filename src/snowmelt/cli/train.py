@@ -44,6 +44,7 @@ def train(
     where = machine.prepare()
     from snowmelt.recipes import run
     from snowmelt.recipes.recipe import from_table
+    from snowmelt.training.prior import noise_at_end
 
     table, reasons = _table(recipe, _with_pairs(given(overrides, degradation=degradation), pairs))
     resolved = from_table(table, where=recipe or "")
@@ -62,11 +63,15 @@ def train(
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
     if model.prior is not None:
-        print(f"  snowmelt sample {out} -n 16 --out new{_again(machine.plugin)}")
+        labels = " --label all --guidance 1" if "label" in resolved.model.conditions else ""
+        print(f"  snowmelt sample {out} -n {40 if labels else 16}{labels} --out new{_again(machine.plugin)}")
     into = resolved.data.endpoint
-    verb = "restore PICTURES" if into is None else f"translate {into if Path(into).is_dir() else 'PICTURES'}"
-    where_to = "--severity 1 --out restored" if into is None else "--out translated"
-    print(f"  snowmelt {verb} --model {out} {where_to}{_again(machine.plugin)}")
+    if into is not None and model.degradation.given:
+        print(f"  snowmelt translate {into if Path(into).is_dir() else 'PICTURES'} --model {out} --out translated{_again(machine.plugin)}")
+    elif noise_at_end(model.degradation) is not None:  # at severity 1 nothing of a picture is left to restore
+        print(f"  snowmelt edit {out} PICTURES --severity 0.5 --out edited{_again(machine.plugin)}")
+    else:
+        print(f"  snowmelt restore PICTURES --model {out} --severity 1 --out restored{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
 
 

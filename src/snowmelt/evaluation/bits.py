@@ -54,7 +54,8 @@ class Bits:
         one = self.best
         sure = f" (95 %: {one.interval[0]:.3f} to {one.interval[1]:.3f})" if one.interval else ""
         said = f"At most {one.total:.3f} bits per dimension{sure}, with the {one.variance} variance"
-        return f"{said}: the mean over {one.images:,} pictures, in {one.grid:,} steps."
+        given = f" of pictures whose {told} is told" if (told := self.facts.get("conditioned on")) else ""
+        return f"{said}: the mean over {one.images:,} pictures, in {one.grid:,} steps{', ' + given[1:] if given else ''}."
 
     def rows(self) -> list[dict[str, object]]:
         """The terms, ready for a table: one row a variance."""

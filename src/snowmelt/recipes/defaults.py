@@ -18,6 +18,7 @@ from snowmelt.data.pools import FilePool
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
 from snowmelt.restorers import V
+from snowmelt.training.prior import noise_at_end
 
 _PHOTO_PX = 96  # a shorter side from here on is a photograph to cut from, not an icon to resize
 _MIRRORED_PX = 64  # smaller ones may well be coloured digits
@@ -151,6 +152,10 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     yield "model.backbone", backbone, why
     if morphs and _keeps_variance(D):
         yield "model.parameterization", "v", "at t = 1 nothing of the clean picture is there, at t = 0 all of it: the network gives what is missing"
+    generates = noise_at_end(D) is not None
+    if generates:
+        reason = "the network gives what the best linear restorer lacks; eps, v, x0, flow and edm are those of their papers"
+        yield "model.parameterization", "wiener", reason
     if D.noise:
         yield "model.input", "float", "the noise reaches beyond what an 8-bit file holds"
     else:
@@ -169,8 +174,8 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     reason = "uniform in (0, 1]: one model restores every strength" if D.knots is None else f"the {D.knots} knots of the operator"
     yield "training.severities", severities, reason
     yield "training.validate_every", max(images // 8, 1), "eight validations and checkpoints in all"
-    if D.needs:
-        return  # a translation begins at t = 1: there is no severity to read
+    if D.needs or generates:
+        return  # such walks begin at t = 1, or where one says: there is no severity to read
     reason = "afterwards a small network learns to read severities, 1 to 2 ms of one core a crop, so that nobody need guess them"
     yield "training.severity_images", min(_SEVERITY_IMAGES, images), reason
 

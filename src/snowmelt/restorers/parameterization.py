@@ -122,7 +122,7 @@ class Eps(Parameterization):
         if alpha < 1e-5:
             raise SpecError(
                 f"eps divides by alpha, which is {alpha:.1g} at t = 1 for {spec(degradation)!r}: "
-                "use parameterization v or x0, or a schedule that ends above 1e-5"
+                f"use parameterization {_instead(degradation)}, or a schedule that ends above 1e-5"
             )
 
     def coefficients(
@@ -143,7 +143,7 @@ class V(Parameterization):
         t = torch.linspace(0, 1, 5, dtype=torch.float64)
         alpha, sigma = _blend(self, degradation).schedule(t)
         if not torch.allclose(alpha**2 + sigma**2, torch.ones_like(t), atol=1e-6):
-            raise SpecError(f"v needs alpha^2 + sigma^2 = 1, which {spec(degradation)!r} does not keep: use x0 or residual")
+            raise SpecError(f"v needs alpha^2 + sigma^2 = 1, which {spec(degradation)!r} does not keep: use {_instead(degradation)}")
 
     def coefficients(
         self, degradation: Degradation, statistics: Statistics | None, like: Batch, t: Severity, z: Draw, floor: float
@@ -309,6 +309,15 @@ def converted(f: Batch, source: Coefficients, target: Coefficients, x_t: Batch, 
         return ((source.skip - target.skip) * x_t + source.out * f) / target.out
     rest = linear_estimate(source, x_t)[0] + scale_output(source, f) - linear_estimate(target, x_t)[0]
     return backward(forward(rest, target.basis) / target.out, target.basis, x_t.shape[-1])
+
+
+def _instead(degradation: Degradation) -> str:
+    """The parameterizations that fit where another one does not."""
+    schedule = _blend(X0(), degradation).schedule
+    alpha, sigma = schedule(torch.linspace(0, 1, 5, dtype=torch.float64))
+    if isinstance(schedule, Linear):
+        return "flow or x0"
+    return "v or x0" if torch.allclose(alpha**2 + sigma**2, torch.ones_like(alpha), atol=1e-6) else "edm or x0"
 
 
 def _column(value: Tensor, like: Tensor) -> Tensor:

@@ -31,7 +31,17 @@ from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 
 class Informed(nn.Module, abc.ABC):
-    """A restorer that is handed the draw as well: called as restorer(x_t, t, z). Guidance wraps one in another."""
+    """A restorer that is handed the draw as well: called as restorer(x_t, t, z). Guidance wraps one in another.
+
+    To write one, subclass it and write :meth:`predict`; a plain function of (x_t, t) needs none of this.
+
+    Example:
+        >>> class Brighter(Informed):
+        ...     def predict(self, x_t, t, z=EMPTY):
+        ...         return x_t + z["vector"][:, :, None, None], None
+        >>> float(Brighter()(torch.zeros(1, 1, 2, 2), torch.ones(1), {"vector": torch.ones(1, 1)}).mean())
+        1.0
+    """
 
     conditions: Conditions | None = None  # what it reads of them in the draw; None where it does not say
 

@@ -73,7 +73,7 @@ class Ancestral(Sampler):
         own = {
             "small": ("sigma_s r", f"{ddpm}, eq. 7"),
             "large": ("sigma_t r (DDPM's beta_t), and 0 at s = 0", f"{ddpm}, section 3.2"),
-            "learned": ("sigma_s^(1-v) sigma_t^v r, v learned (numbers here: v = 1/2), and 0 at s = 0", "Improved DDPM, 2021, arXiv 2102.09672, eq. 15"),
+            "learned": ("sigma_s^(1-v) sigma_t^v r, v learned (in numbers: 1/2), 0 at s = 0", "Improved DDPM, 2021, arXiv 2102.09672, eq. 15"),
         }[self.variance]
         warm = "Blurring diffusion models, 2022, arXiv 2209.05557, section 4 (on gaussian-blur+noise, frequency by frequency)"
         implicit = "Denoising diffusion implicit models (DDIM), 2020, arXiv 2010.02502, eq. 12 and 16"

@@ -62,8 +62,8 @@ class Numbers(NamedTuple):
 def measured(sampler: "Sampler", degradation: Degradation, t: float, s: float, shape: tuple[int, ...] = (1, 16, 16)) -> Numbers:
     """The gain K and the size tau of the new noise that a sampler's move from t to s really has, in float64.
 
-    A learned share v of the noise, which only a model could say, is taken as one half. With x0 = 0 and no noise in the draw, a move is K x + tau eps: K is the difference of two moves with the same eps, tau the size of what is
-    left at x = 0 next to that of eps.
+    With x0 = 0 and no noise in the draw, a move is K x + tau eps: K is the difference of two moves with the same eps, tau the size of what is
+    left at x = 0 next to that of eps. A learned share of the noise, which only a model could say, is taken as one half.
 
     Args:
         sampler: any.
