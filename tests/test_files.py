@@ -223,3 +223,39 @@ def test_sha256(tmp_path):
 def test_json_is_utf8(tmp_path):
     write_text(tmp_path / "a.json", json.dumps("σ", ensure_ascii=False))
     assert read_json(tmp_path / "a.json") == "σ"
+
+
+# --- tensors under the name of their content ----------------------------------------------------------------
+
+
+def test_hashed_tensors_come_back_and_what_is_not_kept_goes(tmp_path):
+    first, second = (files.write_hashed(tmp_path, "weights", {"a": torch.full((2,), float(value))}) for value in (1, 2))
+    other = files.write_hashed(tmp_path, "other", {"b": torch.zeros(1)})
+    assert files.read_hashed(tmp_path, first, "info.json")["a"].tolist() == [1, 1]
+    files.sweep_hashed(tmp_path, {second["file"]}, "weights")
+    assert set(os.listdir(tmp_path)) == {second["file"], other["file"]}
+    with pytest.raises(BadFile, match=r"info\.json names weights-.*, which is missing"):
+        files.read_hashed(tmp_path, first, "info.json")
+    (tmp_path / first["file"]).write_bytes((tmp_path / second["file"]).read_bytes())
+    with pytest.raises(BadFile, match=r"is damaged: its SHA-256 is not the one in info\.json"):
+        files.read_hashed(tmp_path, first, "info.json")
+    files.sweep_hashed(tmp_path, {other["file"]})
+    assert os.listdir(tmp_path) == [other["file"]]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "run"
+
+    def interrupted() -> None:
+        with files.replacing_folder(path) as made:
+            (made / "half").write_text("")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(tmp_path / "deep") == []
+    for name in ("old", "new"):
+        with files.replacing_folder(path) as made:
+            (made / name).write_text("")
+    assert os.listdir(path) == ["new"]
+    assert os.listdir(tmp_path / "deep") == ["run"]

@@ -14,7 +14,7 @@ from snowmelt.model import Model, load, save, save_estimator
 from snowmelt.priors import Normal
 from snowmelt.randomness import generator, generators
 from snowmelt.registry import SpecError, build
-from snowmelt.restorers import Estimator, Restorer, UNet
+from snowmelt.restorers import ByGradient, ClassifierFree, Conditions, Estimator, Restorer, UNet
 from snowmelt.testing import perfect
 from snowmelt.types import EMPTY, State, expand, severity
 
@@ -116,6 +116,34 @@ def test_a_plain_function_is_a_restorer_and_sees_the_condition_when_there_is_one
     model = Model(build("grey"), lambda x_t, t, cond=None: x_t if cond is None else cond)
     assert model.estimate(x, t) is x
     assert model.estimate(x, t, cond=t) is t
+
+
+def test_a_trained_restorer_is_handed_no_cond():
+    x, t, model = pixels(), torch.ones(4), made()
+    with pytest.raises(TypeError, match=r"^cond is for plain functions, and this restorer reads its conditions from the draw: give z\[\"label\"\]"):
+        model.estimate(x, t, cond=torch.arange(4))
+    assert torch.equal(model.estimate(x, t, cond=None), model.estimate(x, t))
+
+
+def test_what_a_guided_model_is_told_of_an_item_is_what_it_reads():
+    d = build("noise")
+    inner = Restorer(d, UNet(widths=(8,), blocks=1), SHAPE, conditions=Conditions(classes=3))
+    item = {"x0": pixels(), "label": torch.arange(4) % 3, "vector": torch.ones(4, 2)}
+    likelihood = lambda x, x0, t, z: x.flatten(1).sum(1)  # noqa: E731
+    plain = Restorer(d, UNet(widths=(8,), blocks=1), SHAPE)
+    for restorer, names in [
+        (inner, {"label"}),
+        (ClassifierFree(inner, 2), {"label"}),
+        (ByGradient(inner, d, likelihood), {"label"}),
+        (ByGradient(inner, d, likelihood, reads=Conditions(vector=2)), {"label", "vector"}),
+        (ByGradient(plain, d, likelihood, reads=Conditions(classes=3)), {"label"}),
+        (plain, set()),
+        (perfect, set()),
+    ]:
+        told = Model(d, restorer).told(item)
+        assert set(told) == names
+        assert all(told[name] is item[name] for name in names)
+        assert set(Model(d, restorer).draw(pixels(), None, item)) == {"endpoint"} | names
 
 
 def test_a_model_is_frozen_and_its_notes_are_no_part_of_it():

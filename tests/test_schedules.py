@@ -201,16 +201,16 @@ def test_the_severity_at_a_ratio_is_exact_where_it_has_a_formula():
 
 
 @pytest.mark.parametrize(
-    ("text", "rounding"),
-    [("linear", 1e-15), ("ve", 1e-15), ("ve:sigma_max=80", 1e-15), ("ve:sigma_max=0", 0), ("karras", 2e-15), ("karras:sigma_min=2,sigma_max=2", 0)],
+    "text", ["linear", "ve", "ve:sigma_max=80", "ve:sigma_max=0", "karras", "karras:sigma_min=2,sigma_max=2"]
 )
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-def test_closed_forms_are_what_bisection_finds(text, rounding, dtype):
+def test_closed_forms_are_what_bisection_finds(text, dtype):
     schedule = build(text, "schedule")
     ratio = torch.tensor([0, 1e-30, 1e-9, 1e-4, 0.002, 0.0021, 0.1, 0.4, 1, 2, 7, 80, 81, 1e30, math.inf], dtype=dtype).reshape(3, 5)
     seen, expected = schedule.severity_at(ratio), Schedule.severity_at(schedule, ratio)
     assert (seen.dtype, seen.shape) == (dtype, (3, 5))
-    torch.testing.assert_close(seen, expected, rtol=1e-6 if dtype == torch.float32 else 0, atol=max(rounding, 2**-53) * (1 if dtype == DOUBLE else 1e8))
+    one = torch.finfo(dtype).eps
+    torch.testing.assert_close(seen, expected, rtol=2 * one, atol=5 * one if text == "karras" else 2**-53)  # a bisection ends within 2^-54
     assert torch.equal(seen == 0, ratio == 0), "where there is noise the severity is not 0"
     assert seen.flatten()[-1] == 1
     assert Schedule.severity_at(schedule, ratio).dtype == dtype
@@ -292,7 +292,7 @@ class Listed(Linear):
 
 @pytest.mark.parametrize(("kind", "name"), [(GaussianNoise, "noise"), (Morph, "morph")])
 def test_a_schedule_that_cannot_be_compared_is_named(kind, name):
-    with pytest.raises(SpecError, match=rf"^{name}\.schedule = .*listed.* cannot be compared \(.*list.*\): make its fields numbers, text or tuples$"):
+    with pytest.raises(SpecError, match=rf"^{name}\.schedule = Listed cannot be compared \(unhash.*\): make its fields numbers, text or tuples$"):
         kind(schedule=Listed([1.0, 2.0]))
 
 

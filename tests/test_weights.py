@@ -310,10 +310,10 @@ def test_a_chain_of_one_step_has_one_variance() -> None:
     torch.testing.assert_close(spread_loss(d, x_t, x0, guess, torch.rand_like(x0), t, z), expected, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("weight", ["uniform", "output", "bound"])
-def test_a_learned_variance_on_a_table_bears_every_severity(weight: str) -> None:
-    """What training.severities = uniform draws between 0 and the first knot."""
-    made, x0 = restorer("noise:schedule=betas", "eps", variance="learned"), pixels()
+@pytest.mark.parametrize(("part", "weight"), [("x0", "uniform"), ("x0", "bound"), ("eps", "output"), ("v", "uniform")])
+def test_a_learned_variance_on_a_table_bears_every_severity(part: str, weight: str) -> None:
+    """What training.severities = uniform draws between 0 and the first knot: so near to 0 that the table has no noise there."""
+    made, x0 = restorer("noise:schedule=betas", part, variance="learned"), pixels()
     t, model = torch.tensor([1e-7, 1e-5, 4e-4, 6e-4, 1e-3, 1.0]), Model(made.degradation, made)
     loss = restoration_loss(model, x0, t, model.draw(x0, generator(1, "z")), weight=weight)
     assert bool(loss.isfinite().all())

@@ -12,7 +12,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,55 @@ def sha256(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_hashed(folder: Path, group: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Store tensors under a name made from the content's hash, so that files of two writers never mix: {"file": name, "sha256": digest}."""
+    temporary = folder / f"{group}.safetensors"
+    write_tensors(temporary, tensors)
+    digest = sha256(temporary)
+    name = f"{group}-{digest[:12]}.safetensors"
+    temporary.replace(folder / name)
+    return {"file": name, "sha256": digest}
+
+
+def read_hashed(folder: Path, entry: Mapping[str, str], named_by: str) -> dict[str, Tensor]:
+    """The tensors of :func:`write_hashed`, of which the file `named_by` in the same folder holds the entry.
+
+    Raises:
+        BadFile: the file is missing, or is not the one that was written.
+    """
+    file = folder / Path(entry["file"]).name
+    if not file.is_file():
+        raise BadFile(f"{folder / named_by} names {file.name}, which is missing")
+    if sha256(file) != entry["sha256"]:
+        raise BadFile(f"{file} is damaged: its SHA-256 is not the one in {named_by}")
+    return read_tensors(file)
+
+
+def sweep_hashed(folder: Path, kept: Collection[str], group: str = "*") -> None:
+    """Delete what :func:`write_hashed` wrote of a group, of all by default, but for the names kept."""
+    for old in folder.glob(f"{group}-????????????.safetensors"):
+        if old.name not in kept:
+            old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `path`, and of what is there, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as beside:
+        made, old = Path(beside) / "new", Path(beside) / "old"
+        made.mkdir()
+        yield made
+        if path.exists():
+            path.rename(old)
+        try:
+            made.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
 
 
 def _check_header(path: Path) -> None:

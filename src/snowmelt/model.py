@@ -23,7 +23,7 @@ from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.images import quantise
 from snowmelt.degradations import Choice, Degradation, chain
-from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
+from snowmelt.files import BadFile, read_hashed, read_json, sweep_hashed, write_hashed, write_json
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
 from snowmelt.registry import label
@@ -183,9 +183,9 @@ def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = N
     files = {}
     for group, tensors in groups.items():
         if tensors:
-            files[group] = _save_tensors(path, group, tensors)
+            files[group] = write_hashed(path, group, tensors)
     write_json(path / "model.json", {"format": FORMAT, "snowmelt": __version__, **_describe(model, restorer), "files": files})
-    _sweep(path, files)
+    sweep_hashed(path, {entry["file"] for entry in files.values()})
 
 
 def save_estimator(estimator: Estimator, path: str | Path) -> None:
@@ -197,9 +197,9 @@ def save_estimator(estimator: Estimator, path: str | Path) -> None:
     """
     path = Path(path)
     info = _read(path)
-    info["files"] = {**info["files"], "estimator": _save_tensors(path, "estimator", estimator.tensors())}
+    info["files"] = {**info["files"], "estimator": write_hashed(path, "estimator", estimator.tensors())}
     write_json(path / "model.json", {**info, "estimator": estimator.table()})
-    _sweep(path, info["files"])
+    sweep_hashed(path, {entry["file"] for entry in info["files"].values()})
 
 
 def save_prior(prior: Prior, path: str | Path) -> None:
@@ -213,9 +213,9 @@ def save_prior(prior: Prior, path: str | Path) -> None:
     info, tensors = _read(path), dict(prior.tensors())
     info["files"] = {name: entry for name, entry in info["files"].items() if name != "prior"}
     if tensors:
-        info["files"]["prior"] = _save_tensors(path, "prior", tensors)
+        info["files"]["prior"] = write_hashed(path, "prior", tensors)
     write_json(path / "model.json", {**info, "prior": registry.table(prior)})
-    _sweep(path, info["files"])
+    sweep_hashed(path, {entry["file"] for entry in info["files"].values()})
 
 
 def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
@@ -278,24 +278,6 @@ def _read(path: Path) -> dict[str, Any]:
     return info
 
 
-def _sweep(path: Path, files: Mapping[str, Mapping[str, str]]) -> None:
-    """Delete the tensors that model.json no longer names."""
-    kept = {entry["file"] for entry in files.values()}
-    for old in path.glob("*-????????????.safetensors"):
-        if old.name not in kept:
-            old.unlink(missing_ok=True)
-
-
-def _save_tensors(path: Path, group: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Store under a name made from the content's hash, so that files of two models never mix."""
-    temporary = path / f"{group}.safetensors"
-    write_tensors(temporary, tensors)
-    digest = sha256(temporary)
-    name = f"{group}-{digest[:12]}.safetensors"
-    temporary.replace(path / name)
-    return {"file": name, "sha256": digest}
-
-
 def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
     return {
         "degradation": registry.table(model.degradation),
@@ -331,12 +313,12 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
     )
     group = "ema" if weights == "ema" and "ema" in files else "weights"
     try:
-        restorer.load_state_dict(_tensors(path, files[group]))
+        restorer.load_state_dict(read_hashed(path, files[group], "model.json"))
     except RuntimeError as error:
         raise BadFile(f"the {group} in {path} do not fit the model described there: {error}") from None
     prior = registry.build(info["prior"], "prior") if info["prior"] else None
     if prior is not None and "prior" in files:
-        prior = prior.with_tensors(_tensors(path, files["prior"]))
+        prior = prior.with_tensors(read_hashed(path, files["prior"], "model.json"))
     return Model(
         degradation,
         restorer.eval().requires_grad_(False),
@@ -367,15 +349,6 @@ def _estimator(info: Mapping[str, Any], path: Path) -> Estimator | None:
     if table is None:
         return None
     try:
-        return Estimator.restored(table, _tensors(path, info["files"]["estimator"]))
+        return Estimator.restored(table, read_hashed(path, info["files"]["estimator"], "model.json"))
     except (RuntimeError, ValueError) as error:
         raise BadFile(f"the estimator in {path} does not fit what is described there: {error}") from None
-
-
-def _tensors(path: Path, entry: Mapping[str, str]) -> dict[str, Tensor]:
-    file = path / Path(entry["file"]).name
-    if not file.is_file():
-        raise BadFile(f"{path / 'model.json'} names {file.name}, which is missing")
-    if sha256(file) != entry["sha256"]:
-        raise BadFile(f"{file} is damaged: its SHA-256 is not the one in model.json")
-    return read_tensors(file)

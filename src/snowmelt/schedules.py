@@ -64,7 +64,8 @@ class Linear(Schedule):
         return 1 - t, t
 
     def severity_at(self, ratio: Tensor) -> Tensor:
-        return 1 - 1 / (1 + ratio.clamp(min=0))
+        ratio = ratio.clamp(min=0)  # 1 - 1 / (1 + ratio) would lose the digits of a small one
+        return torch.where(ratio.isinf(), 1, ratio / (1 + ratio))
 
 
 @register("cosine")

@@ -40,6 +40,7 @@ def test_pictures_edited(cli: Callable, hot: Path, folder: Path, tmp_path: Path,
     done = cli("edit", hot, folder, "--severity", ".5", "--steps", "3", "--out", out, "--seed", "1")
     assert done.code == 0, done.err
     assert "edited 6 of 6 pictures into" in done.out
+    assert "made to fit" not in done.err
     assert files_in(out) == files_in(folder) | {"edit-sheet.png"}
     x = read(folder / "2.png").x[None]
     expected = edit(load(hot), x, 0.5, sampler="ancestral:steps=3,eta=0,order=2", generator=[generator(1, "edit/2.png")])[0].clamp(-1, 1)
@@ -69,7 +70,9 @@ def test_a_hole_filled_and_all_else_kept(cli: Callable, hot: Path, folder: Path,
 def test_pictures_of_other_sizes_are_made_to_fit(cli: Callable, hot: Path, draw_picture, tmp_path: Path) -> None:
     large = draw_picture(tmp_path / "in" / "large.png", h=20, w=20, colour=True)
     out = tmp_path / "out"
-    assert cli("edit", hot, large, "--mask", mask(tmp_path / "mask.png", 20), "--steps", "2", "--out", out).code == 0
+    done = cli("edit", hot, large, "--mask", mask(tmp_path / "mask.png", 20), "--steps", "2", "--out", out)
+    assert done.code == 0
+    assert "made to fit the model, 1 of 1: grey, 8 x 8 px, without transparency" in done.err
     assert read(out / "large.png").x.shape == (1, 8, 8)
     assert cli("edit", hot, large, "--severity", ".3", "--steps", "2", "--size", "12", "--out", tmp_path / "twelve").code == 0
     assert read(tmp_path / "twelve" / "large.png").x.shape == (1, 12, 12)
@@ -94,6 +97,8 @@ def test_what_cannot_be_read_is_left_out(cli: Callable, hot: Path, folder: Path,
         (("RUN", "IN", "--severity", ".5", "--again", "2", "--sampler", "heun"), "not those of heun"),
         (("RUN", "IN", "--severity", ".5", "--size", "2"), "--size 2 lies outside"),
         (("RUN", "IN", "--severity", ".5", "--label", "12"), "is none of the 10 classes"),
+        (("RUN", "IN", "--severity", ".5", "--label", "all"), "--label names 10 classes, more than the pictures given (6): name fewer"),
+        (("RUN", "IN", "--severity", ".5", "--again", "2", "--sampler", "ancestral:eta=0,order=2"), "take order = 1"),
         (("RUN", "IN", "--severity", ".5", "--guidance", "2"), "nothing to guide towards"),
         (("RUN", "IN", "--mask", "NOWHERE"), "NOWHERE does not exist"),
         (("BLUR", "IN", "--mask", "MASK"), "gaussian-blur is no Gaussian chain"),

@@ -82,3 +82,19 @@ def test_import_says_what_it_cannot_read_and_leaves_nothing(cli, run: Path, tmp_
     (tmp_path / "out" / "mine.txt").write_text("mine")
     done = cli("import", run, "--out", tmp_path / "out")
     assert "not empty" in done.error
+
+
+def test_an_import_that_is_interrupted_leaves_nothing(cli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from snowmelt.cli import exchange
+
+    cli("export", trained, "--format", "diffusers", "--out", tmp_path / "theirs")
+
+    def interrupted(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exchange, "_recipe", interrupted)
+        assert cli("import", tmp_path / "theirs", "--out", tmp_path / "back").code == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs"]
+    assert cli("import", tmp_path / "theirs", "--out", tmp_path / "back").code == 0
+    assert (tmp_path / "back" / "recipe.toml").is_file()

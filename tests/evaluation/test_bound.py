@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from snowmelt.data.dataset import Dataset, Held
+from snowmelt.data.labels import Labels
 from snowmelt.degradations import Degradation, GaussianNoise, chain
 from snowmelt.degradations.likelihood import between, divergence, log_density, log_level, summed
 from snowmelt.degradations.spectral import backward, forward
@@ -24,8 +25,9 @@ from snowmelt.priors import Constant
 from snowmelt.priors import Normal as Noise
 from snowmelt.randomness import generator
 from snowmelt.registry import build
-from snowmelt.restorers import Informed
+from snowmelt.restorers import ByGradient, ClassifierFree, Conditions, Informed
 from snowmelt.schedules import VE, Betas, Schedule
+from snowmelt.testing import mixture
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 DOUBLE = torch.float64
@@ -279,6 +281,43 @@ def test_clipping_keeps_estimates_in_range() -> None:
 def test_what_has_no_bits_per_dimension_is_refused_by_name(model: Model, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         bound(model, data_of(levels(1)), [0], steps=2)
+
+
+class Blind(Informed):
+    """An oracle that is told nothing."""
+
+    conditions = Conditions()
+
+    def __init__(self, oracle: Informed) -> None:
+        super().__init__()
+        self.oracle = oracle
+
+    def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
+        return self.oracle.predict(x_t, t)
+
+
+def test_a_guided_model_is_told_the_labels_of_the_pictures() -> None:
+    """Two Gaussians, one a class: at scale 1, or with the exact classifier, guidance costs what the conditional model does."""
+    degradation = build(VP)
+    means = torch.tensor([-0.5, 0.5], dtype=DOUBLE)[:, None, None, None].expand(2, 1, 2, 2)
+    oracle = mixture(degradation, means, 0.05)
+    x0, labels = oracle.law.sample(40, generator(0, "mixture"))
+    data = data_of(x0)
+    told = Dataset(data._store, "test", data.shape, data.ids, [], labels=Labels(labels.numpy(), ("low", "high")))
+
+    def bits(restorer: Informed, given: Dataset = told) -> float:
+        return bound(Model(degradation, restorer, Noise((1, 2, 2))), given, range(40), levels=None, clip=False)["small"].total
+
+    def likelihood(x_t: Tensor, x0_hat: Tensor, t: Tensor, z: Draw) -> Tensor:
+        return oracle.classes(x_t, t)[torch.arange(len(x_t)), z["label"]]
+
+    conditional, blind = bits(oracle), bits(oracle, data)
+    assert conditional < blind - 0.05
+    assert bits(Blind(oracle)) == blind
+    assert bits(ClassifierFree(oracle, 1)) == conditional
+    assert bits(ClassifierFree(oracle, 0)) == blind
+    guided = ByGradient(Blind(oracle), degradation, likelihood, through=False, reads=Conditions(classes=2))
+    assert bits(guided) == pytest.approx(conditional, rel=1e-9)
 
 
 def test_nothing_asked_for_is_refused() -> None:

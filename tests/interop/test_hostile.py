@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from snowmelt.degradations import GaussianNoise
 from snowmelt.files import BadFile
 from snowmelt.interop import from_diffusers
 
@@ -58,6 +59,7 @@ def refused(path: Path, *words: str) -> str:
         (SCHEDULER, {"num_train_timesteps": "12"}, ["betas.steps", "'12'"]),
         (SCHEDULER, {"beta_end": 7}, ["betas.beta_max = 7"]),
         (SCHEDULER, {"beta_start": float("nan")}, ["betas.beta_min", "NaN"]),
+        (SCHEDULER, {"clip_sample": True, "clip_sample_range": 2.0}, ["clip_sample_range = 2.0", "clip_sample to false"]),
         (SCHEDULER, {"snr_shift_scale": 3.0}, ["snr_shift_scale = 3.0", "unknown"]),
         (UNET, {"_class_name": "UNet2DConditionModel"}, ["UNet2DConditionModel", "UNet2DModel"]),
         (UNET, {"time_embedding_type": "fourier"}, ["time_embedding_type = fourier"]),
@@ -77,6 +79,7 @@ def refused(path: Path, *words: str) -> str:
         (UNET, {"sample_size": None}, ["sample_size = None"]),
         (UNET, {"sample_size": [8]}, ["sample_size = [8]"]),
         (UNET, {"sample_size": 10**9}, ["sample_size"]),
+        (UNET, {"sample_size": 16_384}, ["sample_size = 16384", "268,435,456 values", "over 50,000,000"]),
         (UNET, {"in_channels": 2}, ["out_channels = 1 for in_channels = 2"]),
         (UNET, {"in_channels": -1}, ["in_channels = -1", "[1, 1024]"]),
         (UNET, {"in_channels": True}, ["in_channels = True"]),
@@ -206,3 +209,17 @@ def test_the_numbers_of_a_config_cannot_be_infinite(changed) -> None:
     text = json.dumps({**json.loads((path / SCHEDULER).read_text())}).replace("0.4", "1e999")
     (path / SCHEDULER).write_text(text)
     refused(path, "betas.beta_max")
+
+
+def test_large_samples_take_no_memory_before_they_are_asked_for(changed, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, sizes = changed(UNET, sample_size=7000), []
+    draw = GaussianNoise.draw
+    monkeypatch.setattr(GaussianNoise, "draw", lambda self, like, generator=None: sizes.append(like.numel()) or draw(self, like, generator))
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, **options: (found := zeros(*size, **options), sizes.append(found.numel()))[0])
+    assert from_diffusers(path).prior.shape == (1, 7000, 7000)
+    assert max(sizes, default=0) < 100_000
+
+
+def test_a_range_of_clipping_that_is_not_used_is_no_matter(changed) -> None:
+    assert from_diffusers(changed(SCHEDULER, clip_sample=False, clip_sample_range=2.0)).notes["diffusers"]["clips"] is False

@@ -156,3 +156,14 @@ def test_it_is_saved_and_loaded_like_any_model(written, tmp_path: Path) -> None:
     assert again.prior == model.prior
     x, t = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 0.9])
     assert torch.equal(again.estimate(x, t), model.estimate(x, t))
+
+
+@pytest.mark.parametrize("pipeline", ["DDPMPipeline", "DDIMPipeline"])
+@pytest.mark.parametrize("scheduler", ["DDPMScheduler", "DDIMScheduler", "PNDMScheduler"])
+def test_the_walk_is_that_of_the_pipeline(written, pipeline: str, scheduler: str) -> None:
+    """DDIMPipeline turns any scheduler into DDIM's."""
+    path = written(scheduler=scheduler)
+    index = json.loads((path / "model_index.json").read_text())
+    (path / "model_index.json").write_text(json.dumps({**index, "_class_name": pipeline}))
+    said = from_diffusers(path).notes["diffusers"]["sampler"]
+    assert said == (f"ancestral:steps={T}" if (pipeline, scheduler) == ("DDPMPipeline", "DDPMScheduler") else f"ancestral:steps={T},eta=0,snap=true")

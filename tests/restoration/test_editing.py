@@ -10,6 +10,7 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator, generators, normal, uniform
 from snowmelt.registry import build
 from snowmelt.restoration import edit, editing
+from snowmelt.restorers import Conditions
 from snowmelt.samplers import Ancestral
 from snowmelt.types import severity
 
@@ -100,6 +101,32 @@ def test_conditions_reach_the_restorer() -> None:
     torch.testing.assert_close(out, (torch.arange(1, 4) / 10)[:, None, None, None].expand_as(out))
 
 
+def test_conditions_have_a_row_and_the_size_of_each_picture() -> None:
+    class Told(snowmelt.restorers.Informed):
+        conditions = Conditions(classes=3, image=1)
+
+        def predict(self, x_t: torch.Tensor, t: torch.Tensor, z: dict) -> tuple[torch.Tensor, None]:
+            return x_t * 0, None
+
+    told = Model(build("noise"), Told())
+    with pytest.raises(ValueError, match=r"label has shape \(1,\) for 3 samples: give one row per sample"):
+        edit(told, pictures(), 0.5, z={"label": torch.tensor([1])})
+    with pytest.raises(ValueError, match="the condition image is 5 x 6 px; samples of this model are 6 x 6 px"):
+        edit(told, pictures(), 0.5, z={"image": torch.zeros(3, 1, 6, 5)})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="that pictures follow the weights needs a GPU")
+def test_pictures_go_where_the_weights_are() -> None:
+    D = build("noise")
+    restorer = snowmelt.Restorer(D, build("unet:widths=(8,16),groups=4,blocks=1", "backbone"), (1, 6, 6)).eval()
+    z = {"endpoint": normal(pictures(), generator(1, "z"))}
+    here, there = (
+        edit(Model(D, restorer.to(d)), pictures(), mask=MASK, z=z, sampler="ancestral:steps=3", generator=generator(0, "d")) for d in ("cpu", "cuda")
+    )
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "says"),
     [
@@ -111,6 +138,7 @@ def test_conditions_reach_the_restorer() -> None:
         ("noise", {"severity": 0.5, "sampler": None}, "an edit is a walk"),
         ("noise", {"severity": 0.5, "sampler": "heun", "again": 2}, "not those of heun"),
         ("noise", {"severity": 0.5, "sampler": "tacos"}, "endpoint is not known"),
+        ("noise", {"severity": 0.5, "sampler": "ancestral:eta=0,order=2", "again": 2}, "take order = 1"),
         ("gaussian-blur", {"mask": MASK}, "gaussian-blur is no Gaussian chain"),
         ("gaussian-blur", {"severity": 0.5, "again": 2}, "gaussian-blur is no Gaussian chain"),
         ("morph", {"severity": 0.5}, "translate them"),

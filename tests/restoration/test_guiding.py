@@ -10,7 +10,7 @@ import snowmelt
 from snowmelt.model import Model
 from snowmelt.priors import Normal
 from snowmelt.randomness import generators
-from snowmelt.restoration import beginning, generated, guided
+from snowmelt.restoration import beginning, generated, guided, told
 from snowmelt.restorers import ByGradient, ClassifierFree, Conditions, Informed, Restorer
 from snowmelt.training.classifier import DegradedClassifier
 from snowmelt.types import EMPTY, Draw
@@ -32,9 +32,9 @@ def labelled(classes: int = 3, **options: object) -> Model:
     return model(Conditions(classes=classes), **options)  # type: ignore[arg-type]
 
 
-def classifier(degradation: str = "noise", classes: tuple[str, ...] = ("a", "b", "c")) -> DegradedClassifier:
+def classifier(degradation: str = "noise", classes: tuple[str, ...] = ("a", "b", "c"), channels: int = 1) -> DegradedClassifier:
     torch.manual_seed(1)
-    net = DegradedClassifier(snowmelt.build(degradation), snowmelt.build(NET, "backbone"), (1, 8, 8), classes)
+    net = DegradedClassifier(snowmelt.build(degradation), snowmelt.build(NET, "backbone"), (channels, 8, 8), classes)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return net.eval().requires_grad_(False)
@@ -167,3 +167,12 @@ def test_guidance_that_cannot_be_is_refused() -> None:
         guided(labelled(), 2, classifier=classifier("noise:schedule=linear"))
     with pytest.raises(ValueError, match=r"tells other classes \(a, b, c, …\) than the model was trained with \(x, y, z"):
         guided(labelled(notes={"classes": ["x", "y", "z"]}), 2, classifier=classifier())
+    with pytest.raises(ValueError, match=r"classifier is of pictures of 3 channels, the model of 1: train one with 'snowmelt train-classifier RUN'"):
+        guided(labelled(), 2, classifier=classifier(channels=3))
+
+
+def test_a_state_goes_where_the_weights_are() -> None:
+    x, z = torch.zeros(2, 1, 8, 8), {"label": torch.tensor([0, 1])}
+    assert told.device_of(guided(labelled(), 2).to("meta"), x).type == "meta"
+    assert told.device_of(Model(snowmelt.build("noise"), lambda x, t: x), x).type == "cpu"
+    assert told.moved(z, torch.device("meta"))["label"].device.type == "meta"

@@ -16,6 +16,7 @@ from snowmelt.randomness import generator, generators, normal
 from snowmelt.registry import build
 from snowmelt.restoration import METHODS, Measurement, compare, informed_by, solve
 from snowmelt.restoration.solving import DPS, Weights, walk_for
+from snowmelt.restorers import Conditions
 from snowmelt.samplers import Ancestral
 from snowmelt.types import Draw, severity
 
@@ -67,7 +68,7 @@ def test_pigdm_draws_from_the_posterior_of_gaussian_data(spec: str, noise: float
     gain = torch.linalg.pinv(a) if noise == 0 else a.mT @ torch.linalg.inv(a @ a.mT + noise**2 * torch.eye(16, dtype=torch.float64))
     mean, covariance = gain @ m.y.flatten(), torch.eye(16, dtype=torch.float64) - gain @ a
     many = repeated(m, n)
-    out = solve(gaussian(), many.y, m.operator, z=many.z, noise=noise, sampler=sampler, generator=generator(1, "w")).flatten(1)
+    out = solve(gaussian(), many.y, m.operator, z=many.z, noise=noise, sampler=sampler, clip=False, generator=generator(1, "w")).flatten(1)
     assert float((out.mean(0) - mean).abs().max()) < 4.5 / math.sqrt(n)  # sampling: a standard error of at most 1/sqrt(n)
     assert float((out.T.cov() - covariance).abs().max()) < 4.5 * math.sqrt(2 / n) + 0.02  # and the grid's own error
 
@@ -81,7 +82,7 @@ def test_pigdm_is_the_exact_mean_given_both(schedule: str, spec: str, noise: flo
     at = torch.full((2,), t, dtype=torch.float64)
     alpha, sigma = (float(value[0]) for value in model.degradation.schedule(at))
     x_t = normal(m.y, generator(2, "x"))
-    found = informed_by(model, m, "pigdm", walk_for("default"), variance=v)(x_t, at)
+    found = informed_by(model, m, "pigdm", walk_for("default"), variance=v, clip=False)(x_t, at)
     for row in range(2):
         one = Measurement(m.operator, m.y[row : row + 1], m.t, {k: z[row : row + 1] for k, z in m.z.items()}, noise)
         a, eye = dense(one), torch.eye(16, dtype=torch.float64)
@@ -113,7 +114,7 @@ def test_diffpir_is_the_minimum_of_its_sum(spec: str, noise: float, weight: floa
     x0 = model.estimate(x_t, t).flatten()
     normal_equations = a.mT @ a / level**2 + pull * torch.eye(16, dtype=torch.float64)
     expected = torch.linalg.solve(normal_equations, a.mT @ m.y.flatten() / level**2 + pull * x0)
-    found = informed_by(model, m, "diffpir", walk_for("default"), strength=weight)(x_t, t)
+    found = informed_by(model, m, "diffpir", walk_for("default"), strength=weight, clip=False)(x_t, t)
     torch.testing.assert_close(found.flatten(), expected, atol=1e-6, rtol=0)
 
 
@@ -121,7 +122,7 @@ def test_diffpir_is_the_minimum_of_its_sum(spec: str, noise: float, weight: floa
 @pytest.mark.parametrize("schedule", ["betas", "cosine"])
 def test_dps_is_the_papers_step(sampler: str, schedule: str) -> None:
     model, m, walk = wavy(schedule), measured("gaussian-blur:sigma_px=1", 0.1, 2), walk_for(sampler)
-    restorer = informed_by(model, m, "dps", walk, strength=0.3)
+    restorer = informed_by(model, m, "dps", walk, strength=0.3, clip=False)
     for t_i, s_i in [(t, s) for t, s in pairwise(walk.walk(model.degradation)) if s < t < 1]:
         t, s = severity(t_i, m.y), severity(s_i, m.y)
         x = normal(m.y, generator(3, "x")).requires_grad_()
@@ -136,11 +137,78 @@ def test_dps_is_the_papers_step(sampler: str, schedule: str) -> None:
 
 def test_dps_comes_nearer_to_the_measurement() -> None:
     m = measured("gaussian-blur:sigma_px=1", 0.05, 8)
-    settings = {"method": "dps", "noise": 0.05}
+    settings = {"method": "dps", "noise": 0.05, "clip": False}
     walks = [solve(gaussian(), m.y, m.operator, strength=zeta, generator=generator(0, "w"), **settings) for zeta in (1e-6, 0.1, 0.5)]
     off = [float(m.left(out).norm()) for out in walks]
     assert off[2] < off[1] < off[0]
     assert off[2] < 0.2 * off[0]
+
+
+def astray(schedule: str = "betas") -> Model:
+    """A hot model whose predicted noise is off by a tenth, so that its estimates are off by many times the data where alpha is small."""
+    degradation = build(f"noise:schedule={schedule}")
+
+    def restorer(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha, sigma = (v[:, None, None, None] for v in degradation.schedule(t))
+        return (x - sigma * (0.9 * torch.tanh(x) + 0.1 * torch.sin(7 * x))) / alpha
+
+    return Model(degradation, restorer)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sampler", ["default", "ancestral:steps=20", "ancestral:steps=20,eta=0", "ancestral:steps=7"])
+def test_no_walk_runs_away(method: str, sampler: str) -> None:
+    m = measured("pixelate:levels=1", b=4)
+    settings = {"method": method, "sampler": sampler, "generator": generator(0, "w")}
+    y = m.y.clamp(-1, 1)
+    assert float(solve(astray(), y, m.operator, **settings).abs().max()) < 2.5  # a clamped estimate, and a step back to y
+
+
+def test_without_the_clip_it_does() -> None:
+    m = measured("pixelate:levels=1", b=4)
+    out = solve(astray(), m.y.clamp(-1, 1), m.operator, sampler="ancestral:steps=20", clip=False, generator=generator(0, "w"))
+    assert float(out.abs().max()) > 10
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_what_lies_in_a_hole_says_nothing(method: str, noise: float) -> None:
+    if method == "ddnm" and noise:
+        return
+    m = measured("holes", b=2)
+    other = torch.where(m.z["mask"] > 0, m.y, 0.8)
+    assert not torch.equal(other, m.y)
+    settings = {"z": m.z, "method": method, "noise": noise, "sampler": "ancestral:steps=4"}
+    outs = [solve(wavy(), y, m.operator, generator=generator(0, "w"), **settings) for y in (m.y, other)]
+    assert torch.equal(*outs)
+
+
+def test_conditions_have_a_row_and_the_size_of_each_sample() -> None:
+    class Told(snowmelt.restorers.Informed):
+        conditions = Conditions(classes=3, image=1)
+
+        def predict(self, x_t: torch.Tensor, t: torch.Tensor, z: dict) -> tuple[torch.Tensor, None]:
+            return x_t * 0, None
+
+    model, y = Model(build("noise"), Told()), torch.zeros(2, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"label has shape \(1,\) for 2 samples: give one row per sample"):
+        solve(model, y, "pixelate:levels=1", conditions={"label": torch.tensor([1])})
+    with pytest.raises(ValueError, match="the condition image is 5 x 4 px"):
+        solve(model, y, "pixelate:levels=1", conditions={"image": torch.zeros(2, 1, 4, 5)})
+    with pytest.raises(ValueError, match=r"label 3 lies outside"):
+        solve(model, y, "pixelate:levels=1", conditions={"label": torch.tensor([1, 3])})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="that pictures follow the weights needs a GPU")
+@pytest.mark.parametrize("method", METHODS)
+def test_pictures_go_where_the_weights_are(method: str) -> None:
+    degradation = build("noise")
+    restorer = snowmelt.Restorer(degradation, build("unet:widths=(8,16),groups=4,blocks=1", "backbone"), (1, 4, 4)).eval()
+    m = measured("holes", b=2, dtype=torch.float32)
+    settings = {"z": m.z, "t": torch.ones(2), "method": method, "sampler": "ancestral:steps=3"}
+    here, there = (solve(Model(degradation, restorer.to(d)), m.y, m.operator, generator=generator(0, "w"), **settings) for d in ("cpu", "cuda"))
+    assert there.is_cuda
+    torch.testing.assert_close(there.cpu(), here, atol=1e-3, rtol=1e-3)
 
 
 def test_an_affine_operator_without_an_inverse_of_its_own() -> None:

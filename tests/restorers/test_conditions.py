@@ -187,6 +187,9 @@ def test_what_is_dropped_is_unknown_and_nothing_else() -> None:
     [
         ({"label": torch.tensor([4])}, r"label 4 lies outside \[0, 3\], the classes of this model \(-1: unknown\)"),
         ({"label": torch.tensor([-2])}, "label -2 lies outside"),
+        ({"label": torch.tensor([1.0, 2.5])}, r"^label has dtype torch.float32 and shape \(2,\): give one whole number a sample, \(b,\)$"),
+        ({"label": torch.tensor([[1], [2]])}, r"^label has dtype torch.int64 and shape \(2, 1\): give one whole number a sample"),
+        ({"label": torch.tensor(1)}, r"^label has dtype torch.int64 and shape \(\): give one whole number a sample"),
         ({"vector": torch.zeros(1, 4)}, r"the condition vector has shape \(1, 4\); this model was trained with \(b, 3\)"),
         ({"vector": torch.zeros(3)}, "the condition vector has shape"),
         ({"image": torch.zeros(1, 3, 8, 8)}, r"this model was trained with \(b, 2, h, w\)"),

@@ -16,7 +16,7 @@ from snowmelt.data.labels import Labels
 from snowmelt.files import BadFile
 from snowmelt.model import Model
 from snowmelt.restorers import Restorer
-from snowmelt.training import descent
+from snowmelt.training import classifier
 from snowmelt.training.classifier import DegradedClassifier, LabelLikelihood, accuracies, fit, load_classifier, save_classifier
 from snowmelt.training.loop import Stopped
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_learnt_is_refused() -> None:
 
 
 def test_ctrl_c_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descent.Bar, "advance", lambda self, n, **values: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(classifier, "warm_cosine", lambda *step: os.kill(os.getpid(), signal.SIGINT) or 1e-3)  # asked for in every step
     with pytest.raises(Stopped, match="stopped after 32 of 640 images; nothing was written"):
         fit(model(), quarters(40), quarters(10, "validation"), images=640, batch=32)
 
@@ -164,3 +164,18 @@ def test_accuracies_are_of_the_same_pictures_in_every_band(fitted: DegradedClass
     data.batch = lambda indices, generators=None: seen.append(list(indices)) or batch(indices)  # type: ignore[method-assign]
     accuracies(fitted, model(), data, images=15)
     assert seen == [list(range(15))] * 5
+
+
+def test_pictures_of_other_classes_are_refused_before_any_is_told(fitted: DegradedClassifier) -> None:
+    """The same numbers under other names: what is right would be chance."""
+    others = quarters(20, "validation")
+    others.classes = ("top right", "top left", "bottom left", "bottom right")
+    says = "^the classifier tells top left, top right, .*, and these pictures are of top right, top left, .*: take pictures of the same classes$"
+    with pytest.raises(ValueError, match=says):
+        accuracies(fitted, model(), others)
+    with pytest.raises(ValueError, match=says):  # and no hour is spent on a training whose check could not be made
+        fit(model(), quarters(40), others, images=10**9)
+
+
+def test_a_few_images_are_no_whole_batch() -> None:
+    assert fit(model(), quarters(20), quarters(10, "validation"), images=10).notes["images"] == 10

@@ -18,6 +18,7 @@ from snowmelt.data.labels import Labels
 from snowmelt.data.options import DataOptions
 from snowmelt.data.paired import Paired
 from snowmelt.data.sources import open_data
+from snowmelt.degradations import GaussianNoise
 from snowmelt.files import read_tensors
 from snowmelt.model import Model, load
 from snowmelt.priors import Normal
@@ -25,7 +26,9 @@ from snowmelt.randomness import fractions
 from snowmelt.registry import build
 from snowmelt.restoration import generate
 from snowmelt.restorers import Conditions, Restorer, UNet
+from snowmelt.schedules import Schedule
 from snowmelt.training import checkpoint, loop, prior
+from snowmelt.training.agreement import agree
 from snowmelt.training.loop import Stopped, Trainer
 from snowmelt.training.options import TrainingOptions
 
@@ -231,8 +234,8 @@ def test_numbers_of_no_law_are_refused(field: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("spec", "fields", "variance", "says"),
     [
-        ("gaussian-blur", {"weight": "snr"}, "fixed", "^gaussian-blur is no Gaussian chain, for it has no noise at its end: take noise, or"),
-        ("gaussian-blur", {"weight": "bound"}, "fixed", "^gaussian-blur is no Gaussian chain"),
+        ("gaussian-blur", {"weight": "snr"}, "fixed", "^the weight snr is .* gaussian-blur is no Gaussian chain, for it has no noise at its end"),
+        ("gaussian-blur", {"weight": "bound"}, "fixed", "^the weight bound is .*; or take training.weight = uniform$"),
         ("gaussian-blur+noise", {"weight": "min-snr"}, "fixed", "needs one signal-to-noise ratio for all frequencies"),
         ("gaussian-blur", {}, "learned", "^gaussian-blur is no Gaussian chain"),
         ("gaussian-blur+noise", {}, "learned", "^model.variance = learned needs one variance for all frequencies"),
@@ -245,6 +248,27 @@ def test_what_only_noise_has_is_refused_by_name(tmp_path: Path, spec: str, field
     with pytest.raises(TypeError, match=says):
         trainer(tmp_path, dataclasses.replace(options, **fields), spec=spec, part=None, variance=variance)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"noise_floor": 0.1}, "^model.noise_floor = 0.1 is no part of the chain whose variance is learned: leave it out, or .* = fixed$"),
+        ({"input": "8bit"}, "^model.input = 8bit is no part of the chain whose variance is learned"),
+    ],
+)
+def test_a_learned_variance_is_that_of_the_chain_alone(options: dict[str, object], says: str) -> None:
+    data, d = open_data(DIGITS, "train"), build("noise")
+
+    def model(variance: str) -> Model:
+        floor = options.get("noise_floor", 0.0)
+        return Model(d, Restorer(d, TINY, data.shape, variance=variance, noise_floor=floor), **options)
+
+    with pytest.raises(ValueError, match=says):
+        agree(model("learned"), data, TrainingOptions())
+    agree(Model(d, Restorer(d, TINY, data.shape, variance="learned")), data, TrainingOptions())
+    if "noise_floor" in options:
+        agree(model("fixed"), data, TrainingOptions())
 
 
 def test_conditions_that_the_data_do_not_have_are_refused(tmp_path: Path) -> None:
@@ -291,6 +315,16 @@ def test_the_prior_is_as_wide_as_the_noise_at_the_end(spec: str, scale: float | 
     ends = d(x0, torch.ones(200), d.draw(x0, torch.Generator().manual_seed(2)))
     assert float(state.x.std()) == pytest.approx(float(ends.std()), rel=0.02)
     assert isinstance(model.prior, Normal)
+
+
+@pytest.mark.parametrize(("level", "scale"), [(0.92, 0.92), (0.995, 1.0), (1.09, 1.09), (1.0, 1.0)])
+def test_noise_that_ends_near_1_is_as_wide_as_it_is(level: float, scale: float) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Straight(Schedule):
+        def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+            return 1 - t, level * t
+
+    assert prior.noise_at_end(GaussianNoise(Straight())) == scale
 
 
 @pytest.mark.parametrize("spec", ["noise:schedule=ve(sigma_max=80)", "noise:schedule=karras", "gaussian-blur:sigma_px=2+noise"])

@@ -12,9 +12,13 @@ from snowmelt.training.descent import descend, warm_cosine
 from snowmelt.training.loop import Stopped
 
 
-def run(weight: nn.Parameter, seen: list[range], *, steps: int = 40, clip: float | None = None, slope: float = 1.0) -> None:
+def run(
+    weight: nn.Parameter, seen: list[range], *, steps: int = 40, clip: float | None = None, slope: float = 1.0, stop_at: int | None = None
+) -> None:
     def loss(numbers: range) -> Tensor:
         seen.append(numbers)
+        if len(seen) == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
         return slope * (weight - 3).square().sum()
 
     descend([weight], loss, steps, 4, rate=lambda step: 0.2, weight_decay=0.0, clip=clip, title="x", way_out="begin again", unit="crops")
@@ -37,12 +41,19 @@ def test_the_gradient_is_clipped_where_asked() -> None:
     assert norms == [600.0, pytest.approx(0.5)]
 
 
-def test_ctrl_c_ends_it_between_two_steps_and_says_the_way_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(descent.Bar, "advance", lambda self, n, **values: os.kill(os.getpid(), signal.SIGINT))
+def test_ctrl_c_ends_it_between_two_steps_and_says_the_way_on() -> None:
     seen: list[range] = []
-    with pytest.raises(Stopped, match=r"stopped after 4 of 160 crops; begin again"):
-        run(nn.Parameter(torch.zeros(1)), seen)
-    assert len(seen) == 1
+    with pytest.raises(Stopped, match=r"stopped after 12 of 160 crops; begin again"):
+        run(nn.Parameter(torch.zeros(1)), seen, stop_at=3)
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(("steps", "told"), [(1, [4]), (20, [80]), (47, [80, 80, 28])])
+def test_the_bar_is_told_seldom_and_of_every_sample_once(monkeypatch: pytest.MonkeyPatch, steps: int, told: list[int]) -> None:
+    advance, seen = descent.Bar.advance, []
+    monkeypatch.setattr(descent.Bar, "advance", lambda self, n, **values: seen.append(n) or advance(self, n, **values))
+    run(nn.Parameter(torch.zeros(1)), [], steps=steps)
+    assert seen == told
 
 
 def test_the_rate_rises_to_its_peak_and_falls_to_zero() -> None:

@@ -220,6 +220,23 @@ def test_options_out_of_range_are_refused_by_name(field: str, value: float) -> N
         dataclasses.replace(OPTIONS, **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        ("loss", "l2, l1, charbonnier, pseudo-huber"),
+        ("weight", "uniform, output, snr, min-snr, bound"),
+        ("severities", "auto, uniform, knots, log-normal, logit-normal"),
+        ("decay", "cosine, none"),
+        ("precision", "auto, bf16, fp32"),
+    ],
+)
+def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(field: str, known: str) -> None:
+    with pytest.raises(ValueError, match=f"^training.{field} = 'l3' is none of {known}$"):
+        TrainingOptions(**{field: "l3"})
+    for one in known.split(", "):
+        assert getattr(TrainingOptions(**{field: one}), field) == one
+
+
 def test_the_average_has_the_half_life_it_says() -> None:
     torch.manual_seed(0)
     restorer = Restorer(snowmelt.build("gaussian-blur"), TINY, (1, 8, 8))

@@ -24,7 +24,8 @@ def edit(
 ) -> int:
     """Degrade your own pictures to a severity of your choice and walk back: the rest is made anew, as the training pictures have it.
 
-    With --mask, what is white in it is made anew and all else stays to the last bit, which takes a model of noise.
+    With --mask, what is white in it is made anew and all else stays to the last bit, which takes a model of noise. First, pictures
+    take the model's channels and, unless --size says otherwise, its size, and lose their transparency.
 
     Args:
         run: the directory that 'snowmelt train --out' wrote.
@@ -38,7 +39,7 @@ def edit(
         size: side in px that pictures are resized to; by default that of the training pictures.
         seed: of all draws: another one, another picture.
         overwrite: replace files that are already there.
-        wish: what they should show.
+        wish: what they should show; several labels are shared out over the pictures in order.
         machine: where to compute.
     """
     if not inputs:
@@ -64,7 +65,7 @@ def edit(
     model = load(run)
     check(model.degradation, masked=mask is not None)
     gathering = Gathering(inputs, out, model, "edit", "editing", mask, size, overwrite=overwrite)
-    granted = wish.granted(model, max(len(gathering.plan.jobs), 1))
+    granted = wish.granted(model, max(len(gathering.plan.jobs), 1), given=True)
     whole = granted.model.to(where)
     ancestral = sampler is None and (mask is not None or again > 1)
     walk = Ancestral(steps=steps or CALLS, snap=model.degradation.knots is not None) if ancestral else walk_of(sampler, steps, model.degradation)

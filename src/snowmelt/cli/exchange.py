@@ -52,18 +52,19 @@ def import_(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose another --out")
     from snowmelt import registry
-    from snowmelt.files import write_text
+    from snowmelt.files import replacing_folder, write_text
     from snowmelt.interop import from_diffusers
     from snowmelt.model import save
     from snowmelt.recipes.recipe import to_toml
     from snowmelt.recipes.run import RECIPE
 
     model = from_diffusers(directory)
-    save(model, out)
-    write_text(out / RECIPE, to_toml(_recipe(model, directory, data)))
+    with replacing_folder(out) as made:  # without its recipe a run is none
+        save(model, made)
+        write_text(made / RECIPE, to_toml(_recipe(model, directory, data)))
     said = model.notes["diffusers"]
     print(f"wrote {out}: a model of {registry.spec(model.degradation)}")
-    print(f"sample it as its pipeline does: snowmelt sample {out} --sampler {said['sampler']} --out DIR")
+    print(f"sample it by a walk like its pipeline's: snowmelt sample {out} --sampler {said['sampler']} --out DIR")
 
 
 def _recipe(model: "Model", directory: Path, data: str | None) -> "Recipe":

@@ -51,6 +51,7 @@ class Gathering:
         size: side in px that pictures are resized to; None does as the training did.
         as_is: without a size, pictures stay as they are: a degraded one that is resized is degraded twice.
         overwrite: whether results that are there already are replaced.
+        fitted: the shapes that pictures were given, of those that had another or were transparent.
     """
 
     inputs: Sequence[Path]
@@ -66,6 +67,7 @@ class Gathering:
     done: int = 0
     shown: dict[str, list["Tensor"]] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    fitted: list[tuple[int, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Make the plan, and refuse what could not be written.
@@ -134,6 +136,10 @@ class Gathering:
         total = self.done + self.failed
         failed = f"; {self.failed} failed" if self.failed else ""
         print(f"{done} {self.done} of {total} picture{'' if total == 1 else 's'} into {self.out}{failed}")
+        if self.fitted:
+            c, h, w = self.fitted[0]
+            more = ", and others" if len(set(self.fitted)) > 1 else ""
+            say(f"made to fit the model, {len(self.fitted)} of {total}: {'grey' if c == 1 else 'colour'}, {w} x {h} px, without transparency{more}")
         return 1 if self.failed else 0
 
     def _groups(self) -> Iterator[list[Given]]:
@@ -161,6 +167,7 @@ class Gathering:
         from snowmelt.restorers import Restorer
 
         picture = read(job.source, still=True)
+        was = picture.x.shape if picture.alpha is None else None
         x, mask = picture.over(), None
         if self.mask is not None:
             mask = read_mask(mask_file(self.mask, job.name), (x.shape[1], x.shape[2]))[0]
@@ -170,6 +177,8 @@ class Gathering:
         if size is not None and size != tuple(x.shape[1:]):
             x = resize(x, size)
             mask = None if mask is None else (resize(mask * 2 - 1, size) >= 1 - 1e-3).to(x)  # a pixel with any damage in it is damaged
+        if x.shape != was:
+            self.fitted.append(tuple(x.shape))
         return Given(job.number, job, picture, x, mask)
 
 

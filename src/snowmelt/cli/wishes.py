@@ -82,8 +82,13 @@ class Wish:
         if self.vector is not None:
             _floats(self.vector, "--vector")
 
-    def granted(self, model: "Model", number: int | None) -> Granted:
+    def granted(self, model: "Model", number: int | None, *, given: bool = False) -> Granted:
         """This wish for a model that knows how to fulfil it; `number` pictures, by default 16, or 8 for each of several labels.
+
+        Args:
+            model: what is to fulfil it.
+            number: of pictures.
+            given: whether these are pictures of the user's, whose number is no choice.
 
         Raises:
             ValueError: it does not know how, with the way out.
@@ -99,6 +104,8 @@ class Wish:
         chosen = [] if self.label is None else _chosen(self.label, names)
         number = number or (_EACH * len(chosen) if len(chosen) > 1 else _NUMBER)
         if number < len(chosen):
+            if given:
+                raise ValueError(f"--label names {len(chosen)} classes, more than the pictures given ({number}): name fewer, or give more pictures")
             raise ValueError(f"--number {number} lies under the {len(chosen)} labels that share it: give a multiple of {len(chosen)}")
         conditions = self._conditions(model, known, chosen, number)
         scale = 1.0 if self.guidance is None else self.guidance

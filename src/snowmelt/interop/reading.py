@@ -30,6 +30,7 @@ PIPELINES = ("DDPMPipeline", "DDIMPipeline")
 _PARTS = {"unet": ("UNet2DModel",), "scheduler": schedules.SCHEDULERS}
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _MOST_PX, _MOST_CHANNELS, _MOST_CONFIG_BYTES = 65_536, 1024, 1_000_000
+_MOST_VALUES = 50_000_000  # of one sample: 0.2 GB
 # Settings of a network that the backbone has no field for, and what they must be.
 _FIXED = {"time_embedding_type": "positional", "num_class_embeds": None, "class_embed_type": None}
 _OF_THE_FILE = frozenset({"sample_size", "in_channels", "out_channels", "num_train_timesteps"})
@@ -46,7 +47,8 @@ _OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".pro
 def from_diffusers(path: str | Path) -> Model:
     """The model in a directory of diffusers: a DDPMPipeline or DDIMPipeline of a UNet2DModel, or its folders unet/ and scheduler/ alone.
 
-    Its estimates are those of the pipeline's network. ``model.notes["diffusers"]["sampler"]`` names the walk that DDPMPipeline would take.
+    Its estimates are those of the pipeline's network. ``model.notes["diffusers"]["sampler"]`` names a walk like
+    that of its pipeline.
 
     Args:
         path: the directory, as ``save_pretrained`` wrote it or as it was downloaded; nothing is downloaded here.
@@ -76,7 +78,7 @@ def from_diffusers(path: str | Path) -> Model:
     except SpecError as error:
         raise SpecError(f"{root}: {error}") from None
     restorer.load_state_dict({f"net.{name}": value for name, value in weights.items()})
-    notes = {"pipeline": pipeline, "scheduler": trained.scheduler, "sampler": trained.sampler, "clips": trained.clips}
+    notes = {"pipeline": pipeline, "scheduler": trained.scheduler, "sampler": trained.sampler(pipeline), "clips": trained.clips}
     return Model(degradation, restorer.eval().requires_grad_(False), Normal(shape), notes={"diffusers": notes})
 
 
@@ -135,7 +137,11 @@ def _network(said: Mapping[str, Any], trained: schedules.Trained) -> tuple[Diffu
     if out != channels * (2 if learned else 1):
         what = "learned_range, twice the input's" if learned else "a fixed variance, the input's"
         raise ValueError(f"out_channels = {out} for in_channels = {channels}: its scheduler has {what}; one of the two files is wrong")
-    return backbone, (channels, *_sides(said.get("sample_size"))), learned
+    h, w = _sides(said.get("sample_size"))
+    if channels * h * w > _MOST_VALUES:
+        many = f"{channels * h * w:,} values a sample, over {_MOST_VALUES:,}"
+        raise ValueError(f"sample_size = {shown(said['sample_size'])} with in_channels = {channels} makes {many}: write the training pictures' size")
+    return backbone, (channels, h, w), learned
 
 
 def _sides(size: Any) -> tuple[int, int]:

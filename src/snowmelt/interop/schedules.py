@@ -52,11 +52,10 @@ class Trained(NamedTuple):
     variance: str  # small, large or learned, as ``ancestral`` calls them
     clips: bool  # whether diffusers would clip every estimate to [-1, 1]
 
-    @property
-    def sampler(self) -> str:
-        """The spec of the walk that suits it: that of DDPMPipeline, or DDIM."""
+    def sampler(self, pipeline: str | None = None) -> str:
+        """The spec of a walk like that of its pipeline: DDPM's, or DDIM's, which DDIMPipeline makes of any scheduler."""
         clip = ",clip=true" if self.clips else ""
-        if self.scheduler != "DDPMScheduler":
+        if self.scheduler != "DDPMScheduler" or pipeline == "DDIMPipeline":
             return f"ancestral:steps={min(50, self.schedule.steps)},eta=0,snap=true{clip}"
         return f"ancestral:steps={self.schedule.steps}{'' if self.variance == 'small' else f',variance={self.variance}'}{clip}"
 
@@ -86,7 +85,10 @@ def read(config: Mapping[str, Any]) -> Trained:
         kind=_one(said, "beta_schedule", _KINDS),
     )
     prediction, variance = _one(said, "prediction_type", _PREDICTIONS), _one(said, "variance_type", _VARIANCES)
-    return Trained(name, schedule, prediction(), variance, bool(config.get("clip_sample", True)) and name != "PNDMScheduler")
+    clips = bool(config.get("clip_sample", True)) and name != "PNDMScheduler"
+    if clips and (bound := config.get("clip_sample_range")) not in (None, 1):
+        raise ValueError(f"clip_sample_range = {shown(bound)} has no counterpart: samples lie in [-1, 1] here; set it to 1, or clip_sample to false")
+    return Trained(name, schedule, prediction(), variance, clips)
 
 
 def write(schedule: Betas, parameterization: Parameterization, *, learned: bool) -> dict[str, Any]:

@@ -4,15 +4,12 @@ What fits is a model of ``noise`` with the schedule ``betas`` and the backbone `
 refused by name: diffusers would load it, and draw something else. The directory is made beside its place and moved there when it is whole.
 """
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from snowmelt import registry
 from snowmelt.degradations import GaussianNoise
-from snowmelt.files import write_json, write_tensors
+from snowmelt.files import replacing_folder, write_json, write_tensors
 from snowmelt.interop import schedules
 from snowmelt.interop.reading import CONFIG, INDEX, SCHEDULER, WEIGHTS
 from snowmelt.interop.unet2d import DiffusersUNet2D
@@ -46,7 +43,7 @@ def to_diffusers(model: Model, path: str | Path, *, overwrite: bool = False) -> 
     version = {"_diffusers_version": __version__}
     network: dict[str, Any] = {"_class_name": "UNet2DModel", **version, "sample_size": h if h == w else [h, w]}
     weights = {name.removeprefix("net.unet."): value for name, value in restorer.state_dict().items()}
-    with _moved_to(path) as made:
+    with replacing_folder(path) as made:
         write_tensors(made / "unet" / WEIGHTS, weights)
         write_json(made / "unet" / CONFIG, {**network, **backbone.config(c, c * (2 if learned else 1))})
         write_json(made / "scheduler" / SCHEDULER, {**schedules.write(schedule, restorer.parameterization, learned=learned), **version})
@@ -105,21 +102,3 @@ def _claim(path: Path, *, overwrite: bool) -> None:
     strange = sorted(set(there) - _WRITTEN)
     if strange:
         raise ValueError(f"{path} holds {strange[0]}, which no export wrote: it is not overwritten; choose another directory")
-
-
-@contextlib.contextmanager
-def _moved_to(path: Path) -> Iterator[Path]:
-    """A new directory that takes the place of `path`, and of what is there, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as beside:
-        made, old = Path(beside) / "new", Path(beside) / "old"
-        made.mkdir()
-        yield made
-        if path.exists():
-            path.rename(old)
-        try:
-            made.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise

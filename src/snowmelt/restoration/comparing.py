@@ -27,7 +27,7 @@ from snowmelt.model import Model
 from snowmelt.pictures import markdown_table
 from snowmelt.randomness import generators, normal, permutation
 from snowmelt.restoration.measurement import Measurement, check_operator
-from snowmelt.restoration.solving import METHODS, Method, solve, walk_for
+from snowmelt.restoration.solving import METHODS, ROUNDING, Method, solve, walk_for
 from snowmelt.restorers import LinearRestorer
 from snowmelt.samplers import Sampler
 from snowmelt.types import Batch
@@ -35,7 +35,6 @@ from snowmelt.types import severity as severities
 
 TITLES: dict[Method, str] = {"ddnm": "DDNM", "diffpir": "DiffPIR", "pigdm": "ΠGDM", "dps": "DPS"}
 TIME = "time"
-_ROUNDING = 2.3e-3
 _SHOWN = 8
 _Way: TypeAlias = Callable[[Measurement, Sequence[int]], Batch]
 
@@ -137,6 +136,8 @@ class _Scores:
     def add(self, way: _Way, measured: Measurement, ids: Sequence[int], x0: Batch) -> Batch:
         began = time.perf_counter()
         out = way(measured, ids)
+        if out.is_cuda:
+            torch.cuda.synchronize(out.device)  # its calls return before their work is done
         self.seconds += time.perf_counter() - began
         self.distortion.update(out, x0)
         self.squares.append(measured.left(out).div(2).square().flatten(1).mean(1).cpu())
@@ -152,9 +153,16 @@ def _plain(operator: Degradation, train: Dataset | None, t: float, noise: float,
     """What needs no model of the pictures, or one that is linear."""
     ways: dict[str, _Way] = {"Degraded": lambda m, ids: m.y, "Pseudo-inverse": lambda m, ids: m.back(m.left(torch.zeros_like(m.y)))}
     if train is not None and filters.is_small_and_linear(Model(operator, lambda x, t: x), shape):
-        linear = LinearRestorer(operator, filters.clean_batches(train), max(noise, _ROUNDING))
-        ways["Linear Wiener"] = lambda m, ids: linear(m.y, severities(t, m.y), m.z)
+        linear = LinearRestorer(operator, filters.clean_batches(train), max(noise, ROUNDING))
+        ways["Linear Wiener"] = lambda m, ids: _here(linear, m)
     return ways
+
+
+def _here(linear: LinearRestorer, m: Measurement) -> Batch:
+    """The filter's estimate: it was fitted on the CPU, so that is where it is asked."""
+    y = m.y.cpu()
+    t = m.t.cpu() if isinstance(m.t, Tensor) else m.t
+    return linear(y, severities(t, y), {name: value.cpu() for name, value in m.z.items()}).to(m.y.device)
 
 
 def _methods(model: Model, walk: Sampler, noise: float, seed: int) -> dict[str, _Way]:

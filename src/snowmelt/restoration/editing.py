@@ -26,8 +26,9 @@ from snowmelt.degradations import Degradation, Mixture
 from snowmelt.degradations.chain import require
 from snowmelt.model import Model
 from snowmelt.restoration.consistency import keep
+from snowmelt.restoration.told import device_of, moved, require_known
 from snowmelt.restoration.walks import Walk, choose, within
-from snowmelt.restorers.guidance import CONDITIONS, conditions_of
+from snowmelt.restorers.guidance import CONDITIONS
 from snowmelt.samplers import Ancestral, Sampler
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
@@ -55,7 +56,7 @@ def edit(
         mask: (b, 1, h, w), or (1, 1, h, w) for all: 1 where a picture is kept, to the last bit, and 0 where it is made anew.
         sampler: a sampler or its spec; "default" is that of the degradation, with a mask or `again` that of DDPM at 50 moves.
         again: how often every move of the walk but the last is made, the same moves as without; above 1 for ancestral samplers alone.
-        z: what of the draw is to be another than drawn, and conditions: {"label": ...}.
+        z: what of the draw is to be another than drawn, and conditions, one row a picture: {"label": ...}.
         generator: one, or one per sample, for the draw and for samplers that draw.
 
     Raises:
@@ -80,6 +81,8 @@ def editing(
     check(model.degradation, masked=mask is not None)
     level = _level(severity, mask)
     _check_picture(x, mask)
+    device = device_of(model, x)
+    x, z, mask = x.to(device), moved(z, device), None if mask is None else mask.to(device)
     start = _start(model, x, level, mask, z, generator)
     walk = walk_for(model, start, sampler, again=again, masked=mask is not None)
     if mask is None:
@@ -132,7 +135,7 @@ def walk_for(model: Model, start: State, sampler: Walk, *, again: int = 1, maske
     if not isinstance(walk, Ancestral):
         raise ValueError(f"again = {again} makes the moves of ancestral samplers again, not those of {registry.spec(walk)}: take ancestral")
     moves = len(walk.levels()) - 1
-    return dataclasses.replace(walk, again=again, order=1, steps=again * (moves - 1) + 1)
+    return dataclasses.replace(walk, again=again, steps=again * (moves - 1) + 1)
 
 
 def _level(severity: float | None, mask: Tensor | None) -> float:
@@ -160,10 +163,7 @@ def _check_picture(x: Batch, mask: Tensor | None) -> None:
 
 def _start(model: Model, x: Batch, level: float, mask: Tensor | None, z: Draw, generator: Generators) -> State:
     """Where the walk begins, with what a walk may know of the draw; at severity 1 nothing of what lies in a hole."""
-    known = conditions_of(model.restorer)
-    told = {name: value for name, value in z.items() if name in CONDITIONS}
-    if known is not None:
-        known.check(told)
+    require_known(model, x, {name: value for name, value in z.items() if name in CONDITIONS})
     drawn = {**model.draw(x, generator), **z}
     content = x if mask is None or level < 1 else x * mask.to(x)
     x_t = model.degrade(content, severities(level, x), drawn)

@@ -24,8 +24,8 @@ from snowmelt.priors import Prior
 from snowmelt.randomness import generator as keyed
 from snowmelt.randomness import generators
 from snowmelt.registry import label
+from snowmelt.restoration.told import device_of, moved, require_known, require_rows
 from snowmelt.restoration.walks import Walk, begin, choose, walked
-from snowmelt.restorers.guidance import conditions_of
 from snowmelt.samplers import brought, entries
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State, severity
 
@@ -85,7 +85,7 @@ def generated(
     Raises:
         ValueError: as :func:`generate`.
     """
-    _require_rows(conditions, n)
+    require_rows(conditions, n)
     for first in range(0, n, batch):
         numbers = range(first, min(first + batch, n))
         keys, own = generators(seed, STREAM, numbers), _rows(conditions, first, numbers.stop)
@@ -122,7 +122,7 @@ def interpolate(
     if steps < 2:
         raise ValueError(f"steps = {steps}: an interpolation has at least its two ends")
     prior = _prior(model, noise)
-    _require_rows(conditions, steps)
+    require_rows(conditions, steps)
     a, b = (prior.start(1, generators(seed, STREAM, [number])) for number in pair)
     states = prior.between(a, b, torch.linspace(0, 1, steps))
     out = []
@@ -141,7 +141,7 @@ def beginning(model: Model, n: int, generator: Generators = None, *, noise: floa
         ValueError: as :func:`generate`.
     """
     prior = _prior(model, noise)
-    _require_rows(conditions, n)
+    require_rows(conditions, n)
     return _prepared(model, prior, prior.start(n, generator), generator, conditions)
 
 
@@ -150,7 +150,7 @@ def _batches(
 ) -> Iterator[Batch]:
     if n < 1 or batch < 1:
         raise ValueError(f"n = {n} samples in batches of {batch}: both must be at least 1")
-    _require_rows(conditions, n)
+    require_rows(conditions, n)
     for first in range(0, n, batch):
         count = min(batch, n - first)
         own = list(itertools.islice(generator, first, first + count)) if isinstance(generator, Sequence) else generator
@@ -173,29 +173,9 @@ def _prior(model: Model, noise: float | None) -> Prior:
     return model.prior if noise is None else model.prior.with_noise(noise)
 
 
-def _require_rows(conditions: Draw, n: int) -> None:
-    """Refuse conditions that have not one row a sample."""
-    for name, value in conditions.items():
-        if value.ndim < 1 or len(value) != n:
-            raise ValueError(f"the condition {name} has shape {tuple(value.shape)} for {n} samples: give one row per sample")
-
-
 def _rows(z: Draw, start: int, stop: int) -> Draw:
     """The rows of some samples."""
     return {name: value[start:stop] for name, value in z.items()}
-
-
-def _require_known(model: Model, x: Batch, conditions: Draw) -> None:
-    """Refuse conditions that the model was not trained with."""
-    if not conditions:
-        return
-    known = conditions_of(model.restorer)
-    if known is not None:
-        known.check(conditions)
-    image = conditions.get("image")
-    if image is not None and image.shape[2:] != x.shape[2:]:
-        (h, w), have = x.shape[2:], f"{image.shape[-1]} x {image.shape[-2]} px"
-        raise ValueError(f"the condition image is {have}; samples of this model are {w} x {h} px: give it in that size")
 
 
 def _prepared(model: Model, prior: Prior, state: State, generator: Generators, conditions: Draw) -> State:
@@ -206,15 +186,13 @@ def _prepared(model: Model, prior: Prior, state: State, generator: Generators, c
     if missing:
         name, what = label(type(prior)), registry.spec(degradation)
         raise ValueError(f"the prior {name} does not fit {what}: it lacks {', '.join(missing)}, a part of the draw that walks read; take from-data")
-    _require_known(model, state.x, conditions)
+    require_known(model, state.x, conditions)
     z = {name: value for name, value in state.z.items() if name in drawn}
     state = prior.broken(State(_settled(degradation, state.x, z), state.t, z), generator)
     state = begin(model, state.x, state.t, state.z, generator)
     state = state._replace(z={**state.z, **conditions})
-    weight = next(model.restorer.parameters(), None) if isinstance(model.restorer, torch.nn.Module) else None
-    if weight is None:
-        return state
-    return State(state.x.to(weight.device), state.t, {name: value.to(weight.device) for name, value in state.z.items()})
+    device = device_of(model, state.x)
+    return State(state.x.to(device), state.t, moved(state.z, device))
 
 
 def _settled(degradation: Degradation, x: Batch, z: Draw) -> Tensor:

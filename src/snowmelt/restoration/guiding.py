@@ -10,7 +10,7 @@ from typing import Any
 
 from snowmelt import registry
 from snowmelt.model import Model
-from snowmelt.restorers import Conditions, Informed
+from snowmelt.restorers import Conditions, Informed, Restorer
 from snowmelt.restorers.guidance import ALWAYS, ByGradient, ClassifierFree
 from snowmelt.training.classifier import DegradedClassifier, LabelLikelihood
 
@@ -25,7 +25,8 @@ def guided(model: Model, scale: float, *, interval: tuple[float, float] = ALWAYS
         classifier: of degraded pictures, whose gradient guides instead of the difference between with and without.
 
     Raises:
-        ValueError: the model knows no conditions, or never learnt to do without; or the classifier was trained on another degradation.
+        ValueError: the model knows no conditions, or never learnt to do without; or the classifier was trained on another degradation,
+            other channels or other classes.
         TypeError: the model's restorer is a plain function, which is handed no conditions; or a classifier and a model that is none of noise.
     """
     if not isinstance(model.restorer, Informed):
@@ -37,6 +38,9 @@ def guided(model: Model, scale: float, *, interval: tuple[float, float] = ALWAYS
         theirs, own = registry.spec(classifier.degradation), registry.spec(model.degradation)
         way_out = "train one with 'snowmelt train-classifier RUN'"
         raise ValueError(f"this classifier was trained on pictures degraded by {theirs}, the model on {own}: {way_out}")
+    if isinstance(model.restorer, Restorer) and classifier.shape[0] != model.restorer.shape[0]:
+        what = f"pictures of {classifier.shape[0]} channels, the model of {model.restorer.shape[0]}"
+        raise ValueError(f"this classifier is of {what}: train one with 'snowmelt train-classifier RUN'")
     classes = model.notes.get("classes")
     if classes is not None and tuple(classes) != classifier.classes:
         few = [", ".join(map(str, names[:5])) for names in (classifier.classes, classes)]

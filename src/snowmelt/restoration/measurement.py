@@ -38,7 +38,7 @@ class Measurement:
 
     Attributes:
         operator: D, affine in x for a known draw: A x + b.
-        y: what it left, (b, *d).
+        y: what it left, (b, *d); what lies in a hole is not read.
         t: at this severity, a number or (b,).
         z: with this draw.
         noise: standard deviation of what was added to it, in the units of y.
@@ -73,7 +73,8 @@ class Measurement:
 
     def left(self, x0: Batch) -> Batch:
         """y - A x0 - b: what of the measurement an estimate (b, *d) does not explain."""
-        return self.y.to(x0) - self.of(x0)
+        left = self.y.to(x0) - self.of(x0)
+        return left if self._seen is None else torch.where(self._seen, left, 0)
 
     def adjoint(self, u: Batch) -> Batch:
         """A^T u, (b, *d)."""
@@ -100,6 +101,13 @@ class Measurement:
             return solved(left, lambda x: self.of(x) - self._offset.to(x), self.adjoint, rho, _ENOUGH.get(left.dtype, _ENOUGH_FLOAT32))
         gain = self.operator.gain(tuple(left.shape[1:]), t, self.z)
         return backward(damped(forward(left, basis), gain, rho), basis, left.shape[-1])
+
+    @functools.cached_property
+    def _seen(self) -> Tensor | None:
+        """Where pixels are left, (b, 1, h, w); what lies in a hole was not measured. None for operators that have no pixels to lose."""
+        if self.operator.basis != "pixel" or self.y.ndim != 4:
+            return None
+        return self.operator.gain(tuple(self.y.shape[1:]), severities(self.t, self.y), self.z) != 0
 
     @functools.cached_property
     def _offset(self) -> Tensor:

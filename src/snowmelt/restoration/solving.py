@@ -23,6 +23,9 @@ covariance of x_0 given x_t, supposed to be :math:`r_t^2 I`.
 weight :math:`c_{s,t} = \alpha_s - K \alpha_t`, K the sampler's gain; a shift of the estimate by 1/c of it makes the same move. zeta is a step
 per move, meant for walks of a thousand moves.
 
+Where little is left of the sample, a network's errors come back many times as large. All methods therefore clamp to the range of the data, unless
+they are told not to: ddnm, diffpir and dps what the model says, pigdm what comes of it.
+
 *diffpir* with noise = 0 takes :math:`\sigma_y = .0023`, the rounding of 8 bits. *ddnm* takes y at its word; with noise its scaled form is the
 step of diffpir, and it is refused.
 
@@ -44,16 +47,17 @@ from snowmelt.degradations import Degradation, GaussianNoise
 from snowmelt.model import Model
 from snowmelt.restoration.consistency import Consistency
 from snowmelt.restoration.measurement import Measurement
+from snowmelt.restoration.told import device_of, moved, require_known
 from snowmelt.restoration.walks import begin
 from snowmelt.restorers import Informed, Restorer
-from snowmelt.restorers.guidance import ByGradient, conditions_of
+from snowmelt.restorers.guidance import ByGradient
 from snowmelt.samplers import Ancestral, Sampler
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand
 
 Method: TypeAlias = Literal["ddnm", "diffpir", "pigdm", "dps"]
 METHODS: tuple[Method, ...] = get_args(Method)
 CALLS = 100
-_ROUNDING = 2.3e-3
+ROUNDING = 2.3e-3  # standard deviation of the rounding to 8 bits, on [-1, 1]
 _LEAST_ALPHA = 0.05
 _SAME = 1e-6
 
@@ -70,6 +74,7 @@ def solve(
     sampler: Sampler | str | Literal["default"] = "default",
     strength: float = 1.0,
     variance: float = 1.0,
+    clip: bool = True,
     conditions: Draw = EMPTY,
     generator: Generators = None,
 ) -> Batch:
@@ -86,7 +91,8 @@ def solve(
         sampler: a sampler or its spec; "default" is that of DDPM at 100 calls.
         strength: multiplies the shift of pigdm, and is lambda of diffpir and zeta of dps; ddnm has none.
         variance: of the data, as pigdm supposes it.
-        conditions: what the model is told: {"label": ...}.
+        clip: whether estimates are kept in the model's range, so that no walk can run away; False for data that have none.
+        conditions: what the model is told, one row a sample: {"label": ...}.
         generator: one, or one per sample, for the start and for samplers that draw.
 
     Raises:
@@ -94,11 +100,13 @@ def solve(
             bounds or does not fit the method.
     """
     built: Degradation = registry.build(operator)
-    measured = Measurement(built, y, t, z, noise)
-    if (told := conditions_of(model.restorer)) is not None:
-        told.check(conditions)
+    require_known(model, y, conditions)
+    device = device_of(model, y)
+    y, t, conditions = y.to(device), t.to(device) if isinstance(t, Tensor) else t, moved(conditions, device)
+    measured = Measurement(built, y, t, moved(z, device), noise)
     walk = walk_for(sampler)
-    guided = dataclasses.replace(model, restorer=informed_by(model, measured, method, walk, strength=strength, variance=variance))
+    restorer = informed_by(model, measured, method, walk, strength=strength, variance=variance, clip=clip)
+    guided = dataclasses.replace(model, restorer=restorer)
     drawn = {**model.degradation.draw(y, generator), **conditions}
     one = y.new_ones(len(y))
     known = {name: value for name, value in drawn.items() if name not in model.degradation.hidden}  # what was drawn here stays unknown
@@ -109,31 +117,43 @@ def solve(
 def walk_for(sampler: Sampler | str) -> Sampler:
     """The sampler meant by `sampler`: "default", a spec, or one at hand."""
     if sampler == "default":
-        return Ancestral(steps=CALLS)
+        return Ancestral(steps=CALLS, snap=True)
     built: Sampler = registry.build(sampler, "sampler")
     return built
 
 
 def informed_by(
-    model: Model, measured: Measurement, method: Method, sampler: Sampler, *, strength: float = 1.0, variance: float = 1.0
+    model: Model,
+    measured: Measurement,
+    method: Method,
+    sampler: Sampler,
+    *,
+    strength: float = 1.0,
+    variance: float = 1.0,
+    clip: bool = True,
 ) -> Informed:
     """The model's restorer, informed of a measurement in the way of a method: what :func:`solve` walks with.
+
+    With `clip`, what the model says is clamped to its range before it is informed, so that what was measured stays as it is; of pigdm, whose shift
+    is what runs away where a network's J is wrong, the informed estimate is.
 
     Raises:
         ValueError: as :func:`solve`.
     """
     _check(model, measured, method, sampler, strength, variance)
     plain = Plain(model)
+    kept: Informed = Clipped(plain, model.range) if clip else plain
     match method:
         case "ddnm":
-            return Consistent(plain, measured)
+            return Consistent(kept, measured)
         case "diffpir":
-            return Nearest(plain, measured, lambda t: strength * max(measured.noise, _ROUNDING) ** 2 / _relative(model, t))
+            return Nearest(kept, measured, lambda t: strength * max(measured.noise, ROUNDING) ** 2 / _relative(model, t))
         case "pigdm":
-            return PiGDM(plain, model, measured, strength, variance)
+            informed = PiGDM(plain, model, measured, strength, variance)
+            return Clipped(informed, model.range) if clip else informed
         case "dps":
             weight = Weights(model, sampler)
-            return ByGradient(plain, model.degradation, DPS(model, measured, weight, strength), noise_floor=model.noise_floor)
+            return ByGradient(kept, model.degradation, DPS(model, measured, weight, strength), noise_floor=model.noise_floor)
 
 
 class Plain(Informed):
@@ -147,6 +167,19 @@ class Plain(Informed):
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
         """What the model predicts."""
         return self.model.predict(x_t, t, z)
+
+
+class Clipped(Informed):
+    """A restorer whose estimates are clamped to the range (low, high) of the data."""
+
+    def __init__(self, restorer: Informed, within: tuple[float, float]) -> None:
+        super().__init__()
+        self.restorer, self.within = restorer, within
+
+    def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
+        """What the restorer predicts, clamped."""
+        x0, spread = self.restorer.predict(x_t, t, z)
+        return x0.clamp(*self.within), spread
 
 
 class Consistent(Informed):

@@ -127,8 +127,8 @@ class ByGradient(Informed):
         self.restorer, self.degradation, self.log_likelihood = restorer, gaussian(degradation), log_likelihood
         self.interval, self.through, self.noise_floor = checked(interval), through, noise_floor
         inner = restorer.conditions
-        own = {one.name: getattr(reads, one.name) or getattr(inner, one.name) for one in dataclasses.fields(reads)} if inner is not None else {}
-        self.conditions = None if inner is None else Conditions(**own)
+        sizes = dataclasses.asdict(reads) if inner is None else {n: size or getattr(inner, n) for n, size in dataclasses.asdict(reads).items()}
+        self.conditions = Conditions(**sizes) if reads or inner is not None else None
 
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
         """The guided estimate of x0 (b, *d) from x_t (b, *d) at t (b,), and the restorer's own spread; neither has a graph.

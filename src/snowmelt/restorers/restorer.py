@@ -29,6 +29,8 @@ from snowmelt.restorers.statistics import Statistics
 from snowmelt.restorers.tiles import Tiles, tiled
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
+_SMALL = 64  # px
+
 
 class Informed(nn.Module, abc.ABC):
     """A restorer that is handed the draw as well: called as restorer(x_t, t, z). Guidance wraps one in another.
@@ -91,8 +93,7 @@ class Restorer(Informed):
         self.parameterization.check(degradation)
         self.precision: Literal["fp32", "bf16"] = "fp32"
         self.tiles: Tiles | None = None  # None: pictures of more than about 1 megapixel only; see `tiled`
-        like = torch.zeros(1, *shape)
-        context = degradation.context(self.shape, like.new_ones(1), degradation.draw(like, torch.Generator())) if told else None
+        context = _context(degradation, self.shape) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
         self.told = told
         self.held: Draw = {}  # entries of the draw that every sample shares; see `bound`
@@ -185,6 +186,13 @@ class Restorer(Informed):
             )
         if x_t.ndim != 4 or x_t.shape[1] != self.shape[0]:
             raise ValueError(f"this restorer was trained on samples (c, h, w) with c = {self.shape[0]}; got a batch of shape {tuple(x_t.shape)}")
+
+
+def _context(degradation: Degradation, shape: tuple[int, ...]) -> Tensor | None:
+    """An example of the context, for the number of its channels: of a small picture, and with no draw where none is told."""
+    like = torch.zeros(1, shape[0], *(min(side, _SMALL) for side in shape[1:]))
+    z = degradation.draw(like, torch.Generator()) if degradation.tells else EMPTY
+    return degradation.context(tuple(like.shape[1:]), like.new_ones(1), z)
 
 
 def preferred(degradation: Degradation, *, told: bool = True) -> Parameterization:

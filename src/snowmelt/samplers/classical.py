@@ -118,7 +118,8 @@ class Heun(Sampler):
 
     .. math:: \hat x_0 + \tfrac12 \tfrac{\sigma_t}{\sigma_s} \left(\hat x_0' - \hat x_0\right),
 
-    where the second estimate is that at s. Where no noise can be solved for, it is the mean of both estimates.
+    where the second estimate is that at s: exactly so where alpha = 1 or alpha + sigma = 1, to second order elsewhere. Where no noise can be
+    solved for, it is the mean of both estimates.
 
     Source: Karras et al. 2022 (arXiv 2206.00364), Algorithm 1; on straight lines it is Heun's step along the velocity.
     """

@@ -27,7 +27,7 @@ from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Degradation
-from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
+from snowmelt.files import BadFile, read_hashed, read_json, sweep_hashed, write_hashed, write_json
 from snowmelt.metrics.features import MAX_CLASSES
 from snowmelt.model import Model
 from snowmelt.randomness import fractions, generators, seed
@@ -129,13 +129,16 @@ def fit(
         device: where to compute.
 
     Raises:
-        ValueError: there are no labels, the numbers make no training, or the training diverged.
+        ValueError: there are no labels, or others than in training; the numbers make no training, or the training diverged.
         TypeError: the degradation is not Gaussian noise, or the restorer has no backbone.
         Stopped: Ctrl-C or SIGTERM came; nothing is kept.
     """
     if images < 1 or batch < 1:
         raise ValueError(f"classifier: images = {images} and batch = {batch} must be at least 1")
+    batch = min(batch, images)
     _, classes = labelled(train, "classifier")
+    held = validation if len(validation) else train
+    _same(held, classes)
     net = _fresh(model, backbone or _backbone_of(model), train.shape, classes, seed).to(device).train()
 
     def loss(numbers: range) -> Tensor:
@@ -144,7 +147,7 @@ def fit(
         x_t, t = _degraded(model, item["x0"], t, seed, "classifier-draw", numbers)
         return functional.cross_entropy(net(x_t.to(device), t.to(device)), item["label"].to(device))
 
-    steps = max(images // batch, 1)
+    steps = images // batch
     descend(
         net.parameters(),
         loss,
@@ -159,7 +162,6 @@ def fit(
     if not all(bool(p.isfinite().all()) for p in net.parameters()):
         raise ValueError("classifier: the training diverged (a weight is not finite); look at the pictures and labels")
     net.eval().requires_grad_(False)
-    held = validation if len(validation) else train
     found = accuracies(net, model, held, seed=seed)
     net.notes = {"images": steps * batch, "seed": seed, "accuracy": found, "pictures": min(len(held), _CHECKED), "split": held.split}
     return net.cpu()
@@ -177,12 +179,9 @@ def accuracies(classifier: DegradedClassifier, model: Model, data: Dataset, *, i
         seed: of the severities and draws.
 
     Raises:
-        ValueError: `data` has no labels.
+        ValueError: `data` has no labels, or others than the classifier's.
     """
-    labels, classes = labelled(data, "classifier", least=1)
-    if tuple(classes) != tuple(classifier.classes):
-        ours, theirs = (", ".join(names[:5]) for names in (classifier.classes, classes))
-        raise ValueError(f"the classifier tells {ours}, and these pictures are of {theirs}: take pictures of the same classes")
+    labels = _same(data, classifier.classes)
     device, count = next(classifier.parameters()).device, min(images, len(data))
     found = {}
     for band in range(BANDS):
@@ -198,6 +197,19 @@ def accuracies(classifier: DegradedClassifier, model: Model, data: Dataset, *, i
     return found
 
 
+def _same(data: Dataset, classes: tuple[str, ...]) -> Tensor:
+    """The labels of data of just these classes: the numbers of others would mean something else.
+
+    Raises:
+        ValueError: there are none, or they are of other classes.
+    """
+    labels, found = labelled(data, "classifier", least=1)
+    if tuple(found) != tuple(classes):
+        ours, theirs = (", ".join(names[:5]) for names in (classes, found))
+        raise ValueError(f"the classifier tells {ours}, and these pictures are of {theirs}: take pictures of the same classes")
+    return labels
+
+
 def save_classifier(classifier: DegradedClassifier, path: str | Path) -> None:
     """Write a classifier to the directory `path`; a reader sees the old one or the new one, never a mixture.
 
@@ -205,11 +217,7 @@ def save_classifier(classifier: DegradedClassifier, path: str | Path) -> None:
         OSError: the disk is full or the directory cannot be written.
     """
     path = Path(path)
-    temporary = path / "weights.safetensors"
-    write_tensors(temporary, classifier.state_dict())
-    digest = sha256(temporary)
-    file = f"weights-{digest[:12]}.safetensors"
-    temporary.replace(path / file)
+    weights = write_hashed(path, "weights", classifier.state_dict())
     info = {
         "format": FORMAT,
         "snowmelt": __version__,
@@ -217,13 +225,11 @@ def save_classifier(classifier: DegradedClassifier, path: str | Path) -> None:
         "backbone": registry.table(classifier.backbone),
         "shape": list(classifier.shape),
         "classes": list(classifier.classes),
-        "weights": {"file": file, "sha256": digest},
+        "weights": weights,
         "notes": classifier.notes,
     }
     write_json(path / INFO, info)
-    for old in path.glob("weights-????????????.safetensors"):
-        if old.name != file:
-            old.unlink(missing_ok=True)
+    sweep_hashed(path, {weights["file"]}, "weights")
 
 
 def load_classifier(path: str | Path) -> DegradedClassifier:
@@ -254,12 +260,7 @@ def _rebuild(info: Mapping[str, Any], path: Path) -> DegradedClassifier:
     sound = len(shape) == 3 and all(type(n) is int and 1 <= n <= _MAX_SIDE for n in shape)
     if not sound or not 2 <= len(classes) <= MAX_CLASSES or not all(isinstance(one, str) for one in classes) or not isinstance(info["notes"], dict):
         raise BadFile(f"{path / INFO}: {len(classes)} classes of pictures {shape} are no classifier: write it anew with 'snowmelt train-classifier'")
-    file = path / Path(info["weights"]["file"]).name
-    if not file.is_file():
-        raise BadFile(f"{path / INFO} names {file.name}, which is missing")
-    if sha256(file) != info["weights"]["sha256"]:
-        raise BadFile(f"{file} is damaged: its SHA-256 is not the one in {INFO}")
-    tensors = read_tensors(file)
+    tensors = read_hashed(path, info["weights"], INFO)
     parts = (registry.build(info["degradation"]), registry.build(info["backbone"], "backbone"), shape, classes, info["notes"])
     with torch.device("meta"):  # what a hostile description asks for takes no memory before the file is seen to hold it
         wanted = {name: value.shape for name, value in DegradedClassifier(*parts).state_dict().items()}
