@@ -161,8 +161,8 @@ calls. Rows in italics stand beside the comparison: a walk through snow is hande
 picture; a walk of all 200 steps of the snow is pending."""
 HOT = """Small networks, one core, some minutes each; the page of a row has its pictures, and says how many pictures were seen. Every walk of
 a row starts from the same draws of the prior. Distances compare at equal N and equal features only; the row of training pictures is what real
-pictures score. Bits per dimension are upper bounds for the row's model, whatever walks through it; of rows with guidance, given the label. {doc}`../hot`
-explains the choices."""
+pictures score. Bits per dimension are upper bounds for the row's model, whatever walks through it; of rows with guidance, given the label.
+{doc}`../hot` explains the choices."""
 FOUR = {"mnist": "MNIST", "fashion": "Fashion-MNIST"}
 CHOICES = {
     "bansal2022-{}-four": "paper, cut short",
