@@ -9,7 +9,7 @@ TACoS        :math:`x_s = x_t - D(\hat x_0, t, z) + D(\hat x_0, s, z)`          
 Ancestral    solve z from :math:`(x_t, \hat x_0)`, renew a part of it, then        DDPM (eta = 1),
              :math:`x_s = D(\hat x_0, s, z')`                                      DDIM (eta = 0)
 Heun         the move of TACoS, or of DDIM where z can be solved, with the mean    EDM
-             of the estimates at both ends
+             of the slopes at both ends
 Momentum     keep :math:`\sigma_s^2 / \sigma_t^2` of what is not explained, draw    Soft Diffusion, Dirac
              the rest
 Langevin     stay at one severity: keep 1 - c/2 of what is not explained, draw     NCSN
