@@ -8,6 +8,7 @@ No figure on the pages is typed by hand, but those of the paper.
 """
 
 import argparse
+import json
 import math
 import re
 import shutil
@@ -24,13 +25,17 @@ from snowmelt.evaluation import BEST, TITLES, Report
 from snowmelt.evaluation.bits import Bits
 from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.report import generated_rows, walk_rows
+from snowmelt.evaluation.scoring import MEASUREMENT
+from snowmelt.files import write_text
 from snowmelt.model import Model, alone, weights_of
 from snowmelt.pictures import markdown_table, sheets
 from snowmelt.priors.base import Learned
 from snowmelt.recipes import run as runs
 from snowmelt.recipes.figures import main_input
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets
+from snowmelt.recipes.report import environment
 from snowmelt.restoration import generate, guided, interpolate, translation
+from snowmelt.restoration.comparing import compare
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "reproductions"
@@ -54,6 +59,7 @@ FIGURES = {
     "translated.png": "Given, the estimates on the way of a walk that estimates its endpoint, its end, and the end where the endpoint is fixed",
     "loss.svg": "Loss against images seen",
 }
+SOLVED = {"fashion-flow": ("pixelate:levels=2", "gaussian-blur:sigma_px=2", "mask")}
 UNPUBLISHED = ("demo", "photo-base", "photo")  # the photo model has a page of its own
 LONG = 100  # knots from which a walk of all of them is pending
 SHOWN = 64
@@ -68,6 +74,8 @@ def reproduce(row: str, data: Path, out: Path, *, again: bool, images: int | Non
     recipe = from_table(merged(table, {"data": paths}), where=row)
     model = runs.train(recipe, out)
     kept = KEPT / row
+    for operator in SOLVED.get(row, ()):
+        _solve(model, recipe, operator, out, kept, again=again)
     for part in _parts(model.degradation):
         place, to = (out / part, kept / part) if part else (out, kept)
         if again or _stale(place / REPORT, out, images or recipe.evaluation.images):
@@ -75,6 +83,29 @@ def reproduce(row: str, data: Path, out: Path, *, again: bool, images: int | Non
         _show(model, recipe, place)
         _keep(place, to, without=("loss.svg",) if part else ())
     shutil.copyfile((out / part if part else out) / "loss.svg", kept / "loss.svg")  # one training, one curve
+
+
+def _solve(model: Model, recipe: Recipe, operator: str, run: Path, kept: Path, *, again: bool) -> None:
+    """What a model of noise makes of an operator it was never trained for, in every way."""
+    file = kept / f"solve-{operator.partition(':')[0]}.json"
+    if file.is_file() and not again:
+        return
+    found = compare(model, operator, open_data(recipe.data, "test"), open_data(recipe.data, "train"), seed=SEED)
+    facts = {**found.facts, "weights": weights_of(run)[:12], **environment()}
+    write_text(file, json.dumps({"operator": operator, "rows": found.rows, "facts": facts}, indent=2) + "\n")
+    pictures.save(file.with_suffix(".png"), pictures.grid(found.shown))
+
+
+def _solved(name: str) -> list[str]:
+    """The tables of one row."""
+    out = []
+    for file in sorted((KEPT / name).glob("solve-*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        facts = "; ".join(f"{key}: {value}" for key, value in found["facts"].items())
+        table = markdown_table(found["rows"], best={MEASUREMENT: "low"})
+        picture = f"![The clean picture, and what every way makes of it]({name}/{file.stem}.png)"
+        out.append(f"## Without training: {found['operator']}\n\n{table}\n*{facts}.*\n\n{picture}\n")
+    return out
 
 
 def _stale(report: Path, run: Path, images: int) -> bool:
@@ -206,6 +237,7 @@ def page(name: str) -> str:
         out.append(f"## {TASKS.get(folder, folder)}\n")
         out += [f"The paper printed: {paper}.\n"] if paper else []
         out.append(_section(f"{name}/{folder}", Report.read(KEPT / name / folder / REPORT)))
+    out += _solved(name)
     loss = KEPT / name / "loss.svg"
     if loss.is_file() and not (KEPT / name / REPORT).is_file():
         out.append(f"![{FIGURES['loss.svg']}]({name}/loss.svg)\n")

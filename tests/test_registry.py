@@ -221,10 +221,10 @@ WRONG = {
     "recursive-blur:discrete=maybe": "recursive-blur.discrete = 'maybe' is not bool",
     "recursive-blur:kernel_size=10": "recursive-blur.kernel_size = 10 is even: a centred kernel has an odd number of taps",
     "gaussian-blur:sigma=2": "gaussian-blur has no field 'sigma' (did you mean 'sigma_px'?); "
-    "fields: sigma_px in [0, 1000] px, padding (reflect | circular)",
+    "fields: sigma_px in [0, 1000] px, padding (reflect | circular), growth (exponential | sine), least in [0, 0.5]",
     "grey:level=2": "grey has no field 'level'; fields: it has none",
     "gaussian-blur:padding=reflct": "gaussian-blur.padding = reflct is unknown (did you mean 'reflect'?); choose one of reflect, circular",
-    "noise:schedule=beta": "unknown schedule 'beta' (did you mean 'betas'?); known: betas, cosine, linear, ve. "
+    "noise:schedule=beta": "unknown schedule 'beta' (did you mean 'betas'?); known: betas, constant, cosine, geometric, karras, linear, ve. "
     "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)",
     "gaussian-blur:sigma_px=1,sigma_px=2": "gaussian-blur.sigma_px is given twice in 'gaussian-blur:sigma_px=1,sigma_px=2'",
     "gaussian-blur:sigma_px": "cannot read 'sigma_px' in 'gaussian-blur:sigma_px': expected field=value",
@@ -274,7 +274,7 @@ def test_fields_are_checked_however_a_part_is_made():
 
 
 def test_schema():
-    sigma, padding = schema("gaussian-blur")
+    sigma, padding, *_ = schema("gaussian-blur")
     assert sigma == registry.Field("sigma_px", "float", 8.0, False, Range(0, 1000, "px"), (), "standard deviation at t = 1")
     assert (padding.type, padding.choices, padding.default) == ("choice", ("reflect", "circular"), "reflect")
     (parts,) = schema("compose")

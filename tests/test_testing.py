@@ -593,6 +593,9 @@ class CallsTwice(TACoS):
     def corrector(self) -> bool:
         return True
 
+    def _moves(self) -> int:
+        return self.steps
+
 
 @pytest.mark.parametrize(
     ("broken", "clause"),

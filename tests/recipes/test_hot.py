@@ -79,7 +79,9 @@ def test_what_does_not_go_together_is_named(tmp_path: Path) -> None:
         assert way_out in said
     cold = {"degradation": "gaussian-blur", "model": {"parameterization": "x0", "variance": "fixed"}}
     for weight in ("snr", "min-snr", "bound"):
-        assert refused(**cold, training={"weight": weight, "severities": "auto"}).startswith("gaussian-blur is no Gaussian chain")
+        said = refused(**cold, training={"weight": weight, "severities": "auto"})
+        assert said.startswith(f"the weight {weight} is a ratio of signal to noise, and gaussian-blur is no Gaussian chain")
+        assert said.endswith("or take training.weight = uniform")
     assert refused(**cold, training={"weight": "uniform"}).startswith("training.severities = logit-normal is a law of noise levels")
     learned = {"degradation": "gaussian-blur", "model": {"parameterization": "x0"}}
     assert refused(**learned, training={"weight": "uniform", "severities": "auto"}).startswith("gaussian-blur is no Gaussian chain")
