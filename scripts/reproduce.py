@@ -272,7 +272,8 @@ def _generators() -> list[str]:
             if floor and any(known["row"] == "–" and known["N"] == walk["N"] for known in found.get(str(name), [])):
                 continue
             cells = {"row": "–" if floor else row, "walk": walk["method"], "calls": walk["calls"], "guidance": walk.get("guidance", math.nan)}
-            cells |= {"N": walk["N"], str(name): walk[name], "95 %": tuple(walk["intervals"][name]), "recall": walk.get("recall", math.nan)}
+            sure = tuple(walk["intervals"].get(name, ())) or "–"
+            cells |= {"N": walk["N"], str(name): walk.get(name, math.nan), "95 %": sure, "recall": walk.get("recall", math.nan)}
             cells |= {"label accuracy": walk.get("label accuracy", math.nan), "bits/dim": math.nan if floor or bits is None else bits.best.total}
             found.setdefault(str(name), []).append(cells)
     tables = [f"### {name}\n\n{markdown_table(sorted(rows, key=lambda one: one['row'] == '–'), mark=False)}" for name, rows in sorted(found.items())]

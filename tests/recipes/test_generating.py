@@ -202,3 +202,13 @@ def test_a_conditional_run_is_trained_compared_and_cleared(tmp_path: Path) -> No
     (tmp_path / "mine.txt").write_text("a note")
     run.clear(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"mine.txt"}
+
+
+def test_a_walk_that_runs_away_is_a_row_and_no_crash():
+    data = DataOptions(path="bundled:digits", size=32)
+    model = Model(build("noise"), lambda x_t, t: x_t * float("nan"), Normal(shape=(1, 32, 32)))
+    o = EvaluationOptions(generate=8, generators=("ancestral:eta=0,steps=2",))
+    rows, sheets = generating.compare(model, o, open_data(data, "test"), open_data(data, "train"), None, "cpu")
+    assert rows[0]["method"] == "DDIM, diverged in 100%"
+    assert not any(name.startswith("FD") for name in rows[0])
+    assert bool(sheets[0].isfinite().all())
