@@ -107,7 +107,7 @@ def test_all_methods_in_one_table(cli: Callable, hot: Path, tmp_path: Path, file
     assert done.code == 0, done.err
     assert files_in(tmp_path / "table") == {"solve.md", "solve.json", "solve.png"}
     rows = {row["method"]: row for row in json.loads((tmp_path / "table" / "solve.json").read_text())["rows"]}
-    assert list(rows) == ["Degraded", "Pseudo-inverse", "Linear Wiener", "DDNM", "DiffPIR", "ΠGDM", "DPS"]
+    assert list(rows) == ["Degraded", "Pseudo-inverse", "Linear Wiener", "DDNM", "DiffPIR", "PiGDM", "DPS"]
     assert all(f"| {name} |" in done.out for name in rows)
     assert rows["DDNM"]["calls"] == 3
     assert cli("solve", hot, "--compare", "--operator", "gaussian-blur:sigma_px=1", "--noise", ".1", "--images", "2", "--steps", "2").code == 0

@@ -288,9 +288,9 @@ def test_all_methods_in_one_table(digits: tuple[Dataset, Dataset], tmp_path) -> 
     settings = {"sampler": "ancestral:steps=4", "images": 6, "batch": 4}
     found = compare(gaussian(), "pixelate:levels=1", test, train, tick=told.append, **settings)
     rows = {row["method"]: row for row in found.rows}
-    assert list(rows) == ["Degraded", "Pseudo-inverse", "Linear Wiener", "DDNM", "DiffPIR", "ΠGDM", "DPS"]
+    assert list(rows) == ["Degraded", "Pseudo-inverse", "Linear Wiener", "DDNM", "DiffPIR", "PiGDM", "DPS"]
     assert sum(told) == 7 * 6
-    assert all(rows[name]["calls"] == 4 for name in ("DDNM", "DiffPIR", "ΠGDM", "DPS"))
+    assert all(rows[name]["calls"] == 4 for name in ("DDNM", "DiffPIR", "PiGDM", "DPS"))
     assert rows["DDNM"]["measurement error"] < 1e-5 < rows["DPS"]["measurement error"]
     assert rows["Degraded"]["measurement error"] < 1e-6  # block means of block means
     assert rows["Linear Wiener"]["psnr"] > rows["Pseudo-inverse"]["psnr"]
@@ -299,7 +299,7 @@ def test_all_methods_in_one_table(digits: tuple[Dataset, Dataset], tmp_path) -> 
     assert {path.name for path in tmp_path.iterdir()} == {"solve.json", "solve.md", "solve.png"}
     assert "| DiffPIR |" in (tmp_path / "solve.md").read_text()
     noisy = compare(gaussian(), "grey" if test.shape[0] == 3 else "gaussian-blur", test, None, noise=0.2, **settings)
-    assert [row["method"] for row in noisy.rows] == ["Degraded", "Pseudo-inverse", "DiffPIR", "ΠGDM", "DPS"]
+    assert [row["method"] for row in noisy.rows] == ["Degraded", "Pseudo-inverse", "DiffPIR", "PiGDM", "DPS"]
     assert "DDNM" in noisy.facts["left out"]
     assert 0.05 < next(row for row in compare(gaussian(), "pixelate:levels=1", test, noise=0.2, **settings).rows)["measurement error"] < 0.12
     with pytest.raises(ValueError, match="images = 0"):

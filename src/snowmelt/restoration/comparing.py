@@ -33,7 +33,7 @@ from snowmelt.samplers import Sampler
 from snowmelt.types import Batch
 from snowmelt.types import severity as severities
 
-TITLES: dict[Method, str] = {"ddnm": "DDNM", "diffpir": "DiffPIR", "pigdm": "ΠGDM", "dps": "DPS"}
+TITLES: dict[Method, str] = {"ddnm": "DDNM", "diffpir": "DiffPIR", "pigdm": "PiGDM", "dps": "DPS"}
 TIME = "time"
 _SHOWN = 8
 _Way: TypeAlias = Callable[[Measurement, Sequence[int]], Batch]
