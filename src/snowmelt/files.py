@@ -18,12 +18,42 @@ from typing import Any
 
 from torch import Tensor
 
+from snowmelt._version import __version__
+
 MAX_HEADER_BYTES = 10_000_000
 MAX_JSON_BYTES = 50_000_000
 
 
 class BadFile(ValueError):
     """A file that is not what its name says; the message names it and the reason."""
+
+
+def read_info(path: str | Path, form: int) -> dict[str, Any]:
+    """What a JSON file that describes tensors beside it says.
+
+    Raises:
+        BadFile: it is damaged, or has another format than `form`.
+    """
+    info = read_json(path)
+    if not isinstance(info, dict) or info.get("format") != form:
+        found = info.get("format") if isinstance(info, dict) else info
+        raise BadFile(f"{path} has format {found}; this snowmelt ({__version__}) reads format {form}")
+    return info
+
+
+@contextlib.contextmanager
+def described_by(path: str | Path) -> Iterator[None]:
+    """What is built here from the entries of a JSON file is damaged where an entry is missing or of the wrong type.
+
+    Raises:
+        BadFile: one is.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise BadFile(f"{path} lacks the entry {error}") from None
+    except (TypeError, AttributeError, IndexError) as error:
+        raise BadFile(f"{path} has an entry of the wrong type: {error}") from None
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.images import quantise
 from snowmelt.degradations import Choice, Degradation, chain
-from snowmelt.files import BadFile, read_hashed, read_json, sweep_hashed, write_hashed, write_json
+from snowmelt.files import BadFile, described_by, read_hashed, read_info, sweep_hashed, write_hashed, write_json
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
 from snowmelt.registry import label
@@ -233,13 +233,9 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
     """
     path, part = _parted(located(path))
     info = _read(path)
-    try:
+    with described_by(path / "model.json"):
         whole = _rebuild(info, path, weights)
         return whole if part is None else alone(whole, part)
-    except KeyError as error:
-        raise BadFile(f"{path / 'model.json'} lacks the entry {error}") from None
-    except (TypeError, AttributeError, IndexError) as error:
-        raise BadFile(f"{path / 'model.json'} has an entry of the wrong type: {error}") from None
 
 
 def shipped() -> list[str]:
@@ -271,11 +267,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not (path / "model.json").is_file():
         known = f", or {' or '.join(shipped())}" if shipped() else ""
         raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote{known}")
-    info = read_json(path / "model.json")
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else info
-        raise BadFile(f"{path / 'model.json'} has format {found}; this snowmelt ({__version__}) reads format {FORMAT}")
-    return info
+    return read_info(path / "model.json", FORMAT)
 
 
 def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:

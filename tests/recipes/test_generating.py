@@ -212,3 +212,18 @@ def test_a_walk_that_runs_away_is_a_row_and_no_crash():
     assert rows[0]["method"] == "DDIM, diverged in 100%"
     assert not any(name.startswith("FD") for name in rows[0])
     assert bool(sheets[0].isfinite().all())
+
+
+def test_the_walk_that_is_shown_is_not_walked_twice(monkeypatch):
+    data, walk = DataOptions(path="bundled:digits", size=32), "ancestral:eta=0,steps=2"
+    model = Model(build("noise"), lambda x_t, t: x_t / 2, Normal(shape=(1, 32, 32)))
+    o = EvaluationOptions(generate=8, walk=walk, generators=(walk, "ancestral:eta=0,steps=3"))
+    own = generating.make(model, 8, generating.shown(o, model), seed=o.seed)
+    asked, real = [], generating.make
+    monkeypatch.setattr(generating, "make", lambda model, n, walk, **how: (asked.append(walk.steps), real(model, n, walk, **how))[1])
+    test, train = open_data(data, "test"), open_data(data, "train")
+    with_it = generating.compare(model, o, test, train, None, "cpu", own)
+    assert asked == [3]
+    without = generating.compare(model, o, test, train, None, "cpu")
+    assert asked == [3, 2, 3]
+    assert all(torch.equal(a, b) for a, b in zip(with_it[1], without[1], strict=True))

@@ -354,10 +354,10 @@ def test_out_of_memory_falls_back_to_smaller_tiles(tmp_path, draw):
     net = Restorer(degradation, build("unet:widths=(8,16),patch=2,groups=4,blocks=1", "backbone"), (1, 8, 8))
     draw(tmp_path / "in" / "a.png", h=32, w=32)
     sizes: list[int | None] = []
-    restored = Restorer.predict
+    restored = Restorer.forward
 
     class Greedy(Restorer):
-        def predict(self, x_t, t, z=()):
+        def forward(self, x_t, t, z=()):
             if x_t.shape[-1] > 8:
                 sizes.append(self.tiles.size if self.tiles else None)
                 if self.tiles is None or self.tiles.size > limit:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snowmelt._version import __version__
-from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_json, write_tensors
+from snowmelt.files import BadFile, described_by, read_info, read_tensors, sha256, write_json, write_tensors
 from snowmelt.metrics.classifier import Classifier
 from snowmelt.types import Batch
 
@@ -120,16 +120,9 @@ def load_features(source: str | Path) -> Features:
     if not (path / INFO).is_file():
         known = "".join(f"{name}, " for name in shipped_features())
         raise FileNotFoundError(f"{source} holds no features: give {known}a directory that 'snowmelt train-features' wrote, or a file model.onnx")
-    info = read_json(path / INFO)
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else info
-        raise BadFile(f"{path / INFO} has format {found}; this snowmelt ({__version__}) reads format {FORMAT}")
-    try:
+    info = read_info(path / INFO, FORMAT)
+    with described_by(path / INFO):
         return _rebuild(info, path)
-    except KeyError as error:
-        raise BadFile(f"{path / INFO} lacks the entry {error}") from None
-    except (TypeError, AttributeError) as error:
-        raise BadFile(f"{path / INFO} has an entry of the wrong type: {error}") from None
 
 
 def save_features(features: ClassifierFeatures, path: str | Path, *, release: int | None = None) -> None:

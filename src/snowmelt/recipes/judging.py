@@ -74,7 +74,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
             report.verdict[:] = report.generated["verdict"]
     sheets: list[torch.Tensor] = []
     if o.generators or o.guidance:
-        found, sheets = generating.compare(model, o, test, train, features, device)
+        found, sheets = generating.compare(model, o, test, train, features, device, made)
         report.walks.extend(found)
     _add_facts(report, run, recipe, model, features)
     report.write(out)

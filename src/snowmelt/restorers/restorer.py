@@ -135,6 +135,15 @@ class Restorer(Informed):
         Raises:
             ValueError: an entry in `context` is missing, or the channels are not those of the training samples.
         """
+        if self.variance == "learned":
+            return self._both(x_t, t, z)
+        return self(x_t, t, z), None  # as any module is called: hooks run, and a subclass may change forward
+
+    def forward(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> Batch:
+        """The estimate of :meth:`predict`."""
+        return self._both(x_t, t, z)[0]
+
+    def _both(self, x_t: Batch, t: Severity, z: Draw) -> tuple[Batch, Batch | None]:
         self._check(x_t, z)
         z = {**z, **{name: value.to(x_t.device).expand(len(x_t), *value.shape) for name, value in self.held.items()}}
         x_t, t = x_t.float(), t.float()

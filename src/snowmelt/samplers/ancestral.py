@@ -159,9 +159,34 @@ class Ancestral(Sampler):
         return z[SPREAD]
 
 
+@dataclass(frozen=True)
+class Renewing(Sampler):
+    """A walk that scales the noise in x_t and draws some of it anew, for degradations whose noise comes last."""
+
+    @property
+    def random(self) -> bool:
+        """True."""
+        return True
+
+    def require(self, degradation: Degradation) -> None:
+        """There must be noise, one, and last.
+
+        Raises:
+            TypeError: there is not.
+        """
+        d, name = degradation, label(type(degradation))
+        if not d.noise or set(d.hidden) - set(d.noise):
+            why = f"hides more than one ({', '.join(d.hidden)})" if d.noise else "has none at its end"
+            raise TypeError(f"{label(type(self))} scales the noise in x_t, and {name} {why}: sample it with TACoS or Naive, or append '+noise'")
+
+    def reads(self, degradation: Degradation) -> frozenset[str]:
+        """All but the noise."""
+        return super().reads(degradation) - set(degradation.noise)
+
+
 @register("momentum")
 @dataclass(frozen=True)
-class Momentum(Sampler):
+class Momentum(Renewing):
     """Keep the share sigma_s^2 / sigma_t^2 of what the estimate does not explain, and draw the rest: Soft Diffusion's sampler, and Dirac's.
 
     Where sigma is constant nothing is drawn and all is kept: TACoS. At s = 0 the estimate is the answer.
@@ -170,11 +195,6 @@ class Momentum(Sampler):
     """
 
     closed: Annotated[bool, "draw as much as closes the marginal, instead of as much as was published"] = False
-
-    @property
-    def random(self) -> bool:
-        """True, but for a constant sigma."""
-        return True
 
     @property
     def rule(self) -> Rule:
@@ -189,18 +209,6 @@ class Momentum(Sampler):
             second="possible, without a gain in order",
         )
 
-    def require(self, degradation: Degradation) -> None:
-        """There must be noise.
-
-        Raises:
-            TypeError: there is none.
-        """
-        require_noise(self, degradation)
-
-    def reads(self, degradation: Degradation) -> frozenset[str]:
-        """All but the noise."""
-        return super().reads(degradation) - set(degradation.noise)
-
     def move(
         self, degradation: Degradation, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, z: Draw, generator: Generators
     ) -> tuple[Tensor, Draw]:
@@ -211,15 +219,3 @@ class Momentum(Sampler):
         tau = torch.where(sigma_s > 0, new.sqrt(), 0)
         out = chain.mean(degradation, x0, s, z) + gain * (x - chain.mean(degradation, x0, t, z)) + tau * normal(x, generator)
         return out, degradation.recover(out, x0, s, z)
-
-
-def require_noise(sampler: Sampler, degradation: Degradation) -> None:
-    """Refuse a degradation whose noise is not one that comes last.
-
-    Raises:
-        TypeError: it has none, or more than that one.
-    """
-    d, name = degradation, label(type(degradation))
-    if not d.noise or set(d.hidden) - set(d.noise):
-        why = f"hides more than one ({', '.join(d.hidden)})" if d.noise else "has none at its end"
-        raise TypeError(f"{label(type(sampler))} scales the noise in x_t, and {name} {why}: sample it with TACoS or Naive, or append '+noise'")

@@ -24,15 +24,14 @@ from torch import Tensor
 from snowmelt.degradations import Degradation, chain
 from snowmelt.randomness import normal
 from snowmelt.registry import Range, SpecError, register
-from snowmelt.samplers.ancestral import require_noise
-from snowmelt.samplers.base import Sampler
+from snowmelt.samplers.ancestral import Renewing
 from snowmelt.samplers.rule import Rule
 from snowmelt.types import Draw, Generators, expand
 
 
 @register("langevin")
 @dataclass(frozen=True)
-class Langevin(Sampler):
+class Langevin(Renewing):
     """Several steps of Langevin dynamics at every level of noise: NCSN's sampler. `steps` counts calls, those at all levels together.
 
     Where `inner` does not divide `steps` the first level, which begins in the right place, has fewer.
@@ -54,11 +53,6 @@ class Langevin(Sampler):
             raise SpecError("langevin.order = 2 extrapolates along a walk, but this one stays at each level: take order = 1")
 
     @property
-    def random(self) -> bool:
-        """True."""
-        return True
-
-    @property
     def rule(self) -> Rule:
         """K = 1 - c/2."""
         return Rule(
@@ -71,18 +65,6 @@ class Langevin(Sampler):
             calls=f"{self.inner} at every level",
             second="refused: the walk stays at each level",
         )
-
-    def require(self, degradation: Degradation) -> None:
-        """There must be noise.
-
-        Raises:
-            TypeError: there is none.
-        """
-        require_noise(self, degradation)
-
-    def reads(self, degradation: Degradation) -> frozenset[str]:
-        """All but the noise."""
-        return super().reads(degradation) - set(degradation.noise)
 
     def _calls(self, moves: int) -> int:
         """As many as there are at each level."""

@@ -27,7 +27,7 @@ from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Degradation
-from snowmelt.files import BadFile, read_hashed, read_json, sweep_hashed, write_hashed, write_json
+from snowmelt.files import BadFile, described_by, read_hashed, read_info, sweep_hashed, write_hashed, write_json
 from snowmelt.metrics.features import MAX_CLASSES
 from snowmelt.model import Model
 from snowmelt.randomness import fractions, generators, seed
@@ -243,16 +243,9 @@ def load_classifier(path: str | Path) -> DegradedClassifier:
     path = Path(path)
     if not (path / INFO).is_file():
         raise FileNotFoundError(f"{path} holds no classifier: give a directory that 'snowmelt train-classifier RUN --out DIR' wrote")
-    info = read_json(path / INFO)
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        found = info.get("format") if isinstance(info, dict) else info
-        raise BadFile(f"{path / INFO} has format {found}; this snowmelt ({__version__}) reads format {FORMAT}")
-    try:
+    info = read_info(path / INFO, FORMAT)
+    with described_by(path / INFO):
         return _rebuild(info, path)
-    except KeyError as error:
-        raise BadFile(f"{path / INFO} lacks the entry {error}") from None
-    except (TypeError, AttributeError) as error:
-        raise BadFile(f"{path / INFO} has an entry of the wrong type: {error}") from None
 
 
 def _rebuild(info: Mapping[str, Any], path: Path) -> DegradedClassifier:
