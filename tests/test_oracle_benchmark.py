@@ -97,6 +97,16 @@ def test_the_kept_figures_pass_the_gates() -> None:
 # --- the page --------------------------------------------------------------------------------------------------
 
 
+def test_what_the_page_says_of_heun() -> None:
+    for calls in (5, 8):
+        for path in ("noise", "flow", "warm"):
+            assert kept(path, "Heun", calls) < kept(path, "TACoS", calls)
+        for path in ("blur", "mask"):
+            assert kept(path, "Heun", calls) > kept(path, "TACoS", calls)
+        for path in ("blur", "mask", "noise", "flow", "warm"):
+            assert kept(path, "order 2", calls) < kept(path, "Heun", calls)
+
+
 def test_the_tables_of_the_page_are_the_measurement(oracle) -> None:
     assert oracle.order_table(KEPT["orders"]) in PAGE
     assert oracle.sample_table(KEPT["samples"]) in PAGE

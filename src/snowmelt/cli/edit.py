@@ -35,7 +35,7 @@ def edit(
         mask: a picture that is white where something is to be made anew, or a folder of such, one for each picture.
         sampler: which walk, as a spec such as ancestral:eta=1; by default that of the degradation, with a mask that of DDPM.
         steps: calls of the restorer.
-        again: how often every move of the walk is made (RePaint): 5 to 10 fit what is made anew better to what is there, at as many times the cost.
+        again: how often every move of the walk is made (RePaint): each lets what is made anew and what is there agree, at as many times the cost.
         size: side in px that pictures are resized to; by default that of the training pictures.
         seed: of all draws: another one, another picture.
         overwrite: replace files that are already there.
