@@ -38,7 +38,7 @@ from snowmelt.model import Model
 from snowmelt.registry import spec
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.parameterization import output_error
-from snowmelt.types import Batch, Draw, Severity
+from snowmelt.types import Batch, Draw, Severity, expand
 
 Loss: TypeAlias = Literal["l2", "l1", "charbonnier", "pseudo-huber"]
 Weight: TypeAlias = Literal["uniform", "output", "snr", "min-snr", "bound"]
@@ -59,6 +59,7 @@ def restoration_loss(
     weight: Weight | Callable[[Severity], Tensor] = "uniform",
     penalty: Callable[[Batch, Batch], Tensor] | None = None,
     cond: Tensor | None = None,
+    target: Batch | None = None,
 ) -> Tensor:
     """The loss of each sample: (b,), never reduced.
 
@@ -71,6 +72,7 @@ def restoration_loss(
         weight: of the severity, by name, or a function (b,) -> (b,).
         penalty: (estimate, x0) -> (b,), added after weighting.
         cond: handed to the restorer.
+        target: what the estimate should be (b, *d), by default x0 itself.
 
     Raises:
         ValueError: unknown loss.
@@ -78,22 +80,55 @@ def restoration_loss(
     """
     x_t = model.degrade(x0, t, z)
     estimate, spread = model.predict(x_t, t, z, cond)
+    aim = x0 if target is None else target
     if isinstance(weight, str):
         check_weight(model.degradation, weight)
     if weight == "snr":
         d, sigma = model.degradation, model.degradation.sigma(t).clamp(min=_LEAST)
-        out = distance(d(estimate, t, z), d(x0, t, z), loss) / _power(sigma**2, loss)
+        out = distance(d(estimate, t, z), d(aim, t, z), loss) / _power(sigma**2, loss)
     elif weight == "output":
         if not isinstance(model.restorer, Restorer):
             raise TypeError("training.weight = output weighs what a network returns, and this restorer is a plain function: take uniform")
-        error = output_error(model.restorer.coefficients(x_t, t, z), estimate - x0, least=_LEAST)
+        error = output_error(model.restorer.coefficients(x_t, t, z), estimate - aim, least=_LEAST)
         out = distance(error, torch.zeros_like(error), loss)
     else:
         by = weight(t) if callable(weight) else _power(_weights(model, weight, x_t, t, z), loss)
-        out = distance(estimate, x0, loss) * by
+        out = distance(estimate, aim, loss) * by
     if spread is not None:
         out = out + _HYBRID * steps(model.degradation) * spread_loss(model.degradation, x_t, x0, estimate.detach(), spread, t, z)
     return out if penalty is None else out + penalty(estimate, x0)
+
+
+def consistency_loss(
+    model: Model,
+    x0: Batch,
+    t: Severity,
+    s: Severity,
+    z: Draw,
+    *,
+    loss: Loss = "pseudo-huber",
+    weight: Weight | Callable[[Severity], Tensor] = "uniform",
+) -> Tensor:
+    r"""What tunes a restorer for few calls: :math:`\rho(R(x_t, t) - R(x_s, s)) / (t - s)` for each sample (b,), the second estimate held.
+
+    Both pictures come from the same sample and draw, so no teacher and no walk is needed. At s = 0 the second estimate is x0, and this is
+    :func:`restoration_loss` over t, bit for bit.
+
+    Args:
+        model: what is tuned.
+        x0: clean samples (b, *d).
+        t: severities (b,) in (0, 1].
+        s: severities (b,) in [0, t).
+        z: the draw, from ``model.draw``.
+        loss: rho.
+        weight: beside 1 / (t - s), as in :func:`restoration_loss`.
+
+    Source: Song et al. 2023 (arXiv 2303.01469), algorithm 3; Geng et al. 2024 (arXiv 2406.14548) for s = g t with g growing from a trained model.
+    """
+    with torch.no_grad():
+        earlier = model.estimate(model.degrade(x0, s, z), s, z)
+        target = torch.where(expand(s == 0, x0), x0, earlier.to(x0))
+    return restoration_loss(model, x0, t, z, loss=loss, weight=weight, target=target) / (t - s)
 
 
 def check_weight(degradation: Degradation, weight: Weight) -> None:
@@ -169,6 +204,8 @@ def distance(estimate: Batch, x0: Batch, loss: Loss) -> Tensor:
     raise ValueError(f"unknown loss {loss!r}: choose l2, l1, charbonnier or pseudo-huber")
 
 
-def estimates(loss: Loss) -> Literal["mean", "median"]:
-    """What a restorer trained with this loss returns: the posterior mean, or a median."""
+def estimates(loss: Loss, gap: float = 0.0) -> str:
+    """What a restorer trained with this loss returns: the posterior mean, or a median; tuned with a gap, what it returns at a lower severity."""
+    if gap:
+        return f"consistency({gap:g})"
     return "mean" if loss == "l2" else "median"

@@ -11,6 +11,7 @@ has to be typed again and nothing is ever unpickled.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, expand, severity
 
 FORMAT = 1
+_TUNED = re.compile(r"consistency\((0?\.\d+)\)")
+_WALK = 32
 SHIPPED = Path(__file__).parent / "shipped"
 
 
@@ -46,7 +49,8 @@ class Model:
         noise_floor: standard deviation of the noise added to every x_t.
         input: "8bit" rounds x_t to the grid of an 8-bit file, as if it had been saved.
         range: the interval of the data.
-        estimates: what R was trained to return, "mean" or "median".
+        estimates: what R was trained to return: "mean" or "median" of all x0 that x_t may have come from, or, tuned for few calls,
+            "consistency(g)": what it returns at severity g t of the same sample.
         estimator: reads severities from degraded pictures, where one was fitted.
         notes: what else is known: recipe, metrics.
     """
@@ -58,19 +62,32 @@ class Model:
     noise_floor: float = 0.0
     input: Literal["float", "8bit"] = "float"
     range: tuple[float, float] = (-1.0, 1.0)
-    estimates: Literal["mean", "median"] = "mean"
+    estimates: str = "mean"
     estimator: Estimator | None = None
     notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse a restorer that was made for another noise floor.
+        """Refuse a restorer that was made for another noise floor, and estimates that are none.
 
         Raises:
-            ValueError: it was; its preconditioning would not fit what it is shown.
+            ValueError: its preconditioning would not fit what it is shown; or `estimates` is no word that is known.
         """
+        if self.estimates not in ("mean", "median") and not _TUNED.fullmatch(self.estimates):
+            raise ValueError(f"model.estimates = {self.estimates!r} is none of mean, median and consistency(g) with g in (0, 1)")
         if isinstance(self.restorer, Restorer) and self.restorer.noise_floor != self.noise_floor:
             made_for = self.restorer.noise_floor
             raise ValueError(f"model.noise_floor = {self.noise_floor:g}, but its restorer was made for {made_for:g}: give both the same")
+
+    @property
+    def gap(self) -> float:
+        """g = s / t of a restorer tuned to estimate the same at s and t; 0 of one that is not tuned."""
+        found = _TUNED.fullmatch(self.estimates)
+        return float(found[1]) if found else 0.0
+
+    @property
+    def most_calls(self) -> int | None:
+        """The longest walk that a tuned restorer is good for, 32 (1 - g) calls: beyond, its errors add up. None of one that is not tuned."""
+        return max(1, round(_WALK * (1 - self.gap))) if self.gap else None
 
     def draw(self, like: Batch, generator: Generators = None, item: Mapping[str, Tensor] = EMPTY) -> Draw:
         """The degradation's draw, with what the data `item` gives of it, and, when there is a noise floor, its noise as "floor"."""

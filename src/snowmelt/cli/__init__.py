@@ -27,6 +27,7 @@ from snowmelt.cli import (
     suggest,
     train,
     translate,
+    tune,
 )
 from snowmelt.cli.errors import report
 
@@ -48,6 +49,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "check-degradation": check.check_degradation,
     "suggest-schedule": suggest.suggest_schedule,
     "train": train.train,
+    "tune": tune.tune,
     "restore": restore.restore,
     "sample": sample.sample,
     "translate": translate.translate,

@@ -43,7 +43,7 @@ Source: Bansal et al. 2022 (arXiv 2208.09392), Algorithms 1 and 2; Ho et al. 202
 from snowmelt.samplers.ancestral import Ancestral, Momentum
 from snowmelt.samplers.base import SPREAD, Post, Sampler, brought, entries, on_knots
 from snowmelt.samplers.classical import Heun, Naive, TACoS
-from snowmelt.samplers.default import default_sampler
+from snowmelt.samplers.default import default_sampler, default_walk
 from snowmelt.samplers.langevin import Langevin
 from snowmelt.samplers.rule import Numbers, Rule, measured
 
@@ -61,6 +61,7 @@ __all__ = [
     "TACoS",
     "brought",
     "default_sampler",
+    "default_walk",
     "entries",
     "measured",
     "on_knots",

@@ -161,11 +161,12 @@ class Sampler(Part, kind="sampler"):
             post: what is done to every estimate before the walk uses it, and to x at the end: data consistency.
 
         Raises:
-            ValueError: the state lacks a part of the draw that this sampler reads.
+            ValueError: the state lacks a part of the draw that this sampler reads, or the model is tuned for fewer calls.
             TypeError: the sampler needs noise that the degradation does not have.
         """
         degradation, (x, start, z, _) = model.degradation, state
         self._check(degradation, z)
+        self._check_tuned(model, start)
         yield state
         grid, previous = self.walk(degradation, start), None
         for i, (t_i, s_i) in enumerate(pairwise(grid)):
@@ -202,6 +203,19 @@ class Sampler(Part, kind="sampler"):
         """An estimate as the walk uses it: clipped if it is to be, then what `post` makes of it."""
         x0 = x0.clamp(*model.range) if self.clip else x0
         return x0 if post is None else post(x0)
+
+    def _check_tuned(self, model: Model, start: float | Tensor) -> None:
+        """Refuse to walk far with a restorer that is tuned for few calls: it returns no mean, so its walk follows no equation."""
+        most = model.most_calls
+        if most is None:
+            return
+        calls, name = self.calls(model.degradation, start), label(type(self))
+        told = f"this model is tuned, {model.estimates}, for walks of at most {most} call{'s' if most > 1 else ''} of order 1"
+        way_out = "leave the walk to the model, or take the one it was tuned from"
+        if calls > most:
+            raise ValueError(f"{name} of {calls} calls: {told}: {way_out}")
+        if self.order == 2 or (self.corrector and calls > 1):
+            raise ValueError(f"{name} is of order 2 here, and {told}: {way_out}")
 
     def _check(self, degradation: Degradation, z: Draw) -> None:
         self.require(degradation)

@@ -1,6 +1,7 @@
 """The walk that is taken when nothing is said. Measured: snowmelt's own comparisons, and table 5 of Bansal et al. 2022 (arXiv 2208.09392)."""
 
 from snowmelt.degradations import Degradation
+from snowmelt.model import Model
 from snowmelt.samplers.ancestral import Ancestral
 from snowmelt.samplers.base import Sampler
 from snowmelt.samplers.classical import Naive, TACoS
@@ -21,3 +22,17 @@ def default_sampler(degradation: Degradation, calls: int = 12) -> Sampler:
     if degradation.knots is not None:
         return TACoS(steps=degradation.knots, snap=True)
     return TACoS(steps=calls, order=2)
+
+
+def default_walk(model: Model) -> Sampler:
+    """The walk of a model when nothing is said: :func:`default_sampler` of its degradation, or of a tuned restorer the few calls it is tuned for.
+
+    These are of order 1. Measured on the exact toy and on digits (docs: How many calls): 32 (1 - g) calls of TACoS are what a gap g is best at.
+    """
+    degradation, most = model.degradation, model.most_calls
+    if most is None:
+        return default_sampler(degradation)
+    snap = degradation.knots is not None
+    if set(degradation.hidden) - set(degradation.recovered):
+        return Naive(steps=1)
+    return Ancestral(steps=most, eta=0.0, snap=snap) if degradation.recovers else TACoS(steps=most, snap=snap)

@@ -24,13 +24,13 @@ from snowmelt import pictures
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Blend
 from snowmelt.files import write_text
-from snowmelt.losses import estimates, restoration_loss
+from snowmelt.losses import consistency_loss, estimates, restoration_loss
 from snowmelt.model import Model
 from snowmelt.model import save as save_model
 from snowmelt.priors import Normal
 from snowmelt.randomness import fractions, generators
 from snowmelt.restorers import Restorer
-from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.samplers import Sampler, default_walk
 from snowmelt.training import checkpoint
 from snowmelt.training.agreement import agree
 from snowmelt.training.ema import Average
@@ -88,10 +88,10 @@ class Trainer:
             model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
         self.restorer = restorer.to(self.device).requires_grad_(True)
         self.restorer.precision = precision(options.precision, self.device)
-        self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss))
+        self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss, options.gap))
         self.average = Average(self.restorer, options.ema * options.images)
         self.optimizer = torch.optim.AdamW(self.restorer.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
-        self.sampler = sampler or default_sampler(model.degradation)
+        self.sampler = sampler or default_walk(self.model)
         self.step, self.wall_s = 0, 0.0
         self._drawn = bool(self.model.draw(torch.empty(1, *train.shape), torch.Generator()))
 
@@ -181,7 +181,14 @@ class Trainer:
             z = self.restorer.conditions.dropped(z, fractions(seed, "condition", numbers) < self.options.drop_condition, x0)
         x0, t = x0.to(self.device), t.to(self.device)
         z = {name: value.to(self.device) for name, value in z.items()}
-        return restoration_loss(self.model, x0, t, z, loss=self.options.loss, weight=self.options.weight).mean()
+        o = self.options
+        if gap := o.gap_at(numbers.start // o.step_images):
+            return consistency_loss(self.model, x0, t, self._earlier(gap * t, z), z, loss=o.loss, weight=o.weight).mean()
+        return restoration_loss(self.model, x0, t, z, loss=o.loss, weight=o.weight).mean()
+
+    def _earlier(self, s: Tensor, z: Draw) -> Tensor:
+        """Severities as they are, or moved down to the next knot, which is moving their negatives up."""
+        return s if self.options.severities not in ("auto", "knots") else -self.model.degradation.snapped(-s, z)
 
     def _severities(self, numbers: range, z: Draw) -> Tensor:
         """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1, or of the law that the options name."""

@@ -3,8 +3,11 @@
 Text and numbers only: the command line reads this to print ``--help``, so nothing here imports torch.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
+
+_WIDEST_GAP = 0.99
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class TrainingOptions:
         seed: of everything random.
         validate_every: images between validations, sample grids and checkpoints.
         validation_images: how many validation pictures, always the same ones.
+        gap: g of consistency tuning: the estimate at severity t is pulled to that at s = g t of the same sample, so that few calls are enough; it
+            grows to g in stages, 1/2, 3/4, 7/8, ... For a restorer that is trained already (snowmelt tune); 0 for a training proper.
         severity_images: crops from which, after the training, an estimator learns to read severities; 0 for none.
             It may be asked for later: it changes nothing of the restorer.
     """
@@ -56,6 +61,7 @@ class TrainingOptions:
     validate_every: int = 50_000
     validation_images: int = 256
     severity_images: int = 0
+    gap: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers no training could use.
@@ -74,6 +80,8 @@ class TrainingOptions:
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
+        if not 0 <= self.gap <= _WIDEST_GAP:
+            raise ValueError(f"training.gap = {self.gap} lies outside [0, {_WIDEST_GAP}]")
         if not 0 < self.severity_std < float("inf"):
             raise ValueError(f"training.severity_std = {self.severity_std} lies outside (0, ∞)")
         if not abs(self.severity_mean) < float("inf"):
@@ -86,6 +94,17 @@ class TrainingOptions:
     def step_images(self) -> int:
         """Images per optimiser step."""
         return self.batch * self.accumulate
+
+    @property
+    def gaps(self) -> tuple[float, ...]:
+        """The stages of a consistency tuning, equal in steps: 1/2, 3/4, 7/8, ... up to `gap`; (0,) for a training proper."""
+        halvings = range(1, round(math.log2(1 / (1 - self.gap))))
+        return (*(1 - 0.5**k for k in halvings), self.gap)
+
+    def gap_at(self, step: int) -> float:
+        """The gap of an optimiser step."""
+        stages = self.gaps
+        return stages[min(step * len(stages) // self.steps, len(stages) - 1)]
 
     @property
     def steps(self) -> int:

@@ -1,0 +1,86 @@
+"""Tune a finished run for few calls: a copy whose estimate at severity t is what it is at g t, all the way down.
+
+A restorer returns the mean of all samples that x_t may have come from; a walk of many calls turns such means into one sample. The tuned copy
+returns, in one or two calls, about what that walk ends with. It is no mean any more, so longer walks are refused
+(:attr:`snowmelt.Model.most_calls`), and the run it was tuned from stays as it is.
+
+Source: Song et al. 2023 (arXiv 2303.01469) for training on pairs without a teacher; Geng et al. 2024 (arXiv 2406.14548) for beginning with a
+trained model and a gap that grows.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from snowmelt.model import Model, load, save_prior
+from snowmelt.priors.base import Learned
+from snowmelt.recipes.recipe import Recipe
+from snowmelt.recipes.run import stored, train, with_path
+
+FAST = "fast"
+_STAGE_STEPS = 1_000
+_WARMUP, _EMA = 0.02, 0.02
+
+
+def tune(
+    run: str | Path,
+    gap: float = 0.94,
+    *,
+    images: int | None = None,
+    lr: float | None = None,
+    path: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    device: torch.device | str = "cpu",
+) -> Model:
+    """Train the tuned copy of a finished run, or go on with it.
+
+    Args:
+        run: the run directory; it stays as it is.
+        gap: g in (0, .99]: 0.94 for walks of two calls, 0.97 for one, 0.75 for eight.
+        images: to see in all; by default 1,000 steps for each stage of the gap, 1/2, 3/4, 7/8, ...
+        lr: peak learning rate; by default a quarter of the run's.
+        path: where the data lie now, if not where the recipe says.
+        out: the directory of the copy; by default `run`/fast, where ``restore --fast`` finds it.
+        fresh: start over, deleting an earlier copy.
+        device: "cpu", "cuda", "mps".
+
+    Raises:
+        ValueError: a gap outside (0, .99]; the run is itself tuned, is not finished, or `out` holds something else.
+        Stopped: interrupted, and saved.
+    """
+    run = Path(run)
+    parent = load(run)
+    made = train(tuning(run, parent, gap, images=images, lr=lr, path=path), out := Path(out) if out else run / FAST, fresh=fresh, device=device)
+    if isinstance(parent.prior, Learned):  # the law of x at t = 1 is the degradation's: nothing to fit again
+        save_prior(parent.prior, out)
+        made = dataclasses.replace(made, prior=parent.prior)
+    return made
+
+
+def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, lr: float | None = None, path: str | None = None) -> Recipe:
+    """The recipe of a tuned copy of the run whose model is `parent`.
+
+    Raises:
+        ValueError: as :func:`tune`.
+    """
+    recipe = with_path(stored(run), path)
+    if parent.gap:
+        raise ValueError(f"{run} is tuned already, {parent.estimates}: tune the run that it was tuned from")
+    if not gap:
+        raise ValueError("--gap 0 is a training proper, which tunes nothing: give 0.94, for instance")
+    o = recipe.training
+    asked = dataclasses.replace(
+        o,
+        gap=gap,
+        loss="pseudo-huber",
+        weight="uniform",
+        lr=lr or o.lr / 4,
+        warmup=_WARMUP,
+        ema=_EMA,
+        severity_images=0,
+    )
+    asked = dataclasses.replace(asked, images=images or _STAGE_STEPS * asked.step_images * len(asked.gaps))
+    told = dataclasses.replace(recipe.model, init=str(run), prior=None)
+    return dataclasses.replace(recipe, about=f"{recipe.about or run.name}, tuned for few calls", model=told, training=asked)
