@@ -137,7 +137,10 @@ def type_name(kind: Any) -> str:
         return "choice"
     if typing.get_origin(kind) is tuple:
         return f"list of {type_name(strip(typing.get_args(kind)[0])[0])}"
-    names = [getattr(o, "part_kind", "") or o.__name__ for o in alternatives(kind)]  # a part is called by its kind
+    options = alternatives(kind)
+    if len(options) > 1:
+        return " or ".join("none" if o is type(None) else type_name(o) for o in options)
+    names = [getattr(o, "part_kind", "") or o.__name__ for o in options]  # a part is called by its kind
     return " or ".join("none" if n == "NoneType" else n for n in names)
 
 

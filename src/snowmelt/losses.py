@@ -8,19 +8,25 @@ whoever calls sees each sample's loss and its severity.
 
 The weight of a severity does not move that minimum, but says where a network of finite size should be good:
 
-=========  ==================================================  =====================================================================
-uniform    1                                                   the paper's restoration loss
-output     :math:`1 / c_{out}^2`, frequency by frequency       the error of what the network itself returns: DDPM's simple loss for eps,
-                                                               EDM's for edm, that of flow matching for flow
-snr        the error of :math:`A_t \hat x_0 / \sigma_t`        for pure noise the signal-to-noise ratio, which is the same simple
-                                                               loss whatever is predicted; soft score matching where a blur comes first
-min-snr    the same, at most 5                                 Min-SNR-gamma
-bound      :math:`\tfrac T2 (SNR_s - SNR_t)`, s = t - 1/T      the variational bound, per value, of a chain of T steps; of the last one,
-                                                               s = 0, :math:`\tfrac T2 SNR_t`, what coding the sample itself costs
-=========  ==================================================  =====================================================================
+==========  ==================================================  =====================================================================
+uniform     1                                                   the paper's restoration loss
+output      :math:`1 / c_{out}^2`, frequency by frequency       the error of what the network itself returns: DDPM's simple loss for eps,
+                                                                EDM's for edm, that of flow matching for flow
+min-output  1 over the mean of :math:`c_{out}^2`, at most 20    Min-SNR-gamma for paths that have no signal-to-noise ratio: for wiener that
+                                                                mean is the error of the best linear restorer in the operator's basis
+snr         the error of :math:`A_t \hat x_0 / \sigma_t`        for pure noise the signal-to-noise ratio, which is the same simple
+                                                                loss whatever is predicted; soft score matching where a blur comes first
+min-snr     the same, at most 5                                 Min-SNR-gamma
+bound       :math:`\tfrac T2 (SNR_s - SNR_t)`, s = t - 1/T      the variational bound, per value, of a chain of T steps; of the last one,
+                                                                s = 0, :math:`\tfrac T2 SNR_t`, what coding the sample itself costs
+==========  ==================================================  =====================================================================
 
-(for squared errors; others are weighted by the root). Of a restorer with a learned variance, the step's part of the bound is added, with its
-mean held and a weight of .001: the *hybrid* loss.
+(for squared errors; others are weighted by the root). For pure noise and data of variance v, wiener has
+:math:`1 / c_{out}^2 = SNR + 1/v`, which rises from 1/v, where nothing is seen of the sample; eps has the SNR itself, residual and x0
+have 1. Min-SNR's gamma = 5 is meant for data of variance 1. For v = .3, about that of pictures on [-1, 1], the same share of noise is a
+ratio of 5/v, and 5/v + 1/v = 20 is the bound of min-output: no severity counts more than six times as much as pure noise does.
+
+Of a restorer with a learned variance, the step's part of the bound is added, with its mean held and a weight of .001: the *hybrid* loss.
 
 Source: Ho et al. 2020 (arXiv 2006.11239), eq. 12 and 14; Karras et al. 2022 (arXiv 2206.00364), eq. 8; Daras et al. 2022 (arXiv 2209.05442),
 eq. 10; Hang et al. 2023 (arXiv 2303.09556); Kingma et al. 2021 (arXiv 2107.00630), eq. 13; Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 16.
@@ -37,13 +43,14 @@ from snowmelt.degradations.likelihood import between, divergence, log_level, ste
 from snowmelt.model import Model
 from snowmelt.registry import spec
 from snowmelt.restorers import Restorer
-from snowmelt.restorers.parameterization import output_error
+from snowmelt.restorers.parameterization import output_error, output_power
 from snowmelt.types import Batch, Draw, Severity, expand
 
 Loss: TypeAlias = Literal["l2", "l1", "charbonnier", "pseudo-huber"]
-Weight: TypeAlias = Literal["uniform", "output", "snr", "min-snr", "bound"]
+Weight: TypeAlias = Literal["uniform", "output", "min-output", "snr", "min-snr", "bound"]
 _HYBRID = 1e-3
 _MIN_SNR = 5.0
+_MIN_OUTPUT = 20.0  # (gamma + 1) / v: gamma = 5, and v = .3 for pictures on [-1, 1]
 _LEAST = 1e-4  # of sigma and c_out, which vanish at t = 0
 _CHARBONNIER = 1e-3
 _PSEUDO_HUBER = 0.06
@@ -87,9 +94,7 @@ def restoration_loss(
         d, sigma = model.degradation, model.degradation.sigma(t).clamp(min=_LEAST)
         out = distance(d(estimate, t, z), d(aim, t, z), loss) / _power(sigma**2, loss)
     elif weight == "output":
-        if not isinstance(model.restorer, Restorer):
-            raise TypeError("training.weight = output weighs what a network returns, and this restorer is a plain function: take uniform")
-        error = output_error(model.restorer.coefficients(x_t, t, z), estimate - aim, least=_LEAST)
+        error = output_error(_network(model, weight).coefficients(x_t, t, z), estimate - aim, least=_LEAST)
         out = distance(error, torch.zeros_like(error), loss)
     else:
         by = weight(t) if callable(weight) else _power(_weights(model, weight, x_t, t, z), loss)
@@ -169,6 +174,9 @@ def _weights(model: Model, weight: str, x_t: Batch, t: Severity, z: Draw) -> Ten
     match weight:
         case "uniform":
             return torch.ones_like(t)
+        case "min-output":
+            power = output_power(_network(model, weight).coefficients(x_t, t, z), tuple(x_t.shape[1:]))
+            return power.clamp(min=1 / _MIN_OUTPUT).reciprocal()
         case "min-snr":
             return _ratio(d, x_t, t, z).clamp(max=_MIN_SNR)
         case "bound":
@@ -176,7 +184,18 @@ def _weights(model: Model, weight: str, x_t: Batch, t: Severity, z: Draw) -> Ten
             s, now = (t - 1 / steps(d)).clamp(min=0), _ratio(d, x_t, t, z)
             before = torch.where(s < 0.5 / steps(d), 2 * now, _ratio(d, x_t, s.clamp(min=0.5 / steps(d)), z))
             return 0.5 * steps(d) * (before - now)
-    raise ValueError(f"unknown weight {weight!r}: choose uniform, output, snr, min-snr or bound")
+    raise ValueError(f"unknown weight {weight!r}: choose uniform, output, min-output, snr, min-snr or bound")
+
+
+def _network(model: Model, weight: str) -> Restorer:
+    """The restorer whose parameterization a weight reads.
+
+    Raises:
+        TypeError: it has none.
+    """
+    if not isinstance(model.restorer, Restorer):
+        raise TypeError(f"training.weight = {weight} weighs what a network returns, and this restorer is a plain function: take uniform")
+    return model.restorer
 
 
 def _ratio(d: Degradation, x_t: Batch, t: Severity, z: Draw) -> Tensor:

@@ -155,7 +155,7 @@ def schema(part: str | type[Part] | Part, kind: str = "degradation") -> tuple[Fi
                 default=None if required else default,
                 required=required,
                 range=next((e for e in extras if isinstance(e, Range)), None),
-                choices=typing.get_args(base) if typing.get_origin(base) is Literal else (),
+                choices=tuple(c for o in alternatives(base) if typing.get_origin(o) is Literal for c in typing.get_args(o)),
                 doc=next((e for e in extras if isinstance(e, str)), ""),
             )
         )

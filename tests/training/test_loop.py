@@ -224,7 +224,7 @@ def test_options_out_of_range_are_refused_by_name(field: str, value: float) -> N
     ("field", "known"),
     [
         ("loss", "l2, l1, charbonnier, pseudo-huber"),
-        ("weight", "uniform, output, snr, min-snr, bound"),
+        ("weight", "uniform, output, min-output, snr, min-snr, bound"),
         ("severities", "auto, uniform, knots, log-normal, logit-normal"),
         ("decay", "cosine, none"),
         ("precision", "auto, bf16, fp32"),

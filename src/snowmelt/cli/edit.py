@@ -68,7 +68,7 @@ def edit(
     granted = wish.granted(model, max(len(gathering.plan.jobs), 1), given=True)
     whole = granted.model.to(where)
     ancestral = sampler is None and (mask is not None or again > 1)
-    walk = Ancestral(steps=steps or CALLS, snap=model.degradation.knots is not None) if ancestral else walk_of(sampler, steps, model.degradation)
+    walk = Ancestral(steps=steps or CALLS, snap=model.degradation.knots is not None) if ancestral else walk_of(sampler, steps, model)
 
     def do(group: list[Given]) -> dict[str, torch.Tensor]:
         x, masks = torch.stack([one.x for one in group]), stacked_masks(group)

@@ -120,7 +120,8 @@ def _of_run(path: Path) -> list[str]:
         lines += _listed(said)
     start = registry.spec(model.prior) if model.prior else "none: it restores; 'snowmelt sample RUN --prior SPEC' fits one"
     tuned = f"{model.estimates}: tuned, for walks of at most {model.most_calls} call{'s' if model.most_calls != 1 else ''}"
-    lines += _listed({"estimates": tuned if model.gap else f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor, "prior": start})
+    said = {"estimates": tuned if model.gap else f"the {model.estimates}", "input": model.input, "noise_floor": model.noise_floor}
+    lines += _listed({**said, "prior": start})
     if not (path / "evaluation.json").is_file():
         card = path / "README.md"
         how = f"How well it does is in {card}" if card.is_file() else "It has not been evaluated: 'snowmelt evaluate' measures how well it restores."

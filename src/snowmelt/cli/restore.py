@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.walks import ITS_OWN, OnCalls
 
 _LISTED = 5
 
 if TYPE_CHECKING:
     from snowmelt.restoration import Tally
     from snowmelt.restoration.plan import Job
-    from snowmelt.samplers import Sampler
 
 
 def restore(
@@ -21,10 +21,7 @@ def restore(
     severity: float | None = None,
     strength: str | None = None,
     degrade: Switch = False,
-    faithful: Switch = False,
-    best: Switch = False,
-    sampler: str | None = None,
-    steps: int | None = None,
+    calls: OnCalls = ITS_OWN,
     mask: Path | None = None,
     samples: int = 1,
     consistent: bool | None = None,
@@ -53,10 +50,7 @@ def restore(
         severity: how degraded the pictures are, in [0, 1]: 1 is the strongest that the model knows.
         strength: the same in the operator's own units, sigma_px=3 for instance ('snowmelt describe' lists them).
         degrade: the pictures are clean: degrade them first, to severity 1 unless told, and score the result.
-        faithful: one call of the restorer, the smallest error on average.
-        best: the walk that suits the degradation, more plausible detail.
-        sampler: another walk, as a spec: tacos, naive, ancestral:eta=0.5.
-        steps: calls of the restorer in a walk.
+        calls: how many calls of the restorer.
         mask: a picture that is white where the damage is, or a folder of such, one for each picture.
         samples: restorations a picture; more than one tell where not to trust it: OUT/uncertainty/NAME, and OUT/mean/NAME.
         consistent: whether the result, degraded again, has to agree with the picture.
@@ -73,16 +67,16 @@ def restore(
         max_pixels: refuse larger pictures.
         machine: where to compute.
     """
-    _agree(inputs, severity, strength, faithful=faithful, best=best, sampler=sampler, steps=steps)
+    _agree(inputs, severity, strength)
+    calls.check()
     where = machine.prepare()
     from snowmelt.cli.strength import severity_of, unknown_severity
     from snowmelt.degradations import Mixture
     from snowmelt.restoration import restore_folder
-    from snowmelt.restoration.identity import opened
     from snowmelt.restoration.plan import shard_of
 
     share = (1, 1) if shard is None else shard_of(shard)
-    found = opened(model)
+    found = calls.opened(model)
     if strength is not None:
         severity = severity_of(found.model.degradation, strength)
     if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture):
@@ -92,7 +86,7 @@ def restore(
         model=found,
         out=out,
         severity=severity,
-        sampler=_walk(found.model, sampler, steps, faithful=faithful, best=best),
+        sampler=calls.walk(found.model),
         seed=seed,
         degrade=degrade,
         overwrite=overwrite,
@@ -114,19 +108,6 @@ def restore(
         finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
     )
     return summary(tally, inputs, out)
-
-
-def _walk(model: Any, sampler: str | None, steps: int | None, *, faithful: bool, best: bool) -> "Sampler | str | None":
-    from snowmelt.cli.walks import walk_of
-    from snowmelt.degradations import Mixture
-
-    if isinstance(model.degradation, Mixture) and (best or sampler is not None or steps is not None):
-        raise ValueError("this model is blind and restores in one call: leave --best, --sampler and --steps out")
-    if faithful:
-        return None
-    if best or sampler is not None or steps is not None:
-        return walk_of(sampler, steps, model.degradation)
-    return "default"
 
 
 def _tell_all(job: "Job", entry: dict[str, Any]) -> None:
@@ -173,22 +154,9 @@ def _count(n: int) -> str:
     return f"{n:,} picture{'' if n == 1 else 's'}"
 
 
-def _agree(
-    inputs: tuple[Path, ...],
-    severity: float | None,
-    strength: str | None,
-    *,
-    faithful: bool,
-    best: bool,
-    sampler: str | None,
-    steps: int | None,
-) -> None:
+def _agree(inputs: tuple[Path, ...], severity: float | None, strength: str | None) -> None:
     """Refuse what contradicts itself before anything is loaded."""
     if not inputs:
         raise ValueError("restore needs pictures: snowmelt restore INPUT... [--model RUN] [--out DIR]")
     if severity is not None and strength is not None:
         raise ValueError("--severity and --strength say the same thing: give one of them")
-    if faithful + best + (sampler is not None) > 1:
-        raise ValueError("--faithful is one call, --best the default walk, --sampler another walk: give one of them")
-    if faithful and steps is not None:
-        raise ValueError("--faithful is one call of the restorer: --steps belongs to a walk (--best or --sampler)")

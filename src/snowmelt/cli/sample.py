@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.walks import ITS_OWN, OnCalls
 from snowmelt.cli.wishes import NONE, OnWish
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from snowmelt.cli.walks import Calls
     from snowmelt.cli.wishes import Granted
     from snowmelt.samplers import Sampler
 
@@ -27,8 +29,7 @@ def sample(
     *,
     out: Path | None = None,
     number: Annotated[int | None, Parameter(name=("--number", "--n", "-n"))] = None,
-    sampler: str | None = None,
-    steps: int | None = None,
+    calls: OnCalls = ITS_OWN,
     seed: int = 0,
     noise: float | None = None,
     interpolate: int | None = None,
@@ -44,8 +45,7 @@ def sample(
         run: the directory that 'snowmelt train --out' wrote.
         out: the folder for the pictures, sample_0000.png and so on, and grid.png; may be left out with --prior alone.
         number: how many; by default 16, or 8 for each of several labels.
-        sampler: which walk, as a spec such as ancestral:eta=1; by default that of the degradation.
-        steps: calls of the restorer.
+        calls: how many calls of the restorer.
         seed: of the prior and of samplers that draw; picture i depends on the seed and i alone.
         noise: another standard deviation, on [-1, 1], of the white noise that breaks the symmetry of x at t = 1; 0 leaves it perfect.
         interpolate: also interpolation.png: rows of so many pictures on the way from sample 0 to 1, from 2 to 3, and so on.
@@ -57,14 +57,16 @@ def sample(
     """
     _check(out, number, noise, interpolate, prior, data, overwrite=overwrite)
     wish.check()
+    _walks(calls)
     where = machine.prepare()
     from snowmelt import files, registry
-    from snowmelt.cli.walks import walk_of
     from snowmelt.model import load
     from snowmelt.priors import GaussianMixture
     from snowmelt.recipes.run import fit_prior
+    from snowmelt.samplers import Sampler, default_walk
 
-    model = load(run) if prior is None else fit_prior(run, prior, path=data)
+    place = calls.place(run)
+    model = load(place) if prior is None else fit_prior(place, prior, path=data)
     if prior is not None and model.prior is not None:
         held = f"; its grid holds {model.prior.explained:.1%} of the variance of x_1" if isinstance(model.prior, GaussianMixture) else ""
         print(f"saved the prior {registry.spec(model.prior)} in {run}{held}")
@@ -72,7 +74,8 @@ def sample(
         return
     granted = wish.granted(model, number)
     granted = granted._replace(model=granted.model.to(where))
-    walk = walk_of(sampler, steps, model.degradation)
+    asked = calls.walk(model)
+    walk = asked if isinstance(asked, Sampler) else default_walk(model)
     _write(granted, walk, out, seed, noise)
     named: dict[str, Any] = {"prior": registry.spec(model.prior)} if model.prior is not None else {}
     settings = {"run": str(run), **named, "noise": noise, "sampler": registry.spec(walk), "number": granted.number, "seed": seed, **granted.said}
@@ -82,6 +85,16 @@ def sample(
         _write_strip(granted, walk, out, seed, noise, interpolate)
         also = ", interpolation.png"
     print(f"wrote {granted.number} pictures{also} and grid.png to {out}")
+
+
+def _walks(calls: "Calls") -> None:
+    """Refuse what contradicts itself, and one call, which makes no pictures of its own."""
+    calls.check()
+    if calls.faithful:
+        raise ValueError(
+            "--faithful is one call, and from the prior that is the mean of all pictures that could be meant, a blur of them: "
+            "leave it out, or take --best or --fast (--sampler naive --steps 1 shows that mean)"
+        )
 
 
 def _check(

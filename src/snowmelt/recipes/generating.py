@@ -19,14 +19,14 @@ from snowmelt.model import Model
 from snowmelt.recipes.recipe import EvaluationOptions
 from snowmelt.restoration import generated, guided
 from snowmelt.restorers import Restorer
-from snowmelt.samplers import Sampler, default_sampler
+from snowmelt.samplers import Sampler, default_walk
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, Batch, Draw
 
 
 def shown(o: EvaluationOptions, model: Model) -> Sampler:
     """The walk whose pictures are shown."""
-    walk: Sampler = registry.build(o.walk, "sampler") if o.walk else default_sampler(model.degradation)
+    walk: Sampler = registry.build(o.walk, "sampler") if o.walk else default_walk(model)
     return walk
 
 

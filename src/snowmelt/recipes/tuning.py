@@ -59,6 +59,12 @@ def tune(
     return made
 
 
+def copy_of(run: Path) -> Path | None:
+    """Where the tuned copy of a run lies, of RUN/PART its part; None where there is none."""
+    whole, part = (run, "") if (run / "model.json").is_file() else (run.parent, run.name)
+    return whole / FAST / part if all((place / "model.json").is_file() for place in (whole, whole / FAST)) else None
+
+
 def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, lr: float | None = None, path: str | None = None) -> Recipe:
     """The recipe of a tuned copy of the run whose model is `parent`.
 

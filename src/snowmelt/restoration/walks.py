@@ -9,7 +9,7 @@ from snowmelt.degradations import Mixture
 from snowmelt.model import Model
 from snowmelt.randomness import normal
 from snowmelt.restoration.consistency import consistency_for, keep, known_pixels
-from snowmelt.samplers import Post, Sampler, default_sampler, entries
+from snowmelt.samplers import Post, Sampler, default_walk, entries
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State
 from snowmelt.types import severity as severities
 
@@ -33,7 +33,7 @@ def restore(
         x: degraded samples (b, *d) in the model's range; any height and width.
         severity: how degraded they are, in [0, 1]: one number, or one a sample; None lets the model tell, if it can.
         sampler: a sampler or its spec ("tacos:steps=20"); None for one call of the restorer, the posterior mean;
-            "default" for :func:`snowmelt.samplers.default_sampler`, or one call where that would need an unknown draw.
+            "default" for :func:`snowmelt.samplers.default_walk`, or one call where that would need an unknown draw.
         z: what is known of the draw (a mask's centre, say).
         consistent: whether the result, degraded again, has to be x. None: where the operator and its draw are known, nothing was
             added, and it costs little (see :mod:`snowmelt.restoration.consistency`). True for a mixture whose z holds a
@@ -132,5 +132,5 @@ def choose(model: Model, start: State, sampler: Walk) -> Sampler | None:
     if sampler != "default":
         built: Sampler = registry.build(sampler, "sampler")
         return built
-    default = default_sampler(model.degradation)
+    default = default_walk(model)
     return default if default.reads(model.degradation) <= start.z.keys() else None

@@ -8,7 +8,7 @@ three convolutions in a user's file is a backbone too. One that *embeds* also ta
 ``unet`` is made for small budgets and for CPUs, where layers of few channels at full resolution are bound by memory:
 a pixel-unshuffle stem trades resolution for channels at once, convolutions are dense 3x3, attention runs at the coarsest level
 only, and severity enters every block as a scale and shift (FiLM). Its last layer starts at zero, so that a fresh
-restorer *is* its linear skip connection.
+restorer *is* its linear skip connection. It comes in four sizes, :data:`SIZES`; what they cost is on the page "Networks".
 
 Source: Ronneberger et al. 2015 (arXiv 1505.04597); Perez et al. 2017 (arXiv 1709.07871) for FiLM; Shi et al. 2016
 (arXiv 1609.05158) for pixel shuffling.
@@ -18,7 +18,7 @@ import abc
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,24 +37,56 @@ class Backbone(Part, kind="backbone"):
         """A module: net(x, t) -> (b, out_channels, h, w) for x (b, in_channels, h, w) and t (b,) in [0, 1]."""
 
 
+class _Unsaid(tuple[int, ...]):
+    """Widths that nobody gave: the default, which a size may replace."""
+
+    __slots__ = ()
+
+
+SIZES: dict[str, tuple[int, ...]] = {"xs": (32, 64, 64), "s": (64, 96, 128), "m": (128, 192, 288), "l": (192, 288, 448)}
+_BLOCKS = 2
+
+
 @register("unet")
 @dataclass(frozen=True)
 class UNet(Backbone):
-    """The lean U-Net: pixel-unshuffle stem of `patch`, one level per width, `blocks` residual blocks each way."""
+    """The lean U-Net: pixel-unshuffle stem of `patch`, one level per width, `blocks` residual blocks each way.
 
-    widths: Annotated[tuple[int, ...], Range(1, 4096), "channels per level"] = (64, 96)
+    `size` is a word for widths and blocks: xs of about 1 million parameters, s 4, m 17, l 40. It is translated when the part is made,
+    so that what is saved is the widths themselves, and a model stays what it was whatever a word will mean. `patch` is chosen apart: it
+    belongs to the pictures, 2 for about 32 px, 4 for 64 px and more.
+    """
+
+    widths: Annotated[tuple[int, ...], Range(1, 4096), "channels per level"] = _Unsaid((64, 96))
     patch: Annotated[int, Range(1, 16, "px"), "side of the stem's patches"] = 2
-    blocks: Annotated[int, Range(1, 16)] = 2
+    blocks: Annotated[int, Range(1, 16)] = _BLOCKS
     attention: bool = True
     groups: Annotated[int, Range(1, 64)] = 8
+    size: Annotated[Literal["xs", "s", "m", "l"] | None, "stands for widths and blocks"] = None
     embeds: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Check the fields, and that groups divide the widths."""
+        """Check the fields, translate the size, and check that groups divide the widths."""
+        unsaid = isinstance(self.widths, _Unsaid)
         super().__post_init__()
+        if self.size is not None:
+            self._take(self.size, unsaid=unsaid)
         odd = [w for w in self.widths if w % self.groups]
         if not self.widths or odd:
             raise SpecError(f"unet.widths = {self.widths} must each be a multiple of unet.groups = {self.groups}")
+
+    @property
+    def called(self) -> str | None:
+        """The size that has these widths and blocks; None if none has."""
+        return next((name for name, widths in SIZES.items() if (self.widths, self.blocks) == (widths, _BLOCKS)), None)
+
+    def _take(self, size: str, *, unsaid: bool) -> None:
+        """Put the widths for the word; from here on it is as if they had been given."""
+        for name, given, meant in (("widths", self.widths, SIZES[size]), ("blocks", self.blocks, _BLOCKS)):
+            if given != meant and not (name == "widths" and unsaid):
+                raise SpecError(f"unet.size = {size} means {name} = {meant}, but unet.{name} = {given} is given too: leave one of the two out")
+        object.__setattr__(self, "widths", SIZES[size])
+        object.__setattr__(self, "size", None)
 
     def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
         """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity."""

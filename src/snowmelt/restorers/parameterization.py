@@ -35,6 +35,7 @@ eq. 7, for mu; Wiener 1949 for the filter.
 """
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
@@ -43,7 +44,7 @@ from torch import Tensor
 
 from snowmelt.degradations import Blend, Degradation
 from snowmelt.degradations.base import Basis
-from snowmelt.degradations.likelihood import steps
+from snowmelt.degradations.likelihood import steps, summed
 from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import Part, Range, SpecError, label, register, spec
 from snowmelt.restorers.statistics import Statistics
@@ -288,6 +289,11 @@ def output_error(c: Coefficients, error: Batch, *, least: float) -> Batch:
     """An error of the estimate of the clean sample as one of what the network returns: divided by c_out, which counts as at least `least`."""
     out = torch.where(c.out < 0, -1.0, 1.0) * c.out.abs().clamp(min=least)
     return backward(forward(error, c.basis) / out, c.basis, error.shape[-1])
+
+
+def output_power(c: Coefficients, shape: tuple[int, ...]) -> Tensor:
+    """The mean of c_out^2 over the coefficients of samples of `shape`: (b,). Of ``wiener`` what the linear restorer leaves open, per value."""
+    return summed(c.out.square(), c.basis, shape) / math.prod(shape)
 
 
 def converted(f: Batch, source: Coefficients, target: Coefficients, x_t: Batch, *, least: float = 0.0) -> Batch:

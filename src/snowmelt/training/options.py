@@ -25,7 +25,8 @@ class TrainingOptions:
         clip: largest norm of the gradient.
         ema: half-life of the moving average of the weights, as a part of the images seen.
         loss: l2 (posterior mean), l1 (median, the paper's), charbonnier or pseudo-huber.
-        weight: of the severities: uniform, output (the error of what the network itself returns), snr, min-snr or bound (see snowmelt.losses).
+        weight: of the severities: uniform, output (the error of what the network itself returns), min-output (its mean, bounded),
+            snr, min-snr or bound (see snowmelt.losses).
         severities: uniform in t, or the knots i/T of an operator that has them; auto takes the knots if there are any. Under noise also
             log-normal (noise over signal: EDM) or logit-normal (t).
         severity_mean: of the normal law behind log-normal and logit-normal.
@@ -51,7 +52,7 @@ class TrainingOptions:
     clip: float = 1.0
     ema: float = 0.03
     loss: Literal["l2", "l1", "charbonnier", "pseudo-huber"] = "l2"
-    weight: Literal["uniform", "output", "snr", "min-snr", "bound"] = "uniform"
+    weight: Literal["uniform", "output", "min-output", "snr", "min-snr", "bound"] = "uniform"
     severities: Literal["auto", "uniform", "knots", "log-normal", "logit-normal"] = "auto"
     severity_mean: float = -1.2
     severity_std: float = 1.2
