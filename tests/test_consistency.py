@@ -1,0 +1,192 @@
+"""Consistency tuning: the loss against its definition, the stages of the gap, what a tuned model may walk, and the verb."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from snowmelt.cli import main
+from snowmelt.losses import consistency_loss, restoration_loss
+from snowmelt.model import Model, load
+from snowmelt.randomness import generator
+from snowmelt.recipes import run as runs
+from snowmelt.recipes.recipe import from_table
+from snowmelt.recipes.tuning import tune, tuning
+from snowmelt.registry import build
+from snowmelt.restorers import Restorer
+from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler, default_walk
+from snowmelt.training.options import TrainingOptions
+
+LOSSES = ("l2", "l1", "charbonnier", "pseudo-huber")
+
+
+def model(spec: str = "gaussian-blur:sigma_px=2", floor: float = 0.05) -> Model:
+    D = build(spec)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        restorer = Restorer(D, build("unet:widths=(8,),patch=2,groups=4", "backbone"), (1, 8, 8), noise_floor=floor)
+        for p in restorer.parameters():
+            torch.nn.init.normal_(p, std=0.1)
+    return Model(D, restorer.fit([torch.randn(16, 1, 8, 8)]), noise_floor=floor)
+
+
+def drawn(m: Model, n: int = 5) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    source = generator(0, "pairs")
+    x0 = torch.randn(n, 1, 8, 8, generator=source)
+    return x0, torch.linspace(0.1, 1, n), dict(m.draw(x0, source))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_without_a_gap_it_is_the_restoration_loss_bit_for_bit(loss):
+    m = model()
+    x0, t, z = drawn(m)
+    found = consistency_loss(m, x0, t, torch.zeros_like(t), z, loss=loss)
+    assert torch.equal(found, restoration_loss(m, x0, t, z, loss=loss) / t)
+
+
+def test_it_is_the_distance_of_two_estimates_of_one_sample_by_its_definition():
+    m = model()
+    x0, t, z = drawn(m)
+    s = 0.75 * t
+    later, earlier = (m.estimate(m.degrade(x0, u, z), u, z) for u in (t, s))
+    wanted = (((later - earlier).square().flatten(1).mean(1) + 0.06**2).sqrt() - 0.06) / (t - s)
+    assert torch.allclose(consistency_loss(m, x0, t, s, z), wanted, rtol=1e-5)
+
+
+def test_gradients_flow_through_the_estimate_at_t_alone():
+    m = model()
+    x0, t, z = drawn(m)
+    consistency_loss(m, x0, t, 0.5 * t, z, loss="l2").sum().backward()
+    assert isinstance(m.restorer, Restorer)
+    found = [p.grad.clone() for p in m.restorer.net.parameters() if p.grad is not None]
+    m.restorer.zero_grad()
+    with torch.no_grad():
+        held = m.estimate(m.degrade(x0, 0.5 * t, z), 0.5 * t, z)
+    ((m.estimate(m.degrade(x0, t, z), t, z) - held).square().flatten(1).mean(1) / (0.5 * t)).sum().backward()
+    wanted = [p.grad for p in m.restorer.net.parameters() if p.grad is not None]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, wanted, strict=True))
+
+
+STAGES = {
+    0.0: (0.0,),
+    0.3: (0.3,),
+    0.5: (0.5,),
+    0.75: (0.5, 0.75),
+    0.94: (0.5, 0.75, 0.875, 0.94),
+    0.97: (0.5, 0.75, 0.875, 0.9375, 0.97),
+}
+
+
+@pytest.mark.parametrize(("gap", "stages"), STAGES.items())
+def test_the_gap_grows_in_stages_of_equal_length(gap, stages):
+    o = TrainingOptions(images=64 * 100, gap=gap)
+    assert o.gaps == stages
+    seen = [o.gap_at(step) for step in range(o.steps)]
+    assert sorted(seen) == seen
+    assert all(abs(seen.count(g) - 100 / len(stages)) <= 1 for g in stages)
+
+
+def test_a_gap_outside_its_bounds_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"training.gap = 1.0 lies outside \[0, 0.99\]"):
+        TrainingOptions(gap=1.0)
+
+
+MOST = {"mean": None, "median": None, "consistency(0.5)": 16, "consistency(0.94)": 2, "consistency(0.97)": 1, "consistency(0.99)": 1}
+
+
+@pytest.mark.parametrize(("estimates", "most"), MOST.items())
+def test_how_far_a_tuned_model_may_walk(estimates, most):
+    assert dataclasses.replace(model(), estimates=estimates).most_calls == most
+
+
+@pytest.mark.parametrize("word", ["mode", "consistency", "consistency(1)", "consistency(0.94", "Consistency(0.5)"])
+def test_estimates_that_are_none_are_refused(word):
+    with pytest.raises(ValueError, match="is none of mean, median and consistency"):
+        dataclasses.replace(model(), estimates=word)
+
+
+def test_long_walks_and_order_two_are_refused_with_a_tuned_restorer():
+    m = model()
+    tuned = dataclasses.replace(m, estimates="consistency(0.94)")
+    x0, _, _ = drawn(m)
+    start = m.corrupt(x0, 1.0, generator(0, "draw"))
+    for sampler, why in ((TACoS(3), "of 3 calls"), (Naive(50), "of 50 calls"), (TACoS(2, order=2), "order 2"), (Heun(3), "of 3 calls")):
+        with pytest.raises(ValueError, match=rf"{why}.*tuned, consistency\(0.94\), for walks of at most 2 calls"):
+            sampler.sample(tuned, start)
+        assert sampler.sample(m, start).shape == x0.shape
+    for sampler in (TACoS(2), Naive(1), Heun(1)):
+        assert torch.equal(sampler.sample(tuned, start), sampler.sample(m, start))
+
+
+def test_the_walk_when_nothing_is_said():
+    cold, hot, snow = model(), model("noise:schedule=linear", 0.0), model("snow", 0.0)
+    for m in (cold, hot, snow):
+        assert default_walk(m) == default_sampler(m.degradation)
+    tuned = [dataclasses.replace(m, estimates="consistency(0.875)") for m in (cold, hot, snow)]
+    assert [default_walk(m) for m in tuned] == [TACoS(4), Ancestral(4, eta=0.0), Naive(1)]
+    table = dataclasses.replace(model("recursive-blur:steps=20"), estimates="consistency(0.875)")
+    assert default_walk(table) == TACoS(4, snap=True)
+
+
+RECIPE = {
+    "degradation": "gaussian-blur:sigma_px=2",
+    "data": {"path": "bundled:digits", "limit": 300},
+    "model": {"backbone": "unet:widths=(16,),patch=2", "noise_floor": 0.05, "input": "float", "prior": "gaussian-mixture:components=2,grid=2"},
+    "training": {"images": 640, "batch": 32, "validate_every": 320, "validation_images": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "digits"
+    runs.train(from_table(RECIPE), run)
+    return run
+
+
+def test_a_tuned_copy_lies_in_the_run_and_the_run_stays(finished):
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    made = tune(finished, 0.75, images=128)
+    assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
+    kept, parent = load(finished / "fast"), load(finished)
+    assert (kept.estimates, kept.most_calls, parent.estimates) == ("consistency(0.75)", 8, "mean")
+    assert kept.prior == parent.prior
+    assert kept.prior is not None
+    assert made.prior == parent.prior
+    state = kept.prior.sample(3, generator(0, "prior"))
+    assert torch.equal(state.x, parent.prior.sample(3, generator(0, "prior")).x)
+    lines = [json.loads(line) for line in (finished / "fast" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["images"] == 128
+    assert runs.stored(finished / "fast").training.gap == 0.75
+
+
+def test_it_begins_with_the_averaged_weights_of_the_run(finished, tmp_path):
+    recipe = runs.stored(finished)
+    tuned = tuning(finished, load(finished), 0.5)
+    assert tuned.training.images == 1000 * recipe.training.batch
+    trainer = runs.make_trainer(tuned, tmp_path / "never")
+    ours, theirs = trainer.model.restorer.state_dict(), load(finished).restorer.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_cannot_be_tuned_is_refused(finished, tmp_path):
+    with pytest.raises(ValueError, match="--gap 0 is a training proper"):
+        tune(finished, 0.0)
+    with pytest.raises(ValueError, match="lies outside"):
+        tune(finished, 0.995, out=tmp_path / "a")
+    tune(finished, 0.5, images=32, out=tmp_path / "tuned")
+    with pytest.raises(ValueError, match=r"is tuned already, consistency\(0.5\)"):
+        tune(tmp_path / "tuned", 0.75)
+
+
+def test_the_verb_says_what_comes_next_and_goes_on(finished, tmp_path, capsys):
+    out = tmp_path / "fast"
+    assert main(["tune", str(finished), "--gap", "0.875", "--images", "96", "--out", str(out)]) == 0
+    assert "walks of 4 calls" in capsys.readouterr().out
+    weights = {path.name for path in out.glob("*.safetensors")}
+    assert main(["tune", str(finished), "--gap", "0.875", "--images", "96", "--out", str(out)]) == 0
+    assert {path.name for path in out.glob("*.safetensors")} == weights
+    assert main(["tune", str(finished), "--gap", "0.5", "--images", "96", "--out", str(out)]) == 2
+    assert "training.gap is 0.875 there and 0.5 here" in capsys.readouterr().err
+    assert main(["sample", str(out), "-n", "2", "--out", str(tmp_path / "new"), "--steps", "12", "--sampler", "tacos"]) == 2
+    assert "tuned, consistency(0.875), for walks of at most 4 calls" in capsys.readouterr().err
