@@ -6,12 +6,13 @@ from torch import Tensor
 
 from snowmelt.degradations import chain
 from snowmelt.degradations.likelihood import log_level
+from snowmelt.degradations.spectral import backward, forward
 from snowmelt.losses import check_weight, restoration_loss, spread_loss, steps
 from snowmelt.model import Model
 from snowmelt.randomness import generator
 from snowmelt.registry import SpecError, build
 from snowmelt.restorers import Informed, Restorer, UNet, Wiener
-from snowmelt.restorers.parameterization import scale_output
+from snowmelt.restorers.parameterization import linear_estimate, output_power, scale_output
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 DOUBLE = torch.float64
@@ -140,6 +141,67 @@ def test_the_weights_in_numbers() -> None:
     assert 0 < int((found == 5).sum()) < 6
 
 
+def least_weight(made: Restorer, t: Tensor, x0: Tensor | None = None, loss: str = "l2") -> Tensor:
+    """W(t) of min-output: the weighted loss over the uniform one."""
+    x0, model = pixels() if x0 is None else x0, Model(made.degradation, made, noise_floor=made.noise_floor)
+    z = model.draw(x0, generator(1, "z"))
+    weighted, plain = (restoration_loss(model, x0, t, z, weight=one, loss=loss) for one in ("min-output", "uniform"))
+    return weighted / plain
+
+
+@torch.no_grad()
+def test_min_output_of_eps_is_min_snr_with_another_bound() -> None:
+    """And of v the SNR + 1, of residual and x0 nothing: 1 / c_out^2, never more than 20."""
+    made = restorer("noise:schedule=betas", "eps")
+    model, x0 = Model(made.degradation, made), pixels()
+    z = model.draw(x0, generator(1, "z"))
+    both = [restoration_loss(model, x0, T, z, weight=weight) for weight in ("min-output", "min-snr", "uniform")]
+    alpha, sigma = made.degradation.schedule(T)
+    snr = (alpha / sigma) ** 2
+    assert bool(((snr > 5) & (snr < 20)).any() | (snr > 20).any())
+    torch.testing.assert_close(both[0] / both[2], snr.clamp(max=20), rtol=1e-4, atol=0)
+    torch.testing.assert_close((both[0] / both[2]).clamp(max=5), both[1] / both[2], rtol=1e-4, atol=0)
+    alpha, sigma = build("noise").schedule(T)
+    torch.testing.assert_close(least_weight(restorer("noise", "v"), T), ((alpha / sigma) ** 2 + 1).clamp(max=20), rtol=1e-4, atol=0)
+    for part in ("residual", "x0"):
+        torch.testing.assert_close(least_weight(restorer("gaussian-blur", part), T), torch.ones(6))
+
+
+@torch.no_grad()
+def test_min_output_of_wiener_under_noise_rises_to_six_times_what_pure_noise_counts() -> None:
+    """SNR + 1/v for data of variance v; gamma = 5 of data of variance 1 is (5 + 1)/v, which is 20 at v = .3."""
+    made, t = restorer("noise", "wiener"), torch.tensor([0.02, 0.2, 0.4, 0.6, 0.8, 1.0])
+    made.statistics.variance.fill_(0.3)
+    alpha, sigma = build("noise").schedule(t)
+    found = least_weight(made, t)
+    torch.testing.assert_close(found, ((alpha / sigma) ** 2 + 1 / 0.3).clamp(max=20), rtol=1e-3, atol=0)
+    assert float(found[0] / found[-1]) == pytest.approx(6, rel=1e-3)
+    assert 0 < int((found < 19.99).sum()) < 6
+    torch.testing.assert_close(least_weight(made, t, loss="l1"), found.sqrt(), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("text", ["gaussian-blur:sigma_px=2", "gaussian-blur:sigma_px=2,padding=circular", "mask:width=0.4", "grey"])
+@torch.no_grad()
+def test_min_output_of_wiener_is_one_over_what_the_linear_restorer_leaves_open(text: str) -> None:
+    """For pictures that are Gaussian in the operator's own basis, the mean of c_out^2 is the error of the filter that the restorer begins as."""
+    d, n = build(text), 400
+    basis, shape = d.basis, (3, 7, 8)
+    scale = 0.4 + 1 / (1 + torch.arange(168.0, dtype=DOUBLE).reshape(shape) / 20)  # above the floor; of a channel one for all its pixels
+    scale = scale.mean((-2, -1), keepdim=True).expand(shape) if basis == "channel" else scale
+    white = torch.randn(n, *shape, dtype=DOUBLE, generator=generator(5, "white"))
+    x0 = backward(forward(white, basis) * (scale[..., :5] if basis == "fft" else scale), basis, 8)
+    made = Restorer(d, UNet(widths=(8,), blocks=1), shape, noise_floor=0.3).fit([x0]).double()
+    model = Model(d, lambda x, t: x, noise_floor=0.3)
+    for at in (0.1, 0.5, 1.0):
+        t, z = torch.full((n,), at, dtype=DOUBLE), model.draw(x0, generator(7, "z"))
+        known = {name: value for name, value in z.items() if name in d.tells}
+        c = made.coefficients(x0, t, known)
+        error = mean_square(linear_estimate(c, model.degrade(x0, t, z))[0] - x0)
+        assert float(error.mean()) == pytest.approx(float(output_power(c, shape).mean()), rel=0.02)
+        weight = least_weight(made, t, x0)
+        torch.testing.assert_close(weight, (1 / output_power(c, shape)).clamp(max=20).expand(n), rtol=1e-2 if basis == "pixel" else 1e-6, atol=0)
+
+
 @torch.no_grad()
 def test_snr_and_output_of_eps_are_the_same_loss() -> None:
     made = restorer("noise:schedule=betas", "eps")
@@ -185,7 +247,7 @@ def test_no_weight_is_infinite_however_small_the_severity() -> None:
         made = restorer(text, part)
         model = Model(made.degradation, made)
         z = model.draw(x0, generator(1, "z"))
-        for weight in ("output", "snr", "min-snr", "bound"):
+        for weight in ("output", "min-output", "snr", "min-snr", "bound"):
             assert bool(restoration_loss(model, x0, t, z, weight=weight).isfinite().all()), (text, weight)
 
 
@@ -200,9 +262,10 @@ def test_what_a_weight_needs_is_asked_for_by_name() -> None:
         check_weight(warm, "bound")
     model, x0 = Model(build("noise"), lambda x, t: x), pixels()
     z = model.draw(x0, generator(0, "z"))
-    with pytest.raises(TypeError, match="^training.weight = output weighs what a network returns"):
-        restoration_loss(model, x0, T, z, weight="output")
-    with pytest.raises(ValueError, match="unknown weight 'sqrt': choose uniform, output, snr, min-snr or bound"):
+    for weight in ("output", "min-output"):
+        with pytest.raises(TypeError, match=f"^training.weight = {weight} weighs what a network returns"):
+            restoration_loss(model, x0, T, z, weight=weight)
+    with pytest.raises(ValueError, match="unknown weight 'sqrt': choose uniform, output, min-output, snr, min-snr or bound"):
         restoration_loss(model, x0, T, z, weight="sqrt")
 
 
