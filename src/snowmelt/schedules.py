@@ -273,6 +273,19 @@ def knot(t: Tensor, steps: int, dtype: torch.dtype = torch.float64) -> tuple[Ten
     return below.long(), at - below
 
 
+def certain(on: Tensor) -> bool:
+    """Whether all severities are known to lie on knots, of what :func:`knot` says of them: then one knot of each is enough, and the result the same.
+
+    Asked only where the answer is at hand: an accelerator would have to be waited for, and what is traced or mapped has no values.
+    """
+    if on.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    try:
+        return bool(((on == 0) | (on == 1)).all())
+    except RuntimeError:  # torch.func.vmap, fake tensors
+        return False
+
+
 def between_knots(table: Tensor, t: Tensor) -> Tensor:
     """A table over t = 0, 1/T, ..., 1 along its first axis, linear in between; t of any shape gives (*t, *rest)."""
     below, on = knot(t, len(table) - 1, table.dtype)

@@ -45,10 +45,15 @@ class State(NamedTuple):
 
 
 def severity(t: float | Tensor, like: Batch) -> Severity:
-    """A severity for every row of `like`: (b,), on its device, in its dtype."""
+    """A severity for every row of `like`: (b,), on its device, in its dtype; one number is kept once, see :func:`once`."""
     if isinstance(t, Tensor):
         return t.to(device=like.device, dtype=like.dtype).expand(like.shape[0])
-    return like.new_full((like.shape[0],), t)
+    return like.new_full((1,), t).expand(like.shape[0])
+
+
+def once(t: Tensor) -> Tensor:
+    """Severities (b, ...) as (1, ...) where every sample has the same: a stride of 0 says so without a look at values, on any device."""
+    return t[:1] if len(t) > 1 and t.stride(0) == 0 else t
 
 
 def expand(t: Severity, like: Batch) -> Tensor:

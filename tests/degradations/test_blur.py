@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from snowmelt.degradations import GaussianBlur, RecursiveBlur, spectral
+from snowmelt.degradations import GaussianBlur, RecursiveBlur, spectral, ways
 from snowmelt.degradations.spectral import backward, forward
 from snowmelt.registry import SpecError, build, spec
 from snowmelt.schedules import knot
@@ -239,7 +239,7 @@ def test_the_mirrored_extension_gives_what_the_table_gives_at_every_knot(recursi
     blur, steps, x = RecursiveBlur(*recursion), recursion[3], picture(3, 2, *size)
     severities = [torch.full((3,), i / steps, dtype=DOUBLE) for i in range(steps + 1)] + [torch.tensor([0.1, 0.55, 0.97], dtype=DOUBLE)]
     expected, pulled = [blur(x, t) for t in severities], blur.adjoint(x, severities[-1])
-    monkeypatch.setattr("snowmelt.degradations.blur._MIRRORED_PX", 8)
+    monkeypatch.setitem(ways.LARGEST_PX["cpu"], "mirrored", 0)
     monkeypatch.setattr(RecursiveBlur, "table", None)  # the way of small pictures is closed
     for t, y in zip(severities, expected, strict=True):
         torch.testing.assert_close(blur(x, t), y, rtol=0, atol=1e-12)
@@ -266,7 +266,9 @@ def test_the_dct_by_fft_is_the_dct_by_matrices_and_so_are_its_derivatives(size, 
         return [forward(x, "dct"), backward(x, "dct", size[1]), blur(x, t), blur(x.float(), t.float()).double(), blur.adjoint(x.flip(0), t)]
 
     expected = seen()
-    monkeypatch.setattr(spectral, "_LARGEST_MATRIX_PX", 1)
+    monkeypatch.setitem(ways.LARGEST_PX["cpu"], "cosine", 1)
+    monkeypatch.setitem(ways.LARGEST_PX["cpu"], "smooth", 1)
+    monkeypatch.setattr(GaussianBlur, "_matrix", None)  # so is that of the kernel
     monkeypatch.setattr(spectral, "dct_matrix", None)
     for got, want, tolerance in zip(seen(), expected, (1e-12, 1e-12, 1e-12, 1e-6, 1e-12), strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=tolerance)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from snowmelt.data.images import quantise
-from snowmelt.degradations import Blend, Compose, Degradation, GaussianNoise, Grey, Mask, Pixelate
+from snowmelt.degradations import Blend, Compose, Degradation, GaussianNoise, Grey, Mask, Pixelate, ways
 from snowmelt.degradations.spectral import backward, forward, frequencies
 from snowmelt.randomness import generator, generators
 from snowmelt.registry import build, names, schema
@@ -63,7 +63,7 @@ def test_large_pictures_are_pixelated_by_the_means_themselves_to_the_same_result
     d, x = Pixelate(levels=levels), picture(3, 2, *size)
     severities = [full(i / levels, 3) for i in range(levels + 1)] + [torch.tensor([0.1, 0.55, 0.97], dtype=DOUBLE)]
     expected, pulled = [d(x, t) for t in severities], d.adjoint(x, severities[-1])
-    monkeypatch.setattr("snowmelt.degradations.pixelate.SMALL_PX", 0)
+    monkeypatch.setitem(ways.LARGEST_PX["cpu"], "blocks", 0)
     monkeypatch.setattr(Pixelate, "table", None)  # the way of small pictures is closed
     for t, y in zip(severities, expected, strict=True):
         torch.testing.assert_close(d(x, t), y, rtol=0, atol=1e-12)

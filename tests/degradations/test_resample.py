@@ -119,7 +119,13 @@ def test_between_knots_pictures_are_mixed_linearly_each_with_its_own_severity(re
 
 @pytest.mark.parametrize(
     ("recursion", "size"),
-    [((2, 3, "bicubic", "factor"), (130, 99)), ((3, 2, "bilinear", "factor"), (8, 128)), ((2, 5, "bicubic", "incremental"), (97, 100))],
+    [
+        ((2, 3, "bicubic", "factor"), (130, 99)),
+        ((3, 2, "bilinear", "factor"), (8, 128)),
+        ((3, 2, "area", "factor"), (9, 81)),
+        ((2, 2, "bicubic", "factor"), (72, 8)),
+        ((2, 5, "bicubic", "incremental"), (97, 100)),
+    ],
     ids=str,
 )
 def test_large_pictures_need_no_table(recursion, size, monkeypatch):

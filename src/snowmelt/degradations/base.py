@@ -119,6 +119,10 @@ class Degradation(Part, kind="degradation"):
             raise ValueError(f"{label(type(self))}: t has shape {tuple(t.shape)} for a batch of {len(x)}; give one severity per sample")
         return self.degrade(x, expand(t.to(x.dtype), x), z)
 
+    def change(self, x: Batch, t: Severity, s: Severity, z: Draw = EMPTY) -> Batch:
+        """D(x, s, z) - D(x, t, z), by which a move of TACoS changes a state: where an operator has a short cut, faster than two calls."""
+        return self(x, s, z) - self(x, t, z)
+
     @final
     def given_by(self, item: Mapping[str, Tensor]) -> Draw:
         """The entries of the draw that a data item {"x0": ..., "endpoint": ...} holds; in a composition, by the last part of their names."""

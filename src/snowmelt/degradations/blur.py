@@ -28,14 +28,14 @@ from torch import Tensor
 
 from snowmelt.degradations.base import Basis, Inverse, LinearDegradation, images
 from snowmelt.degradations.inverse import damped
-from snowmelt.degradations.separable import SMALL_PX, SeparableTable
+from snowmelt.degradations.separable import SeparableTable, separably
 from snowmelt.degradations.spectral import backward, forward, frequencies
+from snowmelt.degradations.ways import by_matrix
 from snowmelt.registry import Range, SpecError, register
-from snowmelt.schedules import knot
-from snowmelt.types import EMPTY, Batch, Draw, Severity
+from snowmelt.schedules import certain, knot
+from snowmelt.types import EMPTY, Batch, Draw, Severity, once
 
 _FINEST_PX = 0.3
-_MIRRORED_PX = 1024  # the mirrored extension has 4 times the pixels: at 1000 px a table, once made, is twice as fast, at 2000 px equal
 
 
 @register("gaussian-blur")
@@ -87,10 +87,34 @@ class GaussianBlur(LinearDegradation):
         return math.log1p(sigma_px / _FINEST_PX) / math.log1p(self.sigma_px / _FINEST_PX)
 
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
-        """Each frequency times its gain."""
-        _, w = images(x, "gaussian-blur")
-        gain = self.gain(tuple(x.shape[1:]), t.reshape(-1), z)
+        """Each frequency times its gain; a small picture with reflecting edges by the matrices which that is along rows and columns."""
+        h, w = images(x, "gaussian-blur")
+        t = once(t).reshape(-1)
+        if self.basis == "dct" and x.dtype in (torch.float32, torch.float64) and by_matrix("smooth", max(h, w), x):
+            columns = self._matrix(w, t, x)
+            blurred = separably(columns if h == w else self._matrix(h, t, x), columns, x)
+            return blurred if self.least == 0 else self.least * x + (1 - self.least) * blurred
+        return backward(forward(x, self.basis) * self.gain(tuple(x.shape[1:]), t, z), self.basis, w)
+
+    def change(self, x: Batch, t: Severity, s: Severity, z: Draw = EMPTY) -> Batch:
+        """By the difference of the gains, where that is one transform and not two."""
+        h, w = images(x, "gaussian-blur")
+        if self.basis == "dct" and by_matrix("smooth", max(h, w), x):
+            return super().change(x, t, s, z)
+        gain = self.gain(tuple(x.shape[1:]), once(s).to(x.dtype), z) - self.gain(tuple(x.shape[1:]), once(t).to(x.dtype), z)
         return backward(forward(x, self.basis) * gain, self.basis, w)
+
+    def _matrix(self, n: int, t: Tensor, like: Tensor) -> Tensor:
+        """The blur along an axis of n pixels with reflecting edges, (b, n, n): pixel j reaches pixel i directly, and as its mirror image.
+
+        In float64 up to the kernel, so that a blur of nothing is the identity to the last bit but one.
+        """
+        wide = torch.float32 if t.device.type == "mps" else torch.float64
+        exponent = -0.5 * (2 * math.pi * self.width(t.to(wide))) ** 2
+        kernel = torch.exp(exponent[:, None] * _squares(n, "dct", exponent, half=False)) @ _waves(n, wide, t.device)
+        direct, echo = _reaches(n, t.device)
+        kernel = kernel.to(like.dtype)
+        return (kernel.index_select(1, direct) + kernel.index_select(1, echo)).reshape(-1, n, n)
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """exp(-(2 pi f)^2 s(t)^2 / 2), between `least` and 1: (b, 1, h, w), or (b, 1, h, w // 2 + 1) for circular edges."""
@@ -99,6 +123,23 @@ class GaussianBlur(LinearDegradation):
         by_row, by_column = torch.exp(exponent[:, None] * rows), torch.exp(exponent[:, None] * columns)
         gain = by_row[:, None, :, None] * by_column[:, None, None, :]
         return gain if self.least == 0 else self.least + (1 - self.least) * gain
+
+
+@functools.lru_cache(maxsize=32)
+def _waves(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What turns the gains of the n frequencies of a DCT into half the kernel at distances of 0, ..., n px: (n, n + 1)."""
+    k, at = torch.arange(n, dtype=torch.float64), torch.arange(n + 1, dtype=torch.float64)
+    waves = torch.cos(math.pi / n * k[:, None] * at) / n
+    waves[0] /= 2
+    return waves.to(device, dtype)
+
+
+@functools.lru_cache(maxsize=32)
+def _reaches(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The distance of each pixel from each, in px, and from the mirror image of each on the nearer side: twice (n n,)."""
+    at = torch.arange(n)
+    direct, echo = (at[:, None] - at).abs(), at[:, None] + at + 1
+    return direct.flatten().to(device), torch.minimum(echo, 2 * n - echo).flatten().to(device)
 
 
 def _squares(n: int, basis: Basis, like: Tensor, *, half: bool) -> Tensor:
@@ -184,11 +225,23 @@ class RecursiveBlur(SeparableTable):
         The mean with which a `discrete` blur ends is no multiple of spectra of the mirrored extension: that one is always a table.
         """
         h, w = images(x, "recursive-blur")
-        if max(h, w) <= (_MIRRORED_PX if self.reflects else SMALL_PX) or (self.reflects and self.discrete):
+        if self._tabled(x):
             return super().degrade(x, t, z)
         wide = mirrored(mirrored(x).mT).mT if self.reflects else x
-        out = backward(forward(wide, "fft") * self._circular_gain(wide.shape, t.reshape(-1)), "fft", wide.shape[-1])
-        return out[..., :h, :w].contiguous()
+        out = backward(forward(wide, "fft") * self._circular_gain(wide.shape, once(t).reshape(-1)), "fft", wide.shape[-1])
+        return out[..., :h, :w].contiguous() if self.reflects else out
+
+    def change(self, x: Batch, t: Severity, s: Severity, z: Draw = EMPTY) -> Batch:
+        """By the difference of the gains, where that is one transform and not two."""
+        if self.reflects or x.dtype not in (torch.float32, torch.float64):  # half precisions have no FFT everywhere
+            return super().change(x, t, s, z)
+        t, s = (once(v).to(x.dtype) for v in (t, s))
+        return backward(forward(x, "fft") * (self._circular_gain(x.shape, s) - self._circular_gain(x.shape, t)), "fft", x.shape[-1])
+
+    def _tabled(self, x: Tensor) -> bool:
+        """Whether pictures of this size go through the table of matrices."""
+        side = max(images(x, "recursive-blur"))
+        return (self.reflects and self.discrete) or by_matrix("mirrored" if self.reflects else "circular", side, x)
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The product of the kernels' transforms, per frequency: (b, 1, h, w // 2 + 1); circular edges only."""
@@ -198,6 +251,9 @@ class RecursiveBlur(SeparableTable):
         rows, columns = (_gains(self, n, t.dtype, t.device) for n in shape[-2:])
         columns = columns[:, : shape[-1] // 2 + 1]
         below, on = knot(t, self.knots)
+        if certain(on):
+            at = below + on.long()
+            return (rows[at][:, :, None] * columns[at][:, None, :])[:, None]
         low, high = (rows[i][:, :, None] * columns[i][:, None, :] for i in (below, below + 1))
         return torch.lerp(low, high, on.to(t.dtype)[:, None, None])[:, None]
 

@@ -65,12 +65,27 @@ class Choice(Several):
 
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
         """Every sample by its own part."""
+        groups = _groups(z["which"], len(self.parts))
+        if groups is not None:
+            return self._grouped(x, t, z, groups)
         out, which = x, expand(z["which"], x)
         for i, part in enumerate(self.parts):
-            # Every part sees every sample, those of others at severity 0: cheaper than to ask, on an accelerator, which rows are whose.
+            # Every part sees every sample, those of others at severity 0: an accelerator would have to be waited for to say which rows are whose.
             mine = which == i
             out = torch.where(mine, part.degrade(x, torch.where(mine, t, 0), share_of(z, i)), out)
         return out
+
+    def _grouped(self, x: Tensor, t: Tensor, z: Draw, groups: list[Tensor]) -> Tensor:
+        """Every part on its own rows; the results put back in order."""
+        found = [(i, rows) for i, rows in enumerate(groups) if len(rows)]
+        if len(found) == 1:
+            i = found[0][0]
+            return self.parts[i].degrade(x, t, share_of(z, i))
+        done = []
+        for i, rows in found:
+            share = {name: value[rows] if len(value) == len(x) else value for name, value in share_of(z, i).items()}
+            done.append(self.parts[i].degrade(x[rows], t[rows], share))
+        return torch.cat(done)[torch.cat([rows for _, rows in found]).argsort()] if done else x
 
     def snapped(self, t: Severity, z: Draw) -> Severity:
         """Every severity moved up to the next knot of its own part."""
@@ -87,3 +102,13 @@ class Choice(Several):
         """One channel for each part: 1 where it is the one, else 0."""
         code = functional.one_hot(z["which"].long(), len(self.parts)).to(t)
         return code[:, :, None, None].expand(-1, -1, *shape[-2:])
+
+
+def _groups(which: Tensor, parts: int) -> list[Tensor] | None:
+    """The rows of every part; None where values are not at hand: on an accelerator, and in what is traced or mapped."""
+    if which.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    try:
+        return [(which == i).nonzero()[:, 0] for i in range(parts)]
+    except RuntimeError:  # torch.func.vmap, fake tensors
+        return None

@@ -29,7 +29,7 @@ from snowmelt.degradations.base import Basis, images
 from snowmelt.degradations.pixelwise import Pixelwise
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, register
-from snowmelt.schedules import knot
+from snowmelt.schedules import certain, knot
 from snowmelt.types import Batch, Draw, Generators, Severity
 
 _FAR = 8.7  # widths from the centre, where 1 - G is 1 in float64
@@ -108,9 +108,10 @@ class FadeMask(Pixelwise):
             for axis, n in enumerate(sides)
         )
         below, on = knot(t, self.steps)
-        at = below[:, None, None]
-        rows, columns = rows[:, :, None], columns[:, None, :]
-        return torch.lerp(table[at, rows, columns], table[at + 1, rows, columns], on.to(t.dtype)[:, None, None])[:, None]
+        if certain(on):
+            return _picked(table, below + on.long(), rows, columns)
+        low, high = (_picked(table, at, rows, columns) for at in (below, below + 1))
+        return torch.lerp(low, high, on.to(t.dtype)[:, None, None, None])
 
     def context(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """The mask, one channel, and the colour, if there is one, as c constant channels."""
@@ -137,7 +138,7 @@ class FadeMask(Pixelwise):
 
     def _reach(self, n: int) -> int:
         """How many distances along an axis of n pixels the table holds: beyond the last of them nothing changes."""
-        widest = float(self.widths().max())
+        widest = _widest(self)
         return min(n if self.routine == "random" else n // 2, math.ceil(_FAR * widest)) + 1
 
     def _distances(self, n: int, offset: Tensor | None, device: torch.device) -> Tensor:
@@ -146,6 +147,21 @@ class FadeMask(Pixelwise):
         if offset is None:
             return (pixels - ((n + 1) // 2 - 1)).abs()
         return (pixels - (n - 1 - offset.to(device).long())[:, None]).abs()
+
+
+def _picked(table: Tensor, at: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The masks at knots (b,) for distances along rows (b or 1, h) and columns (b or 1, w): (b, 1, h, w). Whole rows first, for they lie together."""
+    _, high, wide = table.shape
+    tall = table.reshape(-1, wide)[(at[:, None] * high + rows).flatten()].reshape(len(at), -1, wide)
+    if len(columns) == 1:
+        return tall.index_select(2, columns[0])[:, None]
+    return tall.gather(2, columns[:, None].expand(-1, tall.shape[1], -1))[:, None]
+
+
+@functools.lru_cache(maxsize=64)
+def _widest(mask: FadeMask) -> float:
+    """The greatest standard deviation of a step, in px."""
+    return float(mask.widths().max())
 
 
 @functools.lru_cache(maxsize=16)

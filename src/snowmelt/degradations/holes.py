@@ -50,14 +50,16 @@ class Holes(Pixelwise, LinearDegradation):
         h, w = images(like, "holes")
         drawn = uniform(like, generator, (self.strokes, 5))
         ends, width = drawn[..., :4], drawn[..., 4:]
-        size = like.new_tensor([h, w, h, w])
-        # Pixels, then the nearest point of each stroke's middle line to them: (b, strokes, h, w, 2).
-        start, end = (ends * size).reshape(len(like), self.strokes, 2, 2)[:, :, None, None].unbind(-2)
-        pixels = torch.stack(torch.meshgrid(torch.arange(h).to(like), torch.arange(w).to(like), indexing="ij"), dim=-1) + 0.5
-        along = end - start
-        share = ((pixels - start) * along).sum(-1, keepdim=True) / along.square().sum(-1, keepdim=True).clamp(min=1e-6)
-        distance = (pixels - start - share.clamp(0, 1) * along).square().sum(-1).sqrt()
-        hidden = distance < (width[..., None] * self.width_px / 2).clamp(min=0.75)
+        # The nearest point of each stroke's middle line to every pixel, rows and columns apart: (b, strokes, h or 1, w or 1) until they meet.
+        row, column, to_row, to_column = (
+            (ends[..., i] * n).to(like)[..., None, None] for i, n in enumerate((h, w, h, w))
+        )
+        down, across = to_row - row, to_column - column
+        rows = torch.arange(h).to(like)[:, None] + 0.5 - row
+        columns = torch.arange(w).to(like) + 0.5 - column
+        share = (rows * down + columns * across).div_((down.square() + across.square()).clamp(min=1e-6)).clamp_(0, 1)
+        distance = (rows - share * down).square_() + (columns - share.mul_(across)).square_()
+        hidden = distance.sqrt_() < (width[..., None] * self.width_px / 2).clamp(min=0.75)
         return {"mask": (~hidden.any(1, keepdim=True)).to(like)}
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:

@@ -13,6 +13,7 @@ colour is faded in. What follows the transform in a file, the entropy code, lose
 Source: ITU-T T.81 (1992), Annexes A and K; JFIF 1.02 for the colours; the quality scale is that of the Independent JPEG Group.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -62,17 +63,15 @@ class Jpeg(Degradation):
         scale = t * _scale(self.quality)
         if x.shape[1] == 1:
             return _rounded(x, scale, _LUMA, zero=_MIDDLE)
-        luma = (x * x.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
-        blue, red = (x[:, 2:] - luma) / 1.772, (x[:, :1] - luma) / 1.402
-        colour = torch.cat([blue, red], dim=1)
-        coarse = _enlarged(_rounded(_halved(colour), scale, _CHROMA), colour)
-        colour = torch.lerp(colour, coarse, (scale / _COLOUR_FADES_IN).clamp(max=1))
-        blue, red = (1.772 * colour[:, :1]), (1.402 * colour[:, 1:])
-        # From the change of luma and colours, not their sum: at t = 0 every bit of x comes back.
+        # Red and blue beside each other; what they and luma lose, and not their sums, so that at t = 0 every bit of x comes back.
+        weights, ranges = _colours(x.dtype, x.device)
+        luma = torch.addcmul(weights[1] * x[:, 1:2] + weights[0] * x[:, :1], weights[2], x[:, 2:])
+        colour = (x[:, ::2] - luma) / ranges
+        lost = _enlarged(_rounded(_halved(colour), scale, _CHROMA), colour) - colour
+        lost = lost * ((scale / _COLOUR_FADES_IN).clamp(max=1) * ranges)
         change = _rounded(luma, scale, _LUMA, zero=_MIDDLE) - luma
-        r, b = red - (x[:, :1] - luma) + change, blue - (x[:, 2:] - luma) + change
-        g = change - ((r - change) * 0.299 + (b - change) * 0.114) / 0.587
-        return x + torch.cat([r, g, b], dim=1)
+        green = (lost[:, :1] * weights[0] + lost[:, 1:] * weights[2]) / weights[1]
+        return x + torch.cat([lost[:, :1] + change, change - green, lost[:, 1:] + change], dim=1)
 
     def in_units(self, t: float) -> dict[str, float]:
         """The quality of the file: 100 at t = 0."""
@@ -90,14 +89,33 @@ def _rounded(x: Tensor, scale: Tensor, table: tuple[tuple[int, ...], ...], *, ze
     b, c, h, w = x.shape
     whole = functional.pad(x, (0, -w % _BLOCK, 0, -h % _BLOCK), mode="replicate") if h % _BLOCK or w % _BLOCK else x
     rows, columns = whole.shape[-2] // _BLOCK, whole.shape[-1] // _BLOCK
-    blocks = whole.reshape(b, c, rows, _BLOCK, columns, _BLOCK).transpose(3, 4)
-    cosines = dct_matrix(_BLOCK, x.dtype, x.device)
-    y = cosines @ (blocks * 127.5 - zero) @ cosines.mT  # in levels of an 8-bit file
-    step = (scale[..., None, None] * x.new_tensor(table)).clamp(max=255)
+    blocks = whole.reshape(b, c, rows, _BLOCK, columns, _BLOCK).transpose(3, 4).reshape(b, -1, _BLOCK**2)
+    cosines, steps, first = _numbers(table, x.dtype, x.device)
+    y = functional.linear(blocks, cosines * 127.5, first * (-zero * _BLOCK))  # in levels of an 8-bit file
+    step = (scale.reshape(-1, 1, 1) * steps).clamp(max=255)
     step = torch.where(step >= 1, step.round(), step)
-    lost = torch.where(step > 0, (y / torch.where(step > 0, step, 1)).round() * step - y, 0)
-    error = (cosines.mT @ lost @ cosines) / 127.5
+    there = step > 0
+    step = torch.where(there, step, 1)
+    lost = ((y / step).round() * step - y) * there.all(-1, keepdim=True)
+    error = (lost @ (cosines / 127.5)).reshape(b, c, rows, columns, _BLOCK, _BLOCK)
     return x + error.transpose(3, 4).reshape(whole.shape)[..., :h, :w]
+
+
+@functools.lru_cache(maxsize=32)
+def _numbers(table: tuple[tuple[int, ...], ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The transform of a block as one matrix (64, 64), a row a frequency; a table as (64,); and 1 at the frequency of the mean, (64,)."""
+    cosines = dct_matrix(_BLOCK, torch.float64, torch.device("cpu"))
+    steps = torch.tensor(table, dtype=torch.float64).flatten()
+    first = (torch.arange(_BLOCK**2) == 0).double()
+    both, steps, first = (part.to(device=device, dtype=dtype) for part in (torch.kron(cosines, cosines), steps, first))
+    return both, steps, first
+
+
+@functools.lru_cache(maxsize=8)
+def _colours(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What red, green and blue weigh in luma, (3,); the ranges of red and blue less luma, (2, 1, 1)."""
+    weights, ranges = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64), torch.tensor([1.402, 1.772], dtype=torch.float64)
+    return weights.to(device=device, dtype=dtype), ranges[:, None, None].to(device=device, dtype=dtype)
 
 
 def _halved(x: Tensor) -> Tensor:

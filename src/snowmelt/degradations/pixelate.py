@@ -18,7 +18,9 @@ from torch.nn import functional
 
 from snowmelt.degradations.base import Inverse, images
 from snowmelt.degradations.inverse import LEAST_GAIN
-from snowmelt.degradations.separable import SMALL_PX, SeparableTable
+from snowmelt.degradations.pyramid import between_levels
+from snowmelt.degradations.separable import SeparableTable
+from snowmelt.degradations.ways import by_matrix
 from snowmelt.registry import Range, register
 from snowmelt.schedules import knot
 from snowmelt.types import EMPTY, Batch, Draw, Severity, expand
@@ -56,29 +58,31 @@ class Pixelate(SeparableTable):
         return same.to(torch.float64) / same.sum(-1, keepdim=True)
 
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
-        """Two small matrix products, or for large pictures the means themselves, sample by sample: O(n^2), not O(n^3)."""
-        if max(images(x, "pixelate")) <= SMALL_PX:
+        """Two small matrix products, or for large pictures the means themselves, level by level: O(n^2), not O(n^3)."""
+        if by_matrix("blocks", max(images(x, "pixelate")), x):
             return super().degrade(x, t, z)
-        below, on = knot(t.reshape(-1), self.knots)
-        rows = zip(x[:, None], below.tolist(), on.to(x.dtype), strict=True)
-        mixed = (torch.lerp(block_means(row, 2**level), block_means(row, 2 ** (level + 1)), w) for row, level, w in rows)
-        return torch.cat([x[:0], *mixed])  # the first for a batch of none
+        return between_levels(self._pyramid(x), t, 2)
+
+    def _pyramid(self, x: Tensor) -> list[Tensor]:
+        """The means of blocks of 1, 2, 4, ... px, one value a block; smaller blocks at the end are means of what they have."""
+        h, w = x.shape[-2:]
+        sums, out = x, [x]
+        for level in range(1, self.levels + 1):
+            sums = _doubled(sums)
+            rows, columns = (_sizes(n, 2**level, x) for n in (h, w))
+            out.append(sums / (rows[:, None] * columns))
+        return out
 
 
-def block_means(x: Tensor, side: int) -> Tensor:
-    """The picture (b, c, h, w) as means of its blocks of `side` px, each block shown at its old size."""
-    if side == 1:
-        return x
-    h, w = x.shape[-2:]
-    high, wide = min(side, h), min(side, w)
-    small = _along_rows(_along_rows(x, wide).mT, high).mT
-    tall = small[..., :, None, :].expand(*small.shape[:-1], high, small.shape[-1]).flatten(-3, -2)[..., :h, :]
-    return tall[..., None].expand(*tall.shape, wide).flatten(-2)[..., :w]
+def _doubled(sums: Tensor) -> Tensor:
+    """Sums of 2 x 2 neighbours, of fewer at the ends: (..., h, w) to (..., ceil(h / 2), ceil(w / 2))."""
+    h, w = sums.shape[-2:]
+    whole = functional.pad(sums, (0, w % 2, 0, h % 2)) if h % 2 or w % 2 else sums
+    tall = whole[..., ::2, :] + whole[..., 1::2, :]
+    return tall[..., ::2] + tall[..., 1::2]
 
 
-def _along_rows(x: Tensor, side: int) -> Tensor:
-    """Means of `side` neighbours in a row, of fewer at its end: (..., n) to (..., ceil(n / side))."""
-    n = x.shape[-1]
-    blocks = -(-n // side)
-    sums: Tensor = functional.pad(x, (0, -n % side)).reshape(*x.shape[:-1], blocks, side).sum(-1)
-    return sums / (n - side * torch.arange(blocks, device=x.device)).clamp(max=side)
+def _sizes(n: int, side: int, like: Tensor) -> Tensor:
+    """How many of n pixels each block of `side` px has: (ceil(n / side),)."""
+    first = torch.arange(0, n, side, dtype=like.dtype, device=like.device)
+    return (n - first).clamp(max=side)

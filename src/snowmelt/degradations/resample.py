@@ -23,7 +23,9 @@ from torch.nn import functional
 
 from snowmelt.degradations.base import images
 from snowmelt.degradations.blur import convolutions, gaussian_taps
-from snowmelt.degradations.separable import SMALL_PX, SeparableTable
+from snowmelt.degradations.pyramid import between_levels
+from snowmelt.degradations.separable import SeparableTable
+from snowmelt.degradations.ways import by_matrix
 from snowmelt.registry import Range, register
 from snowmelt.schedules import knot
 from snowmelt.types import Draw
@@ -67,10 +69,13 @@ class Resample(SeparableTable):
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
         """Two small matrix products; for large pictures every knot in turn, the cost of which grows with n^2 and not with n^3.
 
-        With a blur, or where there are more knots than that saves, large pictures take the matrices, too.
+        With a blur, or where there are more knots than that saves, large pictures take the matrices, too. Where the factor divides the size
+        at every step, the knots are a pyramid, whose later levels are as small as they look.
         """
         h, w = images(x, "resample")
-        if max(h, w) <= max(SMALL_PX, 4 * self.steps) or self.routine == "factor-with-blur":
+        if self.routine == "factor" and not (h % self.factor**self.steps or w % self.factor**self.steps or by_matrix("blocks", max(h, w), x)):
+            return between_levels(self._pyramid(x), t, self.factor)
+        if by_matrix("uneven", max(h, w), x) or max(h, w) <= 4 * self.steps or self.routine == "factor-with-blur":
             return super().degrade(x, t, z)
         below, on = (v.reshape(-1, 1, 1, 1) for v in knot(t.reshape(-1), self.steps))
         state, out = x, torch.where(below == 0, x, 0)
@@ -79,6 +84,14 @@ class Resample(SeparableTable):
             state = self._resized(state, size, i)
             low = torch.where(below == i + 1, state, low)
             out = torch.where(below == i, torch.lerp(low, state, on.to(x.dtype)), out)
+        return out
+
+    def _pyramid(self, x: Tensor) -> list[Tensor]:
+        """The picture, and what the middle of every step leaves of it, where the factor divides its size."""
+        out = [x]
+        for i, size in enumerate(zip(self.sizes(x.shape[-2]), self.sizes(x.shape[-1]), strict=True)):
+            mode = "area" if i else self.mode
+            out.append(functional.interpolate(out[-1], size=size, mode=mode, align_corners=None if mode == "area" else False))
         return out
 
     def _resized(self, x: Tensor, size: tuple[int, int], i: int) -> Tensor:

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from snowmelt.degradations.base import LinearDegradation, images
 from snowmelt.registry import label
-from snowmelt.schedules import knot
-from snowmelt.types import Draw
+from snowmelt.schedules import certain, knot
+from snowmelt.types import Draw, once
 
-SMALL_PX = 96  # small pictures by two matrix products; larger ones, whose table grows with n^2, by a formula if there is one
 _LARGEST_BYTES = 2_000_000_000
 
 
@@ -39,14 +38,29 @@ class SeparableTable(LinearDegradation):
         """A x A^T at the knot below t and at the one above, mixed linearly."""
         h, w = images(x, label(type(self)))
         rows, columns = self.table(h, x), self.table(w, x)
-        below, on = knot(t.reshape(-1), self.knots)
-        low = rows[below, None] @ x @ columns[below, None].mT
-        high = rows[below + 1, None] @ x @ columns[below + 1, None].mT
+        below, on = knot(once(t).reshape(-1), self.knots)
+        if certain(on):
+            at = below + on.long()
+            return separably(rows[at], columns[at], x)
+        low, high = (separably(rows[at], columns[at], x) for at in (below, below + 1))
         return torch.lerp(low, high, on.to(x.dtype).reshape(-1, 1, 1, 1))
 
     def table(self, n: int, like: Tensor) -> Tensor:
         """The table for an axis of n pixels in the dtype and on the device of `like`; made once, then kept."""
         return _table(self, n, like.dtype, like.device)
+
+
+def separably(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
+    """R x C^T for every channel: rows (b, h, h) and columns (b, w, w), or one of each for all, and x (b, c, h, w).
+
+    One matrix for all is two products with all samples at once. With a matrix a sample, channels stand beside each other, so
+    that no matrix is copied for each of them.
+    """
+    b, c, h, w = x.shape
+    if len(rows) == 1:
+        return rows[0] @ (x @ columns[0].mT)
+    across = (rows @ x.transpose(1, 2).reshape(b, h, c * w)).reshape(b, h * c, w)
+    return (across @ columns.mT).reshape(b, h, c, w).transpose(1, 2).contiguous()
 
 
 @functools.lru_cache(maxsize=16)

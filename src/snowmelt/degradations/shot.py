@@ -43,10 +43,10 @@ class PoissonNoise(Degradation):
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
         """k / N, back on [-1, 1]; values below black count as black."""
         light, n = ((x + 1) / 2).clamp(min=0), z["photons"]
-        each = t**2 / self.peak  # the brightness of one photon
-        skew = torch.minimum(each, light) * (n**2 - 1) / 6
-        seen = (light + (light * each).sqrt() * n + skew).clamp(min=0)
-        return torch.where(t > 0, 2 * seen - 1, x)
+        each = torch.where(t > 0, t**2 / self.peak, 1)  # the brightness of one photon
+        seen = torch.addcmul(light, (light * each).sqrt(), n)
+        seen = torch.addcmul(seen, torch.minimum(each, light), n.square().sub_(1), value=1 / 6).clamp(min=0)
+        return torch.where(t > 0, seen.mul_(2).sub_(1), x)
 
     def in_units(self, t: float) -> dict[str, float]:
         """Photons at the brightest value."""

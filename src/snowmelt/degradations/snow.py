@@ -31,8 +31,8 @@ from snowmelt.degradations.base import Degradation, images
 from snowmelt.randomness import generator as stream
 from snowmelt.randomness import normal, uniform
 from snowmelt.registry import Range, register
-from snowmelt.schedules import knot
-from snowmelt.types import Batch, Draw, Generators, expand
+from snowmelt.schedules import certain, knot
+from snowmelt.types import Batch, Draw, Generators, expand, once
 
 
 class Level(NamedTuple):
@@ -100,11 +100,11 @@ class Snow(Degradation):
         images(x, "snow")
         if self.brightness == "fading" and x.shape[1] not in (1, 3):
             raise ValueError(f'snow:brightness=fading knows the grey of 1 or 3 channels; these have {x.shape[1]}: use brightness = "fixed"')
-        below, on = knot(t.reshape(-1), self.steps)
+        below, on = knot(once(t).reshape(-1), self.steps)
+        if certain(on):  # on the knots, as in training, one step is enough
+            return self._step(x, below + on.long(), z)
         between = (on > 0) & (on < 1)
         low = self._step(x, torch.where(between, below, below + on.round().long()), z)
-        if not bool(between.any()):  # on the knots, as in training, one step is enough
-            return low
         return torch.where(expand(between, x), torch.lerp(low, self._step(x, below + 1, z), expand(on.to(x.dtype), x)), low)
 
     def _step(self, x: Tensor, i: Tensor, z: Draw) -> Tensor:
@@ -112,9 +112,14 @@ class Snow(Degradation):
         threshold, taps, brightness = _table(self, x.dtype, x.device)
         flakes, along_rows = z["flakes"].to(x), z["direction"].to(x)[:, None] > 0.5
         layer = torch.where(flakes >= expand(threshold[i], x), flakes, 0).clamp(0, 1)
-        still, smeared = taps[0], taps[i]  # the kernel of step 0 is a single 1
-        layer = convolved(layer, torch.where(along_rows, still, smeared), -2)
-        layer = convolved(layer, torch.where(along_rows, smeared, still), -1)
+        if layer.shape[-2] == layer.shape[-1]:  # a square falls along its columns, turned or not
+            turned = along_rows[..., None, None]
+            layer = convolved(torch.where(turned, layer.mT, layer), taps[i], -2)
+            layer = torch.where(turned, layer.mT, layer)
+        else:
+            still, smeared = taps[0], taps[i]  # the kernel of step 0 is a single 1
+            layer = convolved(layer, torch.where(along_rows, still, smeared), -2)
+            layer = convolved(layer, torch.where(along_rows, smeared, still), -1)
         fallen = (layer + layer.flip((-2, -1))).mul_(2)
         snowed = (self._paled(x, expand(brightness[i], x)) + fallen).clamp(-1, 1)
         return torch.where(expand(i > 0, x), snowed, x)

@@ -10,9 +10,9 @@ fft       2-D real FFT, the basis of periodic extension              circular bl
 ========  =========================================================  ===========================
 
 All are orthonormal, so white noise stays white and variances of coefficients do not depend on the size of
-the picture. The DCT of an axis is a product with a cached n x n matrix up to 256 px, the sizes of a training picture,
-where that is as fast as anything, and beyond an FFT of the n samples in another order, even ones first, then the odd ones
-backwards: O(n log n), and no matrix to keep.
+the picture. The DCT of an axis is a product with a cached n x n matrix for the sizes of a training picture
+(:mod:`snowmelt.degradations.ways`), where that is as fast as anything, and beyond an FFT of the n samples in another order, even ones first,
+then the odd ones backwards: O(n log n), and no matrix to keep.
 
 Source: Makhoul 1980, "A fast cosine transform in one and two dimensions", IEEE Trans. ASSP 28(1), for the reordering.
 """
@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations.base import Basis
-
-_LARGEST_MATRIX_PX = 256  # measured on CPUs: equal at 128 px, the FFT 2 times faster at 256 px and 4 to 6 times at 2000 px
+from snowmelt.degradations.ways import by_matrix
 
 
 def forward(x: Tensor, basis: Basis) -> Tensor:
@@ -107,7 +106,7 @@ def _inverse_dct(y: Tensor, dim: Literal[-2, -1]) -> Tensor:
 
 def _by_matrix(n: int, like: Tensor) -> bool:
     """Whether an axis goes through its matrix: short ones, and half precisions, which have no FFT everywhere."""
-    return n <= _LARGEST_MATRIX_PX or like.dtype not in (torch.float32, torch.float64)
+    return by_matrix("cosine", n, like) or like.dtype not in (torch.float32, torch.float64)
 
 
 @functools.lru_cache(maxsize=16)

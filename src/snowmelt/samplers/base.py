@@ -166,7 +166,7 @@ class Sampler(Part, kind="sampler"):
         """
         degradation, (x, start, z, _) = model.degradation, state
         self._check(degradation, z)
-        self._check_tuned(model, start)
+        self.require_short(model, start)
         yield state
         grid, previous = self.walk(degradation, start), None
         for i, (t_i, s_i) in enumerate(pairwise(grid)):
@@ -204,8 +204,13 @@ class Sampler(Part, kind="sampler"):
         x0 = x0.clamp(*model.range) if self.clip else x0
         return x0 if post is None else post(x0)
 
-    def _check_tuned(self, model: Model, start: float | Tensor) -> None:
-        """Refuse to walk far with a restorer that is tuned for few calls: it returns no mean, so its walk follows no equation."""
+    @final
+    def require_short(self, model: Model, start: float | Tensor = 1.0) -> None:
+        """Refuse to walk far with a restorer that is tuned for few calls: it returns no mean, so its walk follows no equation.
+
+        Raises:
+            ValueError: the walk has more calls than the model is good for, or order 2.
+        """
         most = model.most_calls
         if most is None:
             return

@@ -106,7 +106,7 @@ class TACoS(Sampler):
         self, degradation: Degradation, x: Tensor, x0: Tensor, t: Tensor, s: Tensor, z: Draw, generator: Generators
     ) -> tuple[Tensor, Draw]:
         """x - D(x0, t, z) + D(x0, s, z)."""
-        return x - degradation(x0, t, z) + degradation(x0, s, z), z
+        return x + degradation.change(x0, t, s, z), z
 
 
 @register("heun")
@@ -163,4 +163,4 @@ class Heun(Sampler):
         if degradation.recovers:
             z = degradation.recover(x, x0, t, z)
             return degradation(x0, s, z), z
-        return x - degradation(x0, t, z) + degradation(x0, s, z), z
+        return x + degradation.change(x0, t, s, z), z
