@@ -21,9 +21,10 @@ from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 
 from snowmelt import registry
-from snowmelt.data.dataset import Dataset, Held
+from snowmelt.data.dataset import Dataset
 from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
+from snowmelt.data.stores import Held
 from snowmelt.degradations import Degradation
 from snowmelt.model import Model
 from snowmelt.pictures import markdown_table

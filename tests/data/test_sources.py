@@ -240,6 +240,36 @@ def test_crops_reach_every_corner_and_flip_half(tmp_path):
     assert (centre == array[0, 1:9, 1:9]).all()
 
 
+CUT = {"size": 7, "fit": "crop"}
+
+
+@pytest.mark.parametrize("options", [{"flip": True}, {"flip": True, "turn": True}, CUT, {**CUT, "turn": True}])
+@pytest.mark.parametrize("shape", [(30, 9, 9), (30, 9, 9, 3)])
+def test_a_batch_is_cut_and_turned_as_its_samples_one_by_one_would_be(tmp_path, shape, options):
+    """The definition, a picture at a time and in floats: old runs go on to the weights they would have had."""
+    array = noise(*shape)
+    np.save(tmp_path / "x.npy", array)
+    data, n = opened(tmp_path / "x.npy", validation=0, test=0, **options), range(200)
+    which = [i % 30 for i in n]
+    x0 = data.batch(which, randomness.generators(0, "cut", n))["x0"]
+    for i, found, generator in zip(which, x0, randomness.generators(0, "cut", n), strict=True):
+        top, left, flip, turn = torch.rand(4, generator=generator).tolist()
+        side = options.get("size", 9)
+        top, left = int(top * (10 - side)), int(left * (10 - side))
+        x = images.from_uint8(array[i].reshape(9, 9, -1))[:, top : top + side, left : left + side]
+        x = x.flip(-1) if options.get("flip") and flip < 0.5 else x
+        assert torch.equal(found, torch.rot90(x, int(turn * 4), (-2, -1)) if options.get("turn") else x)
+    raw = data.batch(which, randomness.generators(0, "cut", n), raw=True)["x0"]
+    assert raw.dtype == torch.uint8
+    assert torch.equal(images.floats(raw), x0)
+
+
+def test_pictures_that_are_not_square_cannot_be_turned(tmp_path):
+    np.save(tmp_path / "x.npy", noise(30, 6, 8))
+    with pytest.raises(ValueError, match=r"data\.turn = True needs squares, and these are 8 x 6 px"):
+        opened(tmp_path / "x.npy", turn=True)
+
+
 def test_only_training_is_random(tmp_path):
     folder(tmp_path, 30, (16, 16))
     for split in ("validation", "test"):

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
-from snowmelt.data.dataset import Dataset, Held
+from snowmelt.data.dataset import Dataset
 from snowmelt.data.labels import Labels
+from snowmelt.data.stores import Held
 from snowmelt.degradations import Degradation, GaussianNoise, chain
 from snowmelt.degradations.likelihood import between, divergence, log_density, log_level, summed
 from snowmelt.degradations.spectral import backward, forward

@@ -65,8 +65,8 @@ def test_the_size_of_a_condition_is_that_of_the_data(tmp_path: Path) -> None:
 
 
 def test_what_does_not_go_together_is_named(tmp_path: Path) -> None:
-    said = refused(training={"weight": "ouput"})
-    assert said.startswith("training.weight = ouput is unknown (did you mean 'output'?); choose one of uniform, output, min-output, snr, min-snr, bound")
+    said, weights = refused(training={"weight": "ouput"}), "uniform, output, min-output, snr, min-snr, bound"
+    assert said.startswith(f"training.weight = ouput is unknown (did you mean 'output'?); choose one of {weights}")
     assert "did you mean 'weight'" in refused(training={"wieght": "output"})
     assert refused(model={"conditions": ["lable"]}).startswith("model.conditions")
     assert refused(model={"variance": "large"}).startswith("model.variance")

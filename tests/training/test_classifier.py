@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import snowmelt
-from snowmelt.data.dataset import Dataset, Held
+from snowmelt.data.dataset import Dataset
 from snowmelt.data.labels import Labels
+from snowmelt.data.stores import Held
 from snowmelt.files import BadFile
 from snowmelt.model import Model
 from snowmelt.restorers import Restorer

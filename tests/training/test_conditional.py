@@ -13,11 +13,12 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from snowmelt.data.dataset import Dataset, Held
+from snowmelt.data.dataset import Dataset
 from snowmelt.data.labels import Labels
 from snowmelt.data.options import DataOptions
 from snowmelt.data.paired import Paired
 from snowmelt.data.sources import open_data
+from snowmelt.data.stores import Held
 from snowmelt.degradations import GaussianNoise
 from snowmelt.files import read_tensors
 from snowmelt.model import Model, load

@@ -227,7 +227,7 @@ def test_options_out_of_range_are_refused_by_name(field: str, value: float) -> N
         ("weight", "uniform, output, min-output, snr, min-snr, bound"),
         ("severities", "auto, uniform, knots, log-normal, logit-normal"),
         ("decay", "cosine, none"),
-        ("precision", "auto, bf16, fp32"),
+        ("precision", "auto, bf16, fp16, fp32"),
     ],
 )
 def test_a_choice_that_there_is_not_is_refused_with_those_that_there_are(field: str, known: str) -> None:

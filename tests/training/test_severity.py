@@ -6,9 +6,10 @@ import signal
 import pytest
 import torch
 
-from snowmelt.data.dataset import Dataset, Held
+from snowmelt.data.dataset import Dataset
 from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
+from snowmelt.data.stores import Held
 from snowmelt.model import Model
 from snowmelt.randomness import generator, permutation
 from snowmelt.registry import build

@@ -61,7 +61,7 @@ def train(
         if not there:
             _leave_nothing(out)
         raise
-    print(f"trained {resolved.training.images:,} images of {resolved.data.path}; the model is in {out}. Next:")
+    print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}. Next:")
     if model.prior is not None:
         labels = " --label all --guidance 1" if "label" in resolved.model.conditions else ""
         print(f"  snowmelt sample {out} -n {40 if labels else 16}{labels} --out new{_again(machine.plugin)}")
@@ -84,6 +84,15 @@ def _with_pairs(asked: dict[str, Any], pairs: tuple[Path, Path] | None) -> dict[
         raise ValueError(f"--pairs already says what --data.{twice[0]} says: leave one of them out")
     here = {**data, "path": str(pairs[0]), "endpoint": str(pairs[1]), "pairs": True}
     return {"degradation": "morph:schedule=linear", **asked, "data": here}
+
+
+def _waited(out: Path) -> str:
+    """How much of the time the network waited, where the run's log says it."""
+    from snowmelt.training.loop import history
+    from snowmelt.training.waiting import share
+
+    waited = share(history(out))
+    return "" if waited is None else f" (the network waited for data and degradation {waited:.0%} of the time)"
 
 
 def _leave_nothing(out: Path) -> None:

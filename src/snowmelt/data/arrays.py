@@ -4,7 +4,8 @@ An idx file is a magic number 00 00 08 n, n sizes as big-endian 32-bit integers,
 formats say in a header how much follows; a hostile or cut-off file says something else. Here the header is
 held against what is really there and against a ceiling before any memory is asked for, object arrays are
 refused (they are pickles, which run code), and floats come with a declared range: guessing it from a
-picture's own minimum and maximum would make a dark picture bright.
+picture's own minimum and maximum would make a dark picture bright. Large plain files, .npy and idx, are left where they
+are (:mod:`snowmelt.data.mapped`).
 """
 
 import gzip
@@ -12,6 +13,7 @@ import lzma
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from snowmelt.data import images
+from snowmelt.data.mapped import MAPPED_BYTES, Mapped, mapped, scaled
 
 MAX_BYTES = 8 * 1024**3
 KEYS = ("x0", "images", "x", "data")
@@ -29,8 +31,8 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplemen
 _CHUNK = 1 << 24
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The pictures of an idx or idx.gz file: (n, h, w, c), uint8.
+def read_idx(path: Path) -> NDArray[np.uint8] | Mapped:
+    """The pictures of an idx or idx.gz file: (n, h, w, c), uint8; left in the file if it is large and plain.
 
     Raises:
         ValueError: it is no idx file of byte pictures, or holds more or fewer bytes than its header says.
@@ -44,6 +46,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
                 raise ValueError(f"{path}: an idx file of {magic[3]} dimensions holds labels, not pictures: give the images file")
             header = exactly(stream, 4 * magic[3], path)
             sizes = [int(size) for size in np.frombuffer(header, ">u4")]
+            if path.suffix != ".gz" and MAPPED_BYTES < math.prod(sizes) == path.stat().st_size - 4 - len(header):
+                return _left(path, stream.tell(), sizes, np.dtype(np.uint8), False, None)
             values = exactly(stream, math.prod(sizes), path)
             if stream.read(1):
                 raise ValueError(f"{path}: more bytes follow than its header ({' x '.join(map(str, sizes))}) says")
@@ -57,8 +61,8 @@ def opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any]:
-    """The pictures of a .npy or .npz file: (n, h, w, c), uint8 pixels or float32 in [-1, 1].
+def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any] | Mapped:
+    """The pictures of a .npy or .npz file: (n, h, w, c), uint8 pixels or float32 in [-1, 1]; those of a large .npy are left in the file.
 
     Args:
         path: a .npz needs one array, or one called x0, images, x or data.
@@ -71,7 +75,12 @@ def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any]:
     try:
         if path.suffix == ".npy":
             with path.open("rb") as stream:
-                array = read_npy(stream, path.stat().st_size, path)
+                size = path.stat().st_size
+                shape, fortran, dtype = _npy_header(stream, size, path)
+                if math.prod(shape) * dtype.itemsize > MAPPED_BYTES:
+                    return _left(path, stream.tell(), shape, dtype, fortran, range)
+                stream.seek(0)
+                array = read_npy(stream, size, path)
         else:
             with zipfile.ZipFile(path) as archive:
                 member = _member(archive, path)
@@ -79,7 +88,22 @@ def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any]:
                     array = read_npy(stream, member.file_size, path)
     except DAMAGED as error:
         raise ValueError(f"{path}: damaged or unsupported archive ({error})") from error
-    return _in_range(_channels_last(array, path), range, path)
+    array = _channels_last(array, path)
+    _require_range(array, range, path)
+    return np.ascontiguousarray(scaled(array, range))
+
+
+def _left(
+    path: Path, offset: int, shape: Sequence[int], dtype: np.dtype[Any], fortran: bool, range: tuple[float, float] | None
+) -> Mapped:
+    """The pictures of a file whose size has been looked at, left there, and every value that needs it held against its range."""
+    values, mapping = mapped(path, offset, shape, dtype, "F" if fortran else "C")
+    out = Mapped(_channels_last(values, path), range, mapping)
+    _require_range(out.stored[:1], range, path)
+    if range is not None:
+        for first, chunk in out.chunks():
+            _require_range(chunk, range, path, first)
+    return out
 
 
 def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
@@ -95,6 +119,13 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
 
 def read_npy(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
     """One .npy array of which `size` bytes, header included, are really there."""
+    shape, fortran, dtype = _npy_header(stream, size, path)
+    values = np.frombuffer(exactly(stream, math.prod(shape) * dtype.itemsize, path), dtype)
+    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+
+
+def _npy_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, the order and the type of an array of which `size` bytes are really there; the stream stands at its first value."""
     try:
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
@@ -105,10 +136,9 @@ def read_npy(stream: IO[bytes], size: int, path: Path) -> NDArray[Any]:
         raise ValueError(f"{path}: not a .npy array ({error})") from error
     if dtype.kind not in "uif" or min(shape, default=0) < 1:
         raise ValueError(f"{path}: a {dtype} array of shape {shape} holds no pictures (objects, that is pickles, are never read)")
-    if size < math.prod(shape) * dtype.itemsize:
+    if size - stream.tell() < math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{path}: its header promises {dtype} {shape}, its {size} bytes cannot hold that")
-    values = np.frombuffer(exactly(stream, math.prod(shape) * dtype.itemsize, path), dtype)
-    return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
+    return shape, fortran, dtype
 
 
 def exactly(stream: IO[bytes], count: int, path: Path) -> bytearray:
@@ -135,17 +165,16 @@ def _channels_last(array: NDArray[Any], path: Path) -> NDArray[Any]:
     return array
 
 
-def _in_range(array: NDArray[Any], range: tuple[float, float] | None, path: Path) -> NDArray[Any]:
-    if range is None and array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if range is None and array.dtype == np.uint16:
-        return np.moveaxis(images.from_uint16(array).numpy(), 1, -1)
+def _require_range(array: NDArray[Any], range: tuple[float, float] | None, path: Path, first: int = 0) -> None:
+    """Refuse values without a black and a white, or beyond them; `first` is the number of the first picture in `array`."""
     if range is None:
-        raise ValueError(f"{path}: {array.dtype} declares no black and white: give data.range, such as (0, 1) or (-1, 1)")
+        if array.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"{path}: {array.dtype} declares no black and white: give data.range, such as (0, 1) or (-1, 1)")
+        return
     low, high = range
     # One written condition refuses NaN too: every comparison with it is false.
     sound = (array >= low) & (array <= high)
     if not sound.all():
         index = tuple(int(i) for i in np.unravel_index(int(np.argmin(sound)), sound.shape))
-        raise ValueError(f"{path}: value {array[index]} at [n, h, w, c] = {list(index)} lies outside data.range = [{low:g}, {high:g}]")
-    return ((array.astype(np.float32) - low) * (2 / (high - low)) - 1).clip(-1, 1)
+        place = [first + index[0], *index[1:]]
+        raise ValueError(f"{path}: value {array[index]} at [n, h, w, c] = {place} lies outside data.range = [{low:g}, {high:g}]")

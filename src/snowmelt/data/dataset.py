@@ -5,12 +5,11 @@ whether to flip) comes from the generator of each sample, so a picture's augment
 its neighbours in the batch nor on the process that loads it.
 """
 
-import abc
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,33 +19,12 @@ from torch import Tensor
 from snowmelt.data import images
 from snowmelt.data.labels import Labels
 from snowmelt.data.splits import Split
+from snowmelt.data.stores import Array, Places, Store
 from snowmelt.randomness import generators as streams
-from snowmelt.randomness import visits
+from snowmelt.randomness import uniform, visits
 
 _log = logging.getLogger(__name__)
 _KEPT_BYTES = 1 << 30
-
-
-class Store(abc.ABC):
-    """Where the pixels wait: :meth:`take` gives pictures (c, h, w), float32 in [-1, 1]."""
-
-    @abc.abstractmethod
-    def take(self, indices: Sequence[int]) -> Tensor | list[Tensor]:
-        """The pictures of those numbers: one tensor (b, c, h, w) where all have one shape, else a list."""
-
-
-@dataclass(frozen=True, eq=False)
-class Held(Store):
-    """Pictures in memory: (n, h, w, c), uint8 pixels or float32 in [-1, 1]."""
-
-    pixels: NDArray[Any]
-
-    def take(self, indices: Sequence[int]) -> Tensor:
-        """See :meth:`Store.take`."""
-        rows = self.pixels[np.asarray(indices, dtype=np.int64)]
-        if rows.dtype == np.uint8:
-            return images.from_uint8(rows)
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(rows, -1, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +52,7 @@ class Files(Store):
             if i in self._bad or (self.labels is not None and self.labels.numbers[i] != self.labels.numbers[index]):
                 continue
             if i in self._kept:
-                return images.from_uint8(self._kept[i])
+                return torch.from_numpy(self._kept[i]).movedim(-1, 0)  # turned into floats once it is cut
             try:
                 return self._keep(i, self.decode(self.paths[i]))
             except (OSError, images.UnreadableImage) as error:
@@ -122,6 +100,8 @@ class Dataset:
         self._skipped = skipped
         self.labels = None if labels is None else torch.from_numpy(labels.numbers.copy())
         self.classes = None if labels is None else labels.classes
+        if turn and shape[1] != shape[2]:
+            raise ValueError(f"data.turn = True needs squares, and these are {shape[2]} x {shape[1]} px: give data.size, or leave it out")
         self._store = store
         self._flip = flip
         self._turn = turn
@@ -139,20 +119,27 @@ class Dataset:
     @property
     def random(self) -> bool:
         """Whether a training batch depends on its generators: something is flipped, or cut from a larger picture."""
-        whole = isinstance(self._store, Held) and self._store.pixels.shape[1:3] == self.shape[1:]
-        return self.split == "train" and (self._flip or self._turn or not whole)
+        return self.split == "train" and (self._flip or self._turn or not self._whole)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether pictures are shown whole, so that nothing is cut."""
+        return isinstance(self._store, Array) and self._store.size == self.shape[1:]
 
     def __len__(self) -> int:
         """The number of samples."""
         return len(self.ids)
 
-    def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> dict[str, Tensor]:
+    def batch(
+        self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None, *, raw: bool = False
+    ) -> dict[str, Tensor]:
         """The samples of those numbers, as ``{"x0": (b, c, h, w)}``, float32 in [-1, 1], with "label" (b,) and "vector" (b, k) where there are any.
 
         Args:
             indices: sample numbers in [0, len).
             generators: one per sample, read only in training and only where something is random (a crop, a
                 flip). Without them, and in every other split, the crop is central and nothing is flipped.
+            raw: leave "x0" as uint8 where it is stored so: a quarter of the bytes on the way to where :func:`images.floats` makes floats of them.
 
         Raises:
             IndexError: a number lies outside [0, len).
@@ -163,38 +150,59 @@ class Dataset:
                 raise IndexError(f"sample {i} lies outside [0, {len(self) - 1}] of {self.split}")
         if generators is not None and len(generators) != len(indices):
             raise ValueError(f"{len(generators)} generators were given for {len(indices)} samples: give one per sample")
-        rows = self._store.take(indices)
-        random = generators is not None and self.split == "train"
-        if isinstance(rows, Tensor) and rows.shape[1:] == self.shape and not (random and (self._flip or self._turn)):
-            return {"x0": rows, **self._told(indices)}
-        draws = [torch.rand(4, generator=g).tolist() for g in generators] if random and generators else [None] * len(indices)
-        cuts = [self._cut(row, draw) for row, draw in zip(rows, draws, strict=True)]
-        return {"x0": torch.stack(cuts) if cuts else torch.empty(0, *self.shape), **self._told(indices)}
+        # (top, left, flip, turn), each in [0, 1): the generators are one a sample, all that follows is done with the batch.
+        draws = None
+        if generators is not None and self.random:
+            draws = uniform(torch.empty(len(indices), 4), generators).double().numpy()
+        x0 = self._cut(indices, draws)
+        if draws is not None:
+            mirrored = draws[:, 2] < 0.5 if self._flip else np.zeros(len(draws), dtype=np.bool_)
+            x0 = turned(x0, mirrored, (draws[:, 3] * 4).astype(np.int64) if self._turn else None)
+        return {"x0": x0 if raw else images.floats(x0), **self._told(indices)}
+
+    def _cut(self, indices: Sequence[int], draws: NDArray[np.float64] | None) -> Tensor:
+        """The windows of the pictures of those numbers, at the places drawn or in the middle: (b, c, h, w), uint8 or float32."""
+        size = self.shape[1:]
+        if isinstance(self._store, Array):
+            return self._store.cut(indices, *_corners(self._store.size, size, draws, len(indices)), size)
+        cuts = []
+        for i, row in enumerate(self._store.take(indices)):  # each of its own size
+            top, left = (int(at[0]) for at in _corners((row.shape[1], row.shape[2]), size, None if draws is None else draws[i : i + 1], 1))
+            cuts.append(row[:, top : top + size[0], left : left + size[1]])
+        if len({cut.dtype for cut in cuts}) > 1:
+            cuts = [images.floats(cut) for cut in cuts]
+        return torch.stack(cuts) if cuts else torch.empty(0, *self.shape)
 
     def _told(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """What comes with the samples of those numbers."""
         told = {"label": self.labels, "vector": self.vectors}
         return {name: values[list(indices)] for name, values in told.items() if values is not None}
 
-    def numbered(self, seed: int, numbers: Sequence[int]) -> dict[str, Tensor]:
+    def numbered(self, seed: int, numbers: Sequence[int], *, raw: bool = False) -> dict[str, Tensor]:
         """What training sees as the samples of these numbers, counted from its start: every epoch shows all pictures, in an order of its own.
 
-        A pure function: the pictures follow the stream "order" of `seed`, their cuts its stream "augmentation".
+        A pure function: the pictures follow the stream "order" of `seed`, their cuts its stream "augmentation". For `raw` see :meth:`batch`.
         """
-        return self.batch(visits(seed, "order", numbers, len(self)), streams(seed, "augmentation", numbers) if self.random else None)
+        return self.batch(visits(seed, "order", numbers, len(self)), streams(seed, "augmentation", numbers) if self.random else None, raw=raw)
 
-    def _cut(self, x: Tensor, draw: list[float] | None) -> Tensor:
-        """One sample from a picture at least as large; `draw` is (top, left, flip, turn), each in [0, 1)."""
-        _, h, w = self.shape
-        down, right = x.shape[1] - h, x.shape[2] - w
-        if draw is None:
-            top, left, mirrored, quarters = down // 2, right // 2, False, 0
-        else:
-            top, left, mirrored = int(draw[0] * (down + 1)), int(draw[1] * (right + 1)), self._flip and draw[2] < 0.5
-            quarters = int(draw[3] * 4) if self._turn else 0
-        x = x[:, top : top + h, left : left + w]
-        x = x.flip(-1) if mirrored else x
-        return torch.rot90(x, quarters, (-2, -1)) if quarters else x
+
+def _corners(have: tuple[int, int], want: tuple[int, int], draws: NDArray[np.float64] | None, count: int) -> tuple[Places, Places]:
+    """The first row and column (b,) of windows of `want` px in pictures of `have` px: as drawn, else in the middle."""
+    room = [large - small for large, small in zip(have, want, strict=True)]
+    if draws is None:
+        top, left = (np.full(count, free // 2, dtype=np.int64) for free in room)
+    else:
+        top, left = ((draws[:, i] * (free + 1)).astype(np.int64) for i, free in enumerate(room))
+    return top, left
+
+
+def turned(x: Tensor, mirrored: NDArray[np.bool_], quarters: Places | None) -> Tensor:
+    """Pictures (b, c, h, w), of which some are mirrored left to right and then turned by quarters to the left; they stay uint8 if they are."""
+    if mirrored.any():
+        x = torch.where(torch.from_numpy(mirrored)[:, None, None, None], x.flip(-1), x)
+    for k in (1, 2, 3) if quarters is not None else ():
+        x = torch.where(torch.from_numpy(quarters == k)[:, None, None, None], torch.rot90(x, k, (-2, -1)), x)
+    return x.contiguous()
 
 
 def fitted(x: Tensor, size: int | None, fit: Literal["resize", "crop"]) -> Tensor:

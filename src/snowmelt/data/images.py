@@ -179,6 +179,15 @@ def from_uint8(array: Pixels) -> Tensor:
     return _floats(array, 255)
 
 
+def floats(x: Tensor) -> Tensor:
+    """Pixels (..., c, h, w), uint8, as floats in [-1, 1] where they lie, on any device; floats stay as they are."""
+    if x.dtype != torch.uint8:
+        return x
+    # A GPU multiplies by the rounded reciprocal of a number, but divides by a tensor: so it finds the very floats that a CPU finds.
+    half = 127.5 if x.device.type == "cpu" else torch.full((), 127.5, device=x.device)
+    return x.float().div_(half).sub_(1)
+
+
 def to_uint8(x: Tensor) -> Pixels:
     """Floats (..., c, h, w) as pixels (..., h, w, c), rounded and clipped; ValueError where `x` holds NaN."""
     return _levels(x, 255).astype(np.uint8)

@@ -61,25 +61,27 @@ class Paired(Dataset):
         """Whether either set is cut or flipped at random."""
         return self.x0.random or self.endpoint.random
 
-    def batch(self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> dict[str, Tensor]:
+    def batch(
+        self, indices: Sequence[int], generators: Sequence[torch.Generator] | None = None, *, raw: bool = False
+    ) -> dict[str, Tensor]:
         """See :meth:`Dataset.batch`. Endpoint i is the partner of x0 i; without pairs, the sets run side by side, the shorter one again and again."""
         if not self.pairs:
-            first = self.x0.batch(indices, generators)
+            first = self.x0.batch(indices, generators, raw=raw)
             return {**first, "endpoint": self.endpoint.batch([i % len(self.endpoint) for i in indices], generators)["x0"]}
         # One cut for both: the same numbers, drawn twice.
         twins = None if generators is None else [torch.Generator().set_state(one.get_state()) for one in generators]
-        out = {**self.x0.batch(indices, generators), "endpoint": self.endpoint.batch(indices, twins)["x0"]}
+        out = {**self.x0.batch(indices, generators, raw=raw), "endpoint": self.endpoint.batch(indices, twins)["x0"]}
         if broken := self.skipped:
-            raise ValueError(f"data.pairs: {': '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
+            raise ValueError(f"data.pairs: {', '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
         return out
 
-    def numbered(self, seed: int, numbers: Sequence[int]) -> dict[str, Tensor]:
+    def numbered(self, seed: int, numbers: Sequence[int], *, raw: bool = False) -> dict[str, Tensor]:
         """See :meth:`Dataset.numbered`; without pairs, each set has its own order and its own cuts."""
         if self.pairs:
-            return super().numbered(seed, numbers)
+            return super().numbered(seed, numbers, raw=raw)
         cuts = generators(seed, "endpoint-augmentation", numbers) if self.endpoint.random else None
         theirs = visits(seed, "endpoint-order", numbers, len(self.endpoint))
-        return {**self.x0.numbered(seed, numbers), "endpoint": self.endpoint.batch(theirs, cuts)["x0"]}
+        return {**self.x0.numbered(seed, numbers, raw=raw), "endpoint": self.endpoint.batch(theirs, cuts)["x0"]}
 
 
 def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:

@@ -7,20 +7,22 @@ Only those are decoded, converted to one shape and held.
 import abc
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from snowmelt.data import images
-from snowmelt.data.dataset import Dataset, Files, Held, fitted, grown
+from snowmelt.data.dataset import Dataset, Files, fitted, grown
 from snowmelt.data.labels import Labels, by_folder
+from snowmelt.data.mapped import Lazy, Mapped, scaled
 from snowmelt.data.options import DataOptions
 from snowmelt.data.splits import Split, digest
+from snowmelt.data.stores import Array, Held
 
 HELD_BYTES = 2 * 1024**3
 _CHUNK = 2048
@@ -42,34 +44,50 @@ class Pool(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class ArrayPool(Pool):
-    """Pictures in one array (n, h, w, c), uint8 or float32 in [-1, 1], and their names."""
+    """Pictures in one array (n, h, w, c), uint8 or float32 in [-1, 1], held or left in its file, and their names."""
 
     name: str
-    pixels: NDArray[Any]
+    pixels: NDArray[Any] | Mapped
     ids: list[str]
     labels: Labels | None = None
     vectors: NDArray[np.float32] | None = None
 
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`."""
-        return [digest(np.ascontiguousarray(row).data) for row in self.pixels]
+        pixels = self.pixels
+        read = (scaled(chunk, pixels.range) for _, chunk in pixels.chunks()) if isinstance(pixels, Mapped) else (pixels,)
+        return [digest(np.ascontiguousarray(row).data) for chunk in read for row in chunk]
 
     def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
         """See :meth:`Pool.dataset`."""
-        pixels = self.pixels if len(chosen) == len(self.pixels) else self.pixels[list(chosen)]
-        channels = options.channels or pixels.shape[3]
-        h, w = pixels.shape[1:3]
-        if (channels, h, w) != (pixels.shape[3], options.size or h, options.size or w):
-            pixels = np.concatenate([_converted(pixels[i : i + _CHUNK], channels, options) for i in range(0, len(pixels), _CHUNK)])
+        _, h, w, c = self.pixels.shape
+        channels = options.channels or c
         shape = (channels, options.size or h, options.size or w)
+        convert = None if shape == (c, h, w) else functools.partial(_converted, channels=channels, options=options)
         vectors = None if self.vectors is None else self.vectors[list(chosen)]
         told: dict[str, Any] = {"labels": self.labels and self.labels.of(chosen), "vectors": vectors}
-        return Dataset(Held(pixels), split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn, **told)
+        store = _store(self.pixels, chosen, channels, convert, options)
+        return Dataset(store, split, shape, [self.ids[i] for i in chosen], [], flip=options.flip, turn=options.turn, **told)
+
+
+_Convert: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+def _store(pixels: NDArray[Any] | Mapped, chosen: Sequence[int], channels: int, convert: _Convert | None, options: DataOptions) -> Array:
+    """The chosen pictures: converted once and for all if they are held, batch by batch if they stay in their file."""
+    if isinstance(pixels, Mapped):
+        _, h, w, c = pixels.shape
+        size = (h, w)
+        if options.size is not None:
+            size = (options.size, options.size) if options.fit == "resize" else grown(h, w, options.size)
+        return Lazy(pixels, np.asarray(chosen, dtype=np.int64), size, None if (channels, size) == (c, (h, w)) else convert)
+    pixels = pixels if len(chosen) == len(pixels) else pixels[list(chosen)]
+    return Held(pixels if convert is None else np.concatenate([convert(pixels[i : i + _CHUNK]) for i in range(0, len(pixels), _CHUNK)]))
 
 
 def _converted(pixels: NDArray[Any], channels: int, options: DataOptions) -> NDArray[Any]:
     """(n, h, w, c) in another size or number of channels; 8 bits stay 8 bits."""
-    x = fitted(images.to_channels(Held(pixels).take(range(len(pixels))), channels), options.size, options.fit)
+    x = fitted(images.to_channels(images.floats(Held(pixels).take(range(len(pixels)))), channels), options.size, options.fit)
     return images.to_uint8(x) if pixels.dtype == np.uint8 else np.moveaxis(x.numpy(), 1, -1)
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from snowmelt.losses import restoration_loss
 from snowmelt.randomness import fractions, generators
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.report import degradation_strip
 from snowmelt.recipes.run import make_trainer
+from snowmelt.restorers.cost import cost, kept_bytes, size
 from snowmelt.training.loop import Trainer
+from snowmelt.training.waiting import timed
 
 _WARM = 2  # the first steps choose algorithms and fetch memory
 _MOST = 20
 _ENOUGH_S = 2.0
-_COPIES = 5  # weights, gradients, two moments, moving average
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class Cost:
 
     Attributes:
         parameters: of the network.
+        flops: operations of one call of the restorer on one sample.
         state_bytes: weights, gradients, the optimiser's moments and the moving average.
         activation_bytes: what one batch keeps for its backward pass.
         peak_bytes: the most the device held at once; None where it does not say.
         step_s: median seconds of an optimiser step.
+        waiting: share of the time in which the network waits for data and degradation.
         steps: in all.
         images: seen in all.
         shape: of a sample, (c, h, w).
@@ -40,10 +42,12 @@ class Cost:
     """
 
     parameters: int
+    flops: float
     state_bytes: int
     activation_bytes: int
     peak_bytes: int | None
     step_s: float
+    waiting: float
     steps: int
     images: int
     shape: tuple[int, ...]
@@ -53,14 +57,17 @@ class Cost:
     def text(self) -> str:
         """The lines that the command line prints."""
         minutes = self.step_s * self.steps / 60
-        memory = f"{_size(self.state_bytes)} of weights and optimiser, {_size(self.activation_bytes)} for a batch"
-        peak = "" if self.peak_bytes is None else f", measured peak {_size(self.peak_bytes)}"
+        memory = f"{size(self.state_bytes)} of weights and optimiser, {size(self.activation_bytes)} for a batch"
+        peak = "" if self.peak_bytes is None else f", measured peak {size(self.peak_bytes)}"
+        reached = 3 * self.flops * self.images / self.steps / self.step_s  # backwards there are two products for every one forwards
         return "\n".join(
             [
                 f"data         {self.pictures:,} training pictures of {' x '.join(map(str, self.shape))}",
                 f"parameters   {self.parameters:,}",
-                f"memory       {_size(self.state_bytes + self.activation_bytes)}: {memory}{peak}",
+                f"operations   {self.flops / 1e9:.3g} GFLOP a call and sample; training does {reached / 1e9:.0f} GFLOP/s here",
+                f"memory       {size(self.state_bytes + self.activation_bytes)}: {memory}{peak}",
                 f"time         {1e3 * self.step_s:.0f} ms a step, {self.steps:,} steps for {self.images:,} images",
+                f"waiting      {self.waiting:.0%} of that: the network waits for data and degradation",
                 f"ETA          {minutes:.1f} minutes" if minutes < 120 else f"ETA          {minutes / 60:.1f} hours",
             ]
         )
@@ -73,25 +80,28 @@ def measure(recipe: Recipe, *, device: torch.device | str = "cpu") -> Cost:
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trainer.restorer.fit([data.batch(range(min(len(data), 256)))["x0"]])
-    parameters = sum(p.numel() for p in trainer.restorer.parameters())
-    kept = _kept(trainer)
+    counted = cost(trainer.restorer, data.shape)
+    kept = kept_bytes(lambda: _loss(trainer, 0), trainer.restorer.parameters())
     times: list[float] = []
+    waited: list[float] = []
     while len(times) <= _WARM or (len(times) < _MOST and sum(times) < _ENOUGH_S):
         start = time.monotonic()
         for part in range(o.accumulate):
-            (_loss(trainer, len(times) * o.accumulate + part) / o.accumulate).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(trainer.restorer.parameters(), o.clip)
-        trainer.optimizer.step()
+            trainer.scaling.backward(_loss(trainer, len(times) * o.accumulate + part) / o.accumulate)
+        trainer.scaling.step(trainer.optimizer, trainer.restorer.parameters(), o.clip)
         trainer.optimizer.zero_grad(set_to_none=True)
         if trainer.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.monotonic() - start)
+        waited.append(trainer.waiting.read())
     return Cost(
-        parameters=parameters,
-        state_bytes=4 * _COPIES * parameters,
+        parameters=counted.parameters,
+        flops=counted.flops,
+        state_bytes=counted.state_bytes,
         activation_bytes=kept,
         peak_bytes=torch.cuda.max_memory_allocated() if trainer.device.type == "cuda" else None,
         step_s=statistics.median(times[_WARM:]),
+        waiting=min(sum(waited[_WARM:]) / sum(times[_WARM:]), 1.0),
         steps=o.steps,
         images=o.steps * o.step_images,
         shape=data.shape,
@@ -100,35 +110,14 @@ def measure(recipe: Recipe, *, device: torch.device | str = "cpu") -> Cost:
     )
 
 
-def _loss(trainer: Trainer, step: int) -> Tensor:
+def _loss(trainer: Trainer, step: int) -> torch.Tensor:
     """The loss of one batch, as in training."""
-    o, data, model = trainer.options, trainer.train, trainer.model
+    o, data, model = trainer.options, trainer.train, timed(trainer.model, trainer.waiting)
     numbers = range(step * o.batch, (step + 1) * o.batch)
-    keyed = generators(o.seed, "dry-run", numbers)
-    item = data.batch([i % len(data) for i in numbers], keyed if data.random else None)
-    x0 = item["x0"]
-    t, z = fractions(o.seed, "dry-run", numbers), model.draw(x0, keyed, item)
-    z = {name: value.to(trainer.device) for name, value in z.items()}
-    return restoration_loss(model, x0.to(trainer.device), t.to(trainer.device, x0.dtype), z, loss=o.loss).mean()
-
-
-def _kept(trainer: Trainer) -> int:
-    """Bytes of all that autograd keeps of one batch, each storage counted once, weights left out."""
-    weights = {p.untyped_storage().data_ptr() for p in trainer.restorer.parameters()}
-    seen: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = _loss(trainer, 0)
-    total = sum(seen.values())
-    del loss
-    return total
-
-
-def _size(n: int) -> str:
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
+    with trainer.waiting:
+        keyed = generators(o.seed, "dry-run", numbers)
+        item = data.batch([i % len(data) for i in numbers], keyed if data.random else None)
+        t, z = fractions(o.seed, "dry-run", numbers), model.draw(item["x0"], keyed, item)
+        x0, t = item["x0"].to(trainer.device), t.to(trainer.device, item["x0"].dtype)
+        z = {name: value.to(trainer.device) for name, value in z.items()}
+    return restoration_loss(model, x0, t, z, loss=o.loss).mean()

@@ -93,7 +93,7 @@ class Conditions:
 
     def unknown(self, like: Batch) -> Draw:
         """Every condition unknown, for a batch shaped as `like`."""
-        b = len(like)
+        b = like.shape[0]  # and not len, which would be a number in an exported graph
         made = {
             "label": torch.full((b,), -1, device=like.device),
             "vector": like.new_full((b, self.vector), math.nan),

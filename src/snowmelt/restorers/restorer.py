@@ -14,7 +14,8 @@ Source for the spread: Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 15.
 
 import abc
 import copy
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from snowmelt.degradations import Choice, Degradation
 from snowmelt.registry import SpecError, label
 from snowmelt.restorers.backbones import Backbone
+from snowmelt.restorers.compilation import Compilation
 from snowmelt.restorers.conditions import EMBEDDED, PLANES, Conditions, Embedding, picture_channels
 from snowmelt.restorers.parameterization import Coefficients, Parameterization, Residual, Wiener, linear_estimate, scale_output
 from snowmelt.restorers.statistics import Statistics
@@ -91,7 +93,9 @@ class Restorer(Informed):
         self.degradation, self.backbone, self.shape, self.noise_floor = degradation, backbone, tuple(shape), noise_floor
         self.parameterization = parameterization or preferred(degradation, told=told)
         self.parameterization.check(degradation)
-        self.precision: Literal["fp32", "bf16"] = "fp32"
+        self.precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+        self.compiled = False  # True: the network by its compiled twin, where there is a compiler; no part of what is saved
+        self._compilation = Compilation()
         self.tiles: Tiles | None = None  # None: pictures of more than about 1 megapixel only; see `tiled`
         context = _context(degradation, self.shape) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
@@ -152,18 +156,24 @@ class Restorer(Informed):
             linear, inner = linear_estimate(c, x_t)
             context = self.degradation.context(tuple(x_t.shape[1:]), t, z) if self.told else None
             inner, features = self._told(inner if context is None else torch.cat([inner, context], dim=1), x_t, z)
-        with torch.autocast(x_t.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+        half = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        with torch.autocast(x_t.device.type, dtype=half, enabled=self.precision != "fp32"):
             # Only the network works by tiles: the linear part, where the whole picture goes with itself, stays whole.
             learning = self.training and torch.is_grad_enabled()
-            if learning:
-                f = self.net(inner, t) if features is None else self.net(inner, t, features)
-            else:
-                f = tiled(self.net, inner, t, self.tiles, features)
+            net, told = self._network(learning=learning), (t,) if features is None else (t, features)
+            f = net(inner, *told) if learning else tiled(self.net, inner, t, self.tiles, features, net)
         del inner  # as large as the picture, as are the next two
         with torch.autocast(x_t.device.type, enabled=False):
             f = f.float()
             spread = (f[:, self.shape[0] :] + 1) / 2 if self.variance == "learned" else None
             return linear.add_(scale_output(c, f[:, : self.shape[0]])), spread
+
+    def _network(self, *, learning: bool) -> Callable[..., Tensor]:
+        """The network, or its compiled twin; a gradient to the input, for guidance, is taken through the network itself."""
+        net: nn.Module = self.net
+        if not self.compiled or (torch.is_grad_enabled() and not learning):
+            return net
+        return functools.partial(self._compilation.call, net, training=learning)
 
     def coefficients(self, like: Batch, t: Severity, z: Draw = EMPTY) -> Coefficients:
         """c_skip, c_out and c_in for a batch shaped as `like` at severities t (b,)."""

@@ -19,6 +19,7 @@ Source: the halo of overlap-tile, Ronneberger et al. 2015 (arXiv 1505.04597), fi
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,7 +72,14 @@ class Span(NamedTuple):
     weight: Tensor
 
 
-def tiled(net: nn.Module, x: Batch, t: Severity, tiles: Tiles | None = None, features: Tensor | None = None) -> Batch:
+def tiled(
+    net: nn.Module,
+    x: Batch,
+    t: Severity,
+    tiles: Tiles | None = None,
+    features: Tensor | None = None,
+    call: Callable[..., Tensor] | None = None,
+) -> Batch:
     """net(x, t), or net(x, t, features), tile by tile where x is larger than a tile; sums over tiles are in the dtype of x, whatever net returns.
 
     Without memory for a tile its side is halved, with a warning, as long as that leaves a core.
@@ -82,10 +90,12 @@ def tiled(net: nn.Module, x: Batch, t: Severity, tiles: Tiles | None = None, fea
         t: severities (b,).
         tiles: None takes pictures up to `WHOLE_PX` whole, and larger ones by 1024 px for a network that says its radius, else by 512 px.
         features: (b, k) for a network that embeds conditions.
+        call: another way to compute what net does, such as its compiled twin.
 
     Raises:
         ValueError: tiles are too small for the radius of the network.
     """
+    run = call or net
     h, w = x.shape[-2:]
     if tiles is not None:
         _check(net, tiles)
@@ -94,7 +104,7 @@ def tiled(net: nn.Module, x: Batch, t: Severity, tiles: Tiles | None = None, fea
     whole = h * w <= WHOLE_PX if tiles is None else max(h, w) <= tiles.size
     while True:
         try:
-            out: Tensor = net(x, *told) if whole else _by_tiles(net, x, told, now)
+            out: Tensor = run(x, *told) if whole else _by_tiles(net, x, told, now, run)
             return out
         except (MemoryError, RuntimeError) as error:
             size = max(min(now.size, max(h, w)) // 2, least(net))
@@ -155,7 +165,7 @@ def _fading(n: int, tiles: Tiles, grid: int, like: Tensor) -> list[Span]:
     return out
 
 
-def _by_tiles(net: nn.Module, x: Batch, told: tuple[Tensor, ...], tiles: Tiles) -> Batch:
+def _by_tiles(net: nn.Module, x: Batch, told: tuple[Tensor, ...], tiles: Tiles, run: Callable[..., Tensor]) -> Batch:
     """The weighted sum over tiles, one picture at a time."""
     out: Tensor | None = None
     rows, columns = (spans(n, net, tiles, x) for n in x.shape[-2:])
@@ -163,7 +173,7 @@ def _by_tiles(net: nn.Module, x: Batch, told: tuple[Tensor, ...], tiles: Tiles) 
         for row in rows:
             for column in columns:
                 window = (slice(i, i + 1), slice(None), slice(row.start, row.stop), slice(column.start, column.stop))
-                y = net(x[window].contiguous(), *(value[i : i + 1] for value in told))
+                y = run(x[window].contiguous(), *(value[i : i + 1] for value in told))
                 if out is None:
                     out = x.new_zeros(len(x), y.shape[1], *x.shape[-2:])
                 out[window] += y * (row.weight[:, None] * column.weight)

@@ -19,6 +19,7 @@ class Average:
 
     def __init__(self, restorer: Restorer, half_life_images: float) -> None:
         self.restorer = copy.deepcopy(restorer).eval().requires_grad_(False)
+        self.restorer.compiled = False  # its few calls are not worth a compilation of their own
         self.half_life_images = half_life_images
 
     @torch.no_grad()

@@ -9,18 +9,20 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from snowmelt import pictures
+from snowmelt.data import images
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Blend
 from snowmelt.files import write_text
@@ -33,19 +35,31 @@ from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
 from snowmelt.training import checkpoint
 from snowmelt.training.agreement import agree
+from snowmelt.training.ahead import Ahead
 from snowmelt.training.ema import Average
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.progress import Bar
+from snowmelt.training.scaling import Scaling
 from snowmelt.training.validation import samples, validate
-from snowmelt.types import Draw
+from snowmelt.training.waiting import Waiting, timed
+from snowmelt.types import Batch, Draw, Severity
 
 _LOG_EVERY = 20
 _FIT_IMAGES = 20_000
 _GRID_ROWS = 8
+_MOST_SKIPPED = 100  # steps in a row: by then the scale has fallen from 65,536 to 5e-26
+
+
+class Fed(NamedTuple):
+    """What a batch's loss is computed from, on the device: clean samples (b, *d), severities (b,) and draws."""
+
+    x0: Batch
+    t: Severity
+    z: Draw
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number, or its gradients have not been for long."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -63,6 +77,8 @@ class Trainer:
         out: the run directory: model, checkpoint, metrics.jsonl, samples/.
         device: where to train.
         sampler: for the sample grids; by default what restore would use.
+        ahead: whether a thread prepares each batch while the network works on the one before; by default where the network has a GPU.
+            The weights are the same.
     """
 
     def __init__(
@@ -75,6 +91,7 @@ class Trainer:
         *,
         device: torch.device | str = "cpu",
         sampler: Sampler | None = None,
+        ahead: bool | None = None,
     ) -> None:
         if not isinstance(model.restorer, Restorer):
             raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
@@ -88,11 +105,16 @@ class Trainer:
             model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
         self.restorer = restorer.to(self.device).requires_grad_(True)
         self.restorer.precision = precision(options.precision, self.device)
+        self.restorer.compiled = options.compile
         self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss, options.gap))
         self.average = Average(self.restorer, options.ema * options.images)
         self.optimizer = torch.optim.AdamW(self.restorer.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
+        self.scaling = Scaling(self.device, enabled=self.restorer.precision == "fp16")
         self.sampler = sampler or default_walk(self.model)
-        self.step, self.wall_s = 0, 0.0
+        self.ahead = self.device.type == "cuda" and (os.cpu_count() or 1) > 1 if ahead is None else ahead
+        self.waiting = Waiting(self.device)
+        self._next: Callable[[range], Fed] = self._fed
+        self.step, self.wall_s, self._logged_s = 0, 0.0, 0.0
         self._drawn = bool(self.model.draw(torch.empty(1, *train.shape), torch.Generator()))
 
     @property
@@ -104,7 +126,8 @@ class Trainer:
         """Take up the checkpoint in the run directory; False if there is none."""
         if not (self.out / checkpoint.NAME).is_file():
             return False
-        self.step, self.wall_s = checkpoint.load(self.out, self.restorer, self.average, self.optimizer)
+        self.step, self.wall_s = checkpoint.load(self.out, self.restorer, self.average, self.optimizer, self.scaling)
+        self._logged_s = self.wall_s
         self._forget_after(self.step)
         return True
 
@@ -113,13 +136,13 @@ class Trainer:
 
         Raises:
             Stopped: Ctrl-C or SIGTERM came; everything is saved and the same command goes on.
-            Diverged: the loss is not finite; the last checkpoint stays.
+            Diverged: the loss is not finite, or under fp16 no step was for long; the last checkpoint stays.
         """
         o = self.options
         if self.step == 0:
             self._prepare()
         every = max(o.validate_every // o.step_images, 1)
-        with until_asked() as asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar:
+        with until_asked() as asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar, self._feeding():
             while self.step < o.steps:
                 loss = self._advance(bar)
                 done = self.step == o.steps
@@ -136,7 +159,7 @@ class Trainer:
             self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
         # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
         save_model(self.model, self.out, ema=self.average.restorer.state_dict())
-        checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.step, self.wall_s)
+        checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.scaling, self.step, self.wall_s)
 
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
@@ -146,7 +169,7 @@ class Trainer:
         self.average = Average(self.restorer, self.average.half_life_images)
 
     def _advance(self, bar: Bar) -> Tensor:
-        """One optimiser step."""
+        """One optimiser step. Nothing in it waits for the device, but where a line is written."""
         o, start = self.options, time.monotonic()
         rate = learning_rate(self.step, o)
         for group in self.optimizer.param_groups:
@@ -156,35 +179,60 @@ class Trainer:
         for part in range(o.accumulate):
             first = (self.step * o.accumulate + part) * o.batch
             loss = self._loss(range(first, first + o.batch)) / o.accumulate
-            loss.backward()  # type: ignore[no-untyped-call]
+            self.scaling.backward(loss)
             total += loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.restorer.parameters(), o.clip)
-        self.optimizer.step()
+        norm = self.scaling.step(self.optimizer, self.restorer.parameters(), o.clip)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.restorer, o.step_images, self.step * o.step_images)
         self.wall_s += time.monotonic() - start
         if self.step % _LOG_EVERY == 0 or self.step == o.steps:
             self._require_finite(total)
-            self._write({"loss": float(total), "lr": rate, "gradient_norm": float(norm), "images_per_s": self.step * o.step_images / self.wall_s})
-            bar.advance(self.step * o.step_images - bar.done, loss=float(total))
+            self._log(bar, {"loss": float(total), "lr": rate, "gradient_norm": float(norm)})
         return total
+
+    def _log(self, bar: Bar, values: dict[str, float]) -> None:
+        """A line in metrics.jsonl and beside the bar: what of `values` is finite, the speed, and how much of the time since the last was waited."""
+        share = min(self.waiting.read() / max(self.wall_s - self._logged_s, 1e-9), 1.0)
+        self._logged_s, done = self.wall_s, self.step * self.options.step_images
+        values |= {"images_per_s": done / self.wall_s, "waiting": round(share, 4)}
+        if self.scaling.enabled:
+            values |= {"scale": self.scaling.scale, "skipped": self.scaling.skipped[0]}
+        self._write({name: value for name, value in values.items() if math.isfinite(value)})
+        bar.advance(done - bar.done, loss=values["loss"], waits=f"{share:.0%}")
+
+    @contextlib.contextmanager
+    def _feeding(self) -> Iterator[None]:
+        """While this lasts, batches are prepared ahead, if they are to be."""
+        if not self.ahead:
+            yield
+            return
+        try:
+            with Ahead(self._fed, self.options.steps * self.options.step_images) as self._next:
+                yield
+        finally:
+            self._next = self._fed
+
+    def _fed(self, numbers: range) -> Fed:
+        """What the loss of these samples is computed from, a function of their numbers: made on the CPU and sent, waiting for neither."""
+        seed, here = self.options.seed, self.device.type != "cuda"
+        item = self.train.numbered(seed, numbers, raw=True)
+        like = images.floats(item["x0"]) if here else torch.zeros(item["x0"].shape)  # draws read nothing but its shape
+        z = self.model.draw(like, generators(seed, "draw", numbers) if self._drawn else None, item)
+        t = self._severities(numbers, z).to(like)
+        if self.restorer.conditions and self.options.drop_condition:
+            z = self.restorer.conditions.dropped(z, fractions(seed, "condition", numbers) < self.options.drop_condition, like)
+        x0 = moved(like, self.device) if here else images.floats(moved(item["x0"], self.device))
+        return Fed(x0, moved(t, self.device), {name: moved(value, self.device) for name, value in z.items()})
 
     def _loss(self, numbers: range) -> Tensor:
         """The mean loss of the samples with these numbers."""
-        seed = self.options.seed
-        item = self.train.numbered(seed, numbers)
-        x0 = item["x0"]
-        z = self.model.draw(x0, generators(seed, "draw", numbers) if self._drawn else None, item)
-        t = self._severities(numbers, z).to(x0)
-        if self.restorer.conditions and self.options.drop_condition:
-            z = self.restorer.conditions.dropped(z, fractions(seed, "condition", numbers) < self.options.drop_condition, x0)
-        x0, t = x0.to(self.device), t.to(self.device)
-        z = {name: value.to(self.device) for name, value in z.items()}
-        o = self.options
+        with self.waiting:
+            x0, t, z = self._next(numbers)
+        o, model = self.options, timed(self.model, self.waiting)
         if gap := o.gap_at(numbers.start // o.step_images):
-            return consistency_loss(self.model, x0, t, self._earlier(gap * t, z), z, loss=o.loss, weight=o.weight).mean()
-        return restoration_loss(self.model, x0, t, z, loss=o.loss, weight=o.weight).mean()
+            return consistency_loss(model, x0, t, self._earlier(gap * t, z), z, loss=o.loss, weight=o.weight).mean()
+        return restoration_loss(model, x0, t, z, loss=o.loss, weight=o.weight).mean()
 
     def _earlier(self, s: Tensor, z: Draw) -> Tensor:
         """Severities as they are, or moved down to the next knot, which is moving their negatives up."""
@@ -223,9 +271,18 @@ class Trainer:
         return {"images": self.step * o.step_images, **found}
 
     def _require_finite(self, loss: Tensor) -> None:
-        if not math.isfinite(float(loss)):
+        """Refuse to go on from a loss that is not finite, or from steps that were skipped for long. Waits for the device, which is training time."""
+        start = time.monotonic()
+        value, skipped = float(loss), self.scaling.skipped[1]
+        self.wall_s += time.monotonic() - start
+        if skipped >= _MOST_SKIPPED:
             raise Diverged(
-                f"the loss became {float(loss)} at step {self.step}; the last checkpoint is kept. Try a smaller --training.lr "
+                f"the gradients of the last {skipped} steps, up to step {self.step}, were not finite at any scale; the last checkpoint is kept. "
+                f"fp16 ends at 65,504: try --training.precision fp32, or a smaller --training.lr (now {self.options.lr:g})"
+            )
+        if not math.isfinite(value) and not skipped:  # a step that was skipped has changed nothing
+            raise Diverged(
+                f"the loss became {value} at step {self.step}; the last checkpoint is kept. Try a smaller --training.lr "
                 f"(now {self.options.lr:g}) or --training.precision fp32"
             )
 
@@ -262,16 +319,23 @@ def learning_rate(step: int, options: TrainingOptions) -> float:
     return options.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(options.steps - warmup, 1)))
 
 
-def precision(choice: Literal["auto", "bf16", "fp32"], device: torch.device) -> Literal["bf16", "fp32"]:
-    """What "auto" means on this device: bf16 where the processor computes in it."""
+def precision(choice: Literal["auto", "bf16", "fp16", "fp32"], device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
+    """What "auto" means on this device: bf16 where the processor computes in it, fp16 on older GPUs, else fp32."""
     if choice != "auto":
         return choice
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu":
         asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return "bf16" if any(ask is not None and ask() for ask in asks) else "fp32"
     return "fp32"
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """`x` on the device. A GPU fetches it by itself, from memory that is pinned for it: nobody waits."""
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 @contextlib.contextmanager

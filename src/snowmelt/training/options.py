@@ -32,7 +32,8 @@ class TrainingOptions:
         severity_mean: of the normal law behind log-normal and logit-normal.
         severity_std: its standard deviation.
         drop_condition: how often a condition is made unknown, so that the model learns to do without, which guidance needs.
-        precision: bf16 or fp32; auto takes bf16 where the processor has it.
+        precision: of the network: bf16, fp16 (with scaled gradients) or fp32; auto takes bf16 where the processor has it, on other GPUs fp16.
+        compile: whether the network is compiled first, which takes a minute and makes long runs faster; without a compiler it says so and goes on.
         seed: of everything random.
         validate_every: images between validations, sample grids and checkpoints.
         validation_images: how many validation pictures, always the same ones.
@@ -57,7 +58,8 @@ class TrainingOptions:
     severity_mean: float = -1.2
     severity_std: float = 1.2
     drop_condition: float = 0.1
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    compile: bool = False
     seed: int = 0
     validate_every: int = 50_000
     validation_images: int = 256

@@ -63,10 +63,10 @@ class Bar:
         elif kind is None and self.done > self._first:
             self._line("")
 
-    def advance(self, n: int, **values: float) -> None:
+    def advance(self, n: int, **values: float | str) -> None:
         """`n` more done; `values` are shown beside the bar."""
         self.done += n
-        note = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        note = "  ".join(f"{name} {value if isinstance(value, str) else format(value, '.4g')}" for name, value in values.items())
         if self._rich is not None and self._task is not None:
             self._rich.update(self._task, completed=self.done, note=note)
         elif time.monotonic() - self._said >= _LINE_EVERY_S:
