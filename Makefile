@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   := .venv
+BENCH  := .venv-bench
 PY     := $(VENV)/bin/python
 TESTS  ?= 2
 DEMO_FLAGS ?=
@@ -41,8 +42,8 @@ docs: $(VENV)/.with-test-dev  ## the documentation, into build/docs
 	$(PY) -m sphinx -q -b html -d build/doctrees docs build/docs
 	@echo "open build/docs/index.html"
 
-bench: $(VENV)/.with-test  ## speed and quality next to other libraries
-	$(PY) benchmarks/run.py $(BENCH_FLAGS)
+bench: $(VENV)/.with-test $(BENCH)/.with-peers  ## speed next to other libraries, into docs/speed.md
+	$(BENCH)/bin/python benchmarks/run.py $(BENCH_FLAGS)
 
 reproduce: $(VENV)/.with-core  ## train and evaluate a recipe, ROW=mnist-four DATA=folder-of-data-sets; writes docs/reproductions
 	$(PY) scripts/reproduce.py $(ROW) --data $(DATA) $(REPRODUCE_FLAGS)
@@ -51,8 +52,8 @@ clean:  ## remove what was built; runs/ and .venv stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-distclean: clean  ## also remove .venv
-	rm -rf $(VENV)
+distclean: clean  ## also remove .venv and .venv-bench
+	rm -rf $(VENV) $(BENCH)
 
 # --- the environment -----------------------------------------------------------------------------------
 # A stamp says what is installed; it is redone when pyproject.toml or constraints.txt changed. A bigger set
@@ -89,3 +90,12 @@ $(VENV)/.with-core: EXTRAS :=
 $(VENV)/.with-core: pyproject.toml constraints.txt | $(VENV)/.made
 	$(install)
 	@touch $@
+
+# The libraries that `make bench` measures beside this one: an environment that sees all of .venv, so that torch is not fetched twice, and holds
+# them without what they would bring along. Those that cannot be fetched are reported as not installed; the next `make bench` tries again.
+$(BENCH)/.with-peers: $(VENV)/.with-test benchmarks/peers.txt
+	@$(PY) -m venv --without-pip --clear $(BENCH)
+	@$(PY) -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$($(BENCH)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/snowmelt.pth"
+	@if $(PY) -m pip --python $(BENCH)/bin/python install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers.txt; \
+	then touch $@; else echo "some peers could not be installed: their rows will say so" >&2; fi

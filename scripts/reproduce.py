@@ -23,6 +23,7 @@ from snowmelt.data.sources import open_data
 from snowmelt.degradations import Choice, Degradation, Morph
 from snowmelt.evaluation import BEST, TITLES, Report
 from snowmelt.evaluation.bits import Bits
+from snowmelt.evaluation.curve import NAME as CURVE
 from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.report import generated_rows, walk_rows
 from snowmelt.evaluation.scoring import MEASUREMENT
@@ -30,6 +31,7 @@ from snowmelt.files import write_text
 from snowmelt.model import Model, alone, weights_of
 from snowmelt.pictures import markdown_table, sheets
 from snowmelt.priors.base import Learned
+from snowmelt.recipes import curving, tuning
 from snowmelt.recipes import run as runs
 from snowmelt.recipes.figures import main_input
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets
@@ -41,6 +43,7 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "reproductions"
 REPORT = "evaluation.json"
 BITS = "bound.json"
+CURVED = ("mnist-blur", "fashion-blur", "cifar10-blur")  # tuned for few calls too, and measured against calls
 FIGURES = {
     "grid.png": "Degraded, Direct, Sampled, Clean",
     "trajectory.png": "The estimate at each call",
@@ -53,6 +56,7 @@ FIGURES = {
     "walks.png": "Walks that generate, one a row; a column is one start",
     "classes.png": "Asked for class by class, at the largest scale of guidance above",
     "bound.svg": "What each step of the chain costs",
+    "calls.svg": "Every measure against the number of calls",
     "perfect.png": "Perfect symmetry: the prior's few numbers, and the noise floor where the model has one",
     "broken.png": "Broken symmetry: the same starts, with white noise on them",
     "interpolation.png": "From one draw of the prior to another, the noise held",
@@ -81,6 +85,9 @@ def reproduce(row: str, data: Path, out: Path, *, again: bool, images: int | Non
         if again or _stale(place / REPORT, out, images or recipe.evaluation.images):
             runs.evaluate(out, part=part, images=images, **(_options(alone(model, part).degradation) if part else {}))
         _show(model, recipe, place)
+        if row in CURVED:
+            tuning.tune(out)
+            curving.curve(out, part=part, images=images)
         _keep(place, to, without=("loss.svg",) if part else ())
     shutil.copyfile((out / part if part else out) / "loss.svg", kept / "loss.svg")  # one training, one curve
 
@@ -160,7 +167,7 @@ def _show(model: Model, recipe: Recipe, place: Path) -> None:
 def _keep(place: Path, kept: Path, *, without: Collection[str] = ()) -> None:
     """Copy what an evaluation left."""
     kept.mkdir(parents=True, exist_ok=True)
-    for file in (REPORT, BITS, *FIGURES):
+    for file in (REPORT, BITS, CURVE, *FIGURES):
         if file not in without and (place / file).is_file():
             shutil.copyfile(place / file, kept / file)
 
@@ -419,6 +426,9 @@ def main() -> None:
         reproduce(options.row, options.data, options.runs / options.row, again=options.again, images=options.images)
     for name, text in pages().items():
         (KEPT / name).write_text(text, encoding="utf-8")
+    import calls_page  # beside this script
+
+    calls_page.main()
 
 
 if __name__ == "__main__":

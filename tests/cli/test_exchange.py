@@ -1,4 +1,4 @@
-"""export and import, as a user calls them, and the training of a network that can be exported."""
+"""export and import, as a user calls them, and the training of a network that can be exported; graphs of one that was trained."""
 
 import json
 from pathlib import Path
@@ -99,3 +99,32 @@ def test_an_import_that_is_interrupted_leaves_nothing(cli, trained: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["theirs"]
     assert cli("import", tmp_path / "theirs", "--out", tmp_path / "back").code == 0
     assert (tmp_path / "back" / "recipe.toml").is_file()
+
+
+@pytest.mark.parametrize(("form", "name"), [("onnx", "net.onnx"), ("torch-export", "net.pt2")])
+def test_a_graph_is_written_compared_and_described(cli, run: Path, tmp_path: Path, form: str, name: str) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime", reason="graphs are run by onnxruntime, which is not installed: pip install 'snowmelt[test]'")
+    done = cli("export", run, "--format", form, "--out", tmp_path / name)
+    assert done.code == 0, done.err
+    assert "x_t (batch, 1, 8, 8), t (batch) -> x0_hat" in done.out
+    assert "pictures of 8 x 8 px only" in done.out
+    assert "Wiener coefficients" in done.out
+    assert "--size" in done.out
+    assert "largest difference from torch in 3 comparisons" in done.out
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    again = cli("export", run, "--format", form, "--out", tmp_path / name)
+    assert again.code == 2
+    assert "--overwrite" in again.error
+
+
+def test_a_graph_of_another_size_says_whose_weights_it_has(cli, run: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="ONNX files are read by onnx, which is not installed: pip install 'snowmelt[test]'")
+    done = cli("export", run, "--format", "onnx", "--out", tmp_path / "net.onnx", "--size", "12")
+    assert done.code == 0, done.err
+    assert "12 x 12 px only" in done.out
+    said = {entry.key: entry.value for entry in onnx.load(tmp_path / "net.onnx").metadata_props}
+    files = json.loads((run / "model.json").read_text())["files"]
+    assert said["snowmelt.weights"] == files["ema" if "ema" in files else "weights"]["sha256"]
+    refused = cli("export", run, "--format", "diffusers", "--out", tmp_path / "no", "--size", "12")
+    assert "--size is for graphs" in refused.error

@@ -235,9 +235,9 @@ def test_shards_and_preview(cli, run: Path, folder: Path, tmp_path: Path, files_
 
 
 def test_ctrl_c_is_130_and_the_same_command_goes_on(cli, run: Path, folder: Path, tmp_path: Path, monkeypatch, files_in) -> None:
-    from snowmelt.restoration import folder as collections
+    from snowmelt.restoration import collection
 
-    compute, calls = collections.compute, []
+    compute, calls = collection.compute, []
 
     def interrupted(work, batch):
         calls.append(batch)
@@ -245,7 +245,7 @@ def test_ctrl_c_is_130_and_the_same_command_goes_on(cli, run: Path, folder: Path
             raise KeyboardInterrupt
         return compute(work, batch)
 
-    monkeypatch.setattr(collections, "compute", interrupted)
+    monkeypatch.setattr(collection, "compute", interrupted)
     words = ("restore", folder, "--model", run, "--severity", ".5", "--out", tmp_path / "out")
     done = cli(*words)
     assert done.code == 130

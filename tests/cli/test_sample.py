@@ -44,6 +44,24 @@ def test_a_prior_is_fitted_saved_and_sampled_from_the_file_alone(cli, mine: Path
     assert all(np.abs(pixels(tmp_path / "out" / name) - pixels(tmp_path / "more" / name)).max() <= 1 for name in names), "batches of another size"
 
 
+def test_the_same_command_goes_on_by_shares_and_the_last_makes_the_sheet(cli, mine: Path, tmp_path: Path, files_in) -> None:
+    assert cli("sample", mine, "--prior", "gaussian-mixture").code == 0
+    words = ("sample", mine, "-n", "7", "--steps", "2", "--batch", "2", "--npz")
+    assert cli(*words, "--out", tmp_path / "whole").code == 0
+    done = cli(*words, "--out", tmp_path / "parts", "--shard", "2/2")
+    assert "wrote 3 pictures (4 of 7 are still to be made by other shares)" in done.out
+    done = cli(*words, "--out", tmp_path / "parts", "--shard", "1/2")
+    assert "wrote 4 pictures, grid.png, samples.npz" in done.out
+    assert files_in(tmp_path / "parts") == files_in(tmp_path / "whole")
+    for name in files_in(tmp_path / "whole") - {"samples.npz"}:
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert "wrote 0 pictures, grid.png, samples.npz" in (again := cli(*words, "--out", tmp_path / "whole")).out
+    assert "7 already there" in again.out
+    other = cli("sample", mine, "-n", "7", "--steps", "3", "--out", tmp_path / "whole")
+    assert other.code == 2
+    assert "were made with another sampler" in other.error
+
+
 def test_perfect_and_broken_symmetry_from_one_model(cli, mine: Path, tmp_path: Path) -> None:
     for name, noise in (("perfect", "0"), ("broken", "0.2")):
         walk = ("--steps", "1", "--sampler", "tacos")
@@ -74,6 +92,8 @@ def test_a_run_may_be_trained_with_its_prior(cli, tmp_path: Path, plain) -> None
         (("--out", "out", "--interpolate", "1"), "--interpolate 1 lies under 2"),
         (("--out", "out", "--data", "x"), "add --prior"),
         (("--out", "out", "-n", "0"), "--number 0 lies under 1"),
+        (("--out", "out", "--shard", "3/2"), "shard '3/2' is not i/n"),
+        (("--out", "out", "--shard", "1/2", "--overwrite"), "--overwrite would delete what other shares have made"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(

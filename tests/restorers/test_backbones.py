@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from snowmelt.registry import SpecError, build
+from snowmelt.registry import SpecError, build, schema, spec, table
+from snowmelt.restorers import UNet
+from snowmelt.restorers.backbones import SIZES
 from snowmelt.testing import check_backbone
 
 
@@ -62,3 +64,37 @@ def test_a_local_unet_starts_at_zero_and_knows_the_severity():
 def test_a_local_unet_needs_a_level():
     with pytest.raises(SpecError, match=r"local-unet.widths is empty"):
         build("local-unet:widths=()", "backbone")
+
+
+@pytest.mark.parametrize(("size", "millions"), [("xs", (0.9, 1.3)), ("s", (3.3, 4.2)), ("m", (16, 19)), ("l", (36, 60))])
+def test_a_size_stands_for_widths_and_what_is_saved_is_those(size, millions):
+    named = build(f"unet:size={size},patch=4", "backbone")
+    assert named == UNet(widths=SIZES[size], patch=4)
+    assert named.called == size
+    assert build(spec(named), "backbone") == named
+    assert "size" not in table(named), "a model would change with the meaning of the word"
+    assert build(table(named), "backbone") == named
+    with torch.device("meta"):
+        count = sum(p.numel() for p in named.build(3, 3).parameters())
+    assert millions[0] <= count / 1e6 <= millions[1]
+
+
+@pytest.mark.parametrize("words", ["widths=(64,96)", "widths=(32,64)", "blocks=3"])
+def test_a_size_beside_other_widths_is_refused(words):
+    with pytest.raises(SpecError, match=r"unet\.size = s means (widths|blocks) = .*leave one of the two out"):
+        build(f"unet:size=s,{words}", "backbone")
+    with pytest.raises(SpecError, match=r"unet\.size = xxl is unknown.*choose one of xs, s, m, l"):
+        build("unet:size=xxl", "backbone")
+
+
+def test_the_same_widths_beside_a_size_are_no_contradiction():
+    assert build("unet:size=s,widths=(64,96,128),blocks=2", "backbone") == UNet(size="s")
+
+
+def test_what_was_written_before_there_were_sizes_means_what_it_meant():
+    assert spec(UNet()) == "unet"
+    assert table(UNet()) == {"name": "unet", "widths": [64, 96], "patch": 2, "blocks": 2, "attention": True, "groups": 8}
+    assert build("unet:patch=4", "backbone").widths == (64, 96)
+    assert UNet().called is None
+    field = next(field for field in schema(UNet) if field.name == "size")
+    assert (field.choices, field.type) == (("xs", "s", "m", "l"), "choice or none")

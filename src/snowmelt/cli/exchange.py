@@ -8,31 +8,62 @@ from cyclopts import Parameter
 from snowmelt.cli.machine import Plugins, Switch, plug_in
 
 if TYPE_CHECKING:
+    from snowmelt.interop import Exported
     from snowmelt.model import Model
     from snowmelt.recipes.recipe import Recipe
 
 _UNSAID = "no-pictures-given"
 
 
-def export(run: Path, /, *, format: Literal["diffusers"], out: Path, overwrite: Switch = False, plugin: Plugins = ()) -> None:
-    """Write a model as another library's files: diffusers is a directory that its DDPMPipeline loads.
+def export(
+    run: Path,
+    /,
+    *,
+    format: Literal["diffusers", "onnx", "torch-export"],
+    out: Path,
+    size: int | None = None,
+    overwrite: Switch = False,
+    plugin: Plugins = (),
+) -> None:
+    """Write a model as other libraries' files: a directory of diffusers, or the restorer as one graph, an ONNX file or one of torch.export.
 
     What such files cannot say is refused by name: for diffusers, all but noise with the schedule betas, the backbone
-    diffusers-unet2d and parameterization eps, x0 or v.
+    diffusers-unet2d and parameterization eps, x0 or v. A graph is read again and compared with the model before it gets its name.
 
     Args:
-        run: the directory that 'snowmelt train --out' wrote.
-        format: whose files.
-        out: the directory to write; it appears whole, or not at all.
+        run: the directory that 'snowmelt train --out' wrote, one part of its model (RUN/PART), or a model that comes with snowmelt, photo.
+        format: diffusers, a directory that its DDPMPipeline loads; onnx, a file for onnxruntime and others; torch-export, a .pt2 file.
+        out: what to write; it appears whole, or not at all.
+        size: side of the pictures a graph is made for, in px; by default any, or that of training where the coefficients are of one size.
         overwrite: replace what an earlier export wrote there.
         plugin: parts of your own.
     """
     plug_in(plugin)
-    from snowmelt.interop import to_diffusers
-    from snowmelt.model import load
+    from snowmelt.interop import to_diffusers, to_onnx, to_torch_export
+    from snowmelt.model import load, located, weights_of
 
-    to_diffusers(load(run), out, overwrite=overwrite)
-    print(f"wrote {out}; diffusers.DDPMPipeline.from_pretrained({str(out)!r}) loads it")
+    if format == "diffusers":
+        if size is not None:
+            raise ValueError("--size is for graphs: a DDPMPipeline takes the size of training; leave it out")
+        to_diffusers(load(run), out, overwrite=overwrite)
+        print(f"wrote {out}; diffusers.DDPMPipeline.from_pretrained({str(out)!r}) loads it")
+        return
+    write = to_onnx if format == "onnx" else to_torch_export
+    model, sides = load(run), None if size is None else (size, size)
+    _say(write(model, out, size=sides, weights=weights_of(located(run)), overwrite=overwrite), out)
+
+
+def _say(made: "Exported", out: Path) -> None:
+    """What the written graph takes and returns, for which sizes, and how close to torch it is."""
+    inputs = ", ".join(f"{name} ({', '.join(map(str, axes))})" for name, axes in made.inputs.items())
+    print(f"wrote {out}: {inputs} -> {', '.join(made.outputs)}")
+    if made.size is None:
+        sides = "any size" if made.multiple == 1 else f"any size whose sides are multiples of {made.multiple} px (at least {2 * made.multiple})"
+        print(f"pictures of {sides}, in batches of any size")
+    else:
+        way = "" if made.why.startswith("--size") else "; --size makes it for another"
+        print(f"pictures of {made.size[0]} x {made.size[1]} px only, in batches of any size: {made.why}{way}")
+    print(f"largest difference from torch in {made.comparisons} comparisons: {made.difference:.1e} of the range")
 
 
 def import_(

@@ -1,11 +1,15 @@
 """What a verb may be given besides its own: plug-ins to load, a device, a number of threads."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from snowmelt.cli.allocator import settle
 from snowmelt.registry import SpecError, load_plugin
+
+if TYPE_CHECKING:
+    from snowmelt.model import Model
 
 _GROUP = Group.create_ordered("Everywhere")
 _PLUGIN_HELP = "A .py file (or a module) with parts of your own; may be repeated."
@@ -27,12 +31,13 @@ class Machine:
     threads: Annotated[int | None, Parameter(name="--threads", group=_GROUP)] = None
 
     def prepare(self) -> str:
-        """Load the plug-ins, set the threads, and say which device is meant.
+        """Settle the allocators, load the plug-ins, set the threads, and say which device is meant.
 
         Raises:
             ValueError: this machine has no such device, or `threads` is under 1.
             SpecError: see :func:`plug_in`.
         """
+        settle()  # before torch allocates
         plug_in(self.plugin)
         import torch
 
@@ -50,7 +55,17 @@ class Machine:
 
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 HERE = Machine()
+_COMPILE_HELP = "Compile the network first: takes up to a minute, then calls are faster; kept for the next time."
+Compile = Annotated[bool, Parameter(name="--compile", group=_GROUP, negative=(), show_default=False, help=_COMPILE_HELP)]
 OnMachine = Annotated[Machine, Parameter(name="*")]
+
+
+def compiling(model: "Model", wanted: bool) -> None:
+    """Let the model's network run compiled, if that is wanted and it is a network of ours."""
+    from snowmelt.restorers import Restorer
+
+    if wanted and isinstance(model.restorer, Restorer):
+        model.restorer.compiled = True
 
 
 def plug_in(plugins: tuple[str, ...]) -> None:

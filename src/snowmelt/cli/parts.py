@@ -105,15 +105,16 @@ def _of_run(path: Path) -> list[str]:
     from snowmelt.files import read_json
     from snowmelt.model import load
     from snowmelt.restorers import Restorer
+    from snowmelt.restorers.cost import cost
 
     model = load(path)
     lines = [f"{path}: a model of {registry.spec(model.degradation)}"]
     if isinstance(model.restorer, Restorer):
         net = model.restorer
-        said = {
-            "restorer": registry.spec(net.backbone),
+        said: dict[str, Any] = {
+            "restorer": _network(net.backbone),
             "parameterization": registry.spec(net.parameterization),
-            "parameters": f"{sum(p.numel() for p in net.parameters()):,}",
+            **cost(net, net.shape).said(),
             "trained on": "samples of (c, h, w) = " + str(tuple(net.shape)),
             "told": ", ".join(net.context or (net.degradation.given if net.told else ())) or "nothing of the draw",
         }
@@ -133,6 +134,14 @@ def _of_run(path: Path) -> list[str]:
         if figures:  # a floor has none of these
             lines.append(f"  {row.get('method')} ({row.get('input')}, {row.get('calls')} calls): {figures}")
     return lines
+
+
+def _network(backbone: Part) -> str:
+    """Its spec, and the size that it has."""
+    from snowmelt.restorers import UNet
+
+    size = backbone.called if isinstance(backbone, UNet) else None
+    return registry.spec(backbone) + (f" (size {size})" if size else "")
 
 
 def _listed(said: Mapping[str, Any]) -> list[str]:

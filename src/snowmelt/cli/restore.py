@@ -1,10 +1,10 @@
 """``snowmelt restore``: files that are already degraded, made clean; with ``--degrade``, clean ones there and back."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from snowmelt.cli.errors import say
-from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch, compiling
 from snowmelt.cli.walks import ITS_OWN, OnCalls
 
 _LISTED = 5
@@ -34,8 +34,9 @@ def restore(
     seed: int = 0,
     overwrite: Switch = False,
     tile: int | None = None,
-    batch: int = 1,
+    batch: int | Literal["auto"] = 1,
     max_pixels: int = 100_000_000,
+    compile: Compile = False,
     machine: OnMachine = HERE,
 ) -> int:
     """Restore pictures that are already degraded, in the way the model was trained for.
@@ -63,8 +64,9 @@ def restore(
         seed: of what is random.
         overwrite: replace files that are already there.
         tile: side in px of the tiles that large pictures are cut into.
-        batch: pictures of one size that share a call: faster for small ones; last digits then depend on who shares it.
+        batch: pictures of one size that share a call, or auto, as many as fit: faster for small ones; last digits then depend on who shares it.
         max_pixels: refuse larger pictures.
+        compile: whether the network is compiled first.
         machine: where to compute.
     """
     _agree(inputs, severity, strength)
@@ -77,6 +79,7 @@ def restore(
 
     share = (1, 1) if shard is None else shard_of(shard)
     found = calls.opened(model)
+    compiling(found.model, compile)
     if strength is not None:
         severity = severity_of(found.model.degradation, strength)
     if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture):
@@ -100,7 +103,7 @@ def restore(
         enlarge=enlarge,
         colour=colour,
         anyway=anyway,
-        batch=batch,
+        batch=None if batch == "auto" else batch,
         max_pixels=max_pixels,
         device=where,
         bar=True,
@@ -147,6 +150,8 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
     failed = f"; {len(tally.failed):,} failed{listed}" if tally.failed else ""
     into = str(place) if out is not None or not tally.last else tally.last.name
     print(f"{done} {_count(tally.done)} of {tally.total:,} into {into} ({tally.how}){kept}{failed}")
+    if tally.pace is not None and tally.pace.pictures > 1:
+        print(tally.pace)
     return code
 
 

@@ -1,23 +1,20 @@
 """``snowmelt sample``: new pictures from a model that has a prior."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch, compiling
 from snowmelt.cli.walks import ITS_OWN, OnCalls
 from snowmelt.cli.wishes import NONE, OnWish
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from snowmelt.cli.walks import Calls
     from snowmelt.cli.wishes import Granted
+    from snowmelt.restoration import Sampled
     from snowmelt.samplers import Sampler
 
-_BATCH = 64
 _SHOWN = 64
 _MOST_ROWS = 8
 _ACROSS = 8
@@ -35,11 +32,17 @@ def sample(
     interpolate: int | None = None,
     prior: str | None = None,
     data: Annotated[str | None, Parameter(name=("--data.path", "--data"))] = None,
+    shard: str | None = None,
+    batch: int | None = None,
+    npz: Switch = False,
     overwrite: Switch = False,
     wish: OnWish = NONE,
+    compile: Compile = False,
     machine: OnMachine = HERE,
 ) -> None:
     """Generate new pictures from the model's prior, walking from t = 1 to t = 0.
+
+    Pictures appear as they are made, and the same command goes on where it was stopped.
 
     Args:
         run: the directory that 'snowmelt train --out' wrote.
@@ -51,40 +54,51 @@ def sample(
         interpolate: also interpolation.png: rows of so many pictures on the way from sample 0 to 1, from 2 to 3, and so on.
         prior: first fit this prior, such as gaussian-mixture:components=4,grid=2, to the run's training pictures, and save it in the model.
         data: with --prior, where the data lie now, if not where the recipe says.
-        overwrite: replace pictures that are already there.
+        shard: i/n, the i-th of n shares of the work, for several machines or jobs with one --out; pictures are the same.
+        batch: pictures computed together; by default what fits in memory and is fast.
+        npz: also samples.npz once all are there: one array, arr_0, uint8 (n, h, w, c), which tools that score sets of pictures read.
+        overwrite: delete the pictures that are already there and begin anew.
         wish: what they should show.
+        compile: whether the network is compiled first.
         machine: where to compute.
     """
-    _check(out, number, noise, interpolate, prior, data, overwrite=overwrite)
+    _check(out, number, noise, interpolate, prior, data)
     wish.check()
     _walks(calls)
     where = machine.prepare()
-    from snowmelt import files, registry
-    from snowmelt.model import load
+    from snowmelt import registry
+    from snowmelt.model import load, located, weights_of
     from snowmelt.priors import GaussianMixture
     from snowmelt.recipes.run import fit_prior
+    from snowmelt.restoration.identity import Opened
+    from snowmelt.restoration.plan import shard_of
+    from snowmelt.restoration.sampling import check, sample_folder
     from snowmelt.samplers import Sampler, default_walk
 
+    share = (1, 1) if shard is None else shard_of(shard)
+    if out is not None:
+        check(out, number or 1, share, batch, overwrite=overwrite)
     place = calls.place(run)
     model = load(place) if prior is None else fit_prior(place, prior, path=data)
+    compiling(model, compile)
     if prior is not None and model.prior is not None:
         held = f"; its grid holds {model.prior.explained:.1%} of the variance of x_1" if isinstance(model.prior, GaussianMixture) else ""
-        print(f"saved the prior {registry.spec(model.prior)} in {run}{held}")
+        print(f"saved the prior {registry.spec(model.prior)} in {place}{held}")
     if out is None:
         return
     granted = wish.granted(model, number)
     granted = granted._replace(model=granted.model.to(where))
     asked = calls.walk(model)
     walk = asked if isinstance(asked, Sampler) else default_walk(model)
-    _write(granted, walk, out, seed, noise)
-    named: dict[str, Any] = {"prior": registry.spec(model.prior)} if model.prior is not None else {}
-    settings = {"run": str(run), **named, "noise": noise, "sampler": registry.spec(walk), "number": granted.number, "seed": seed, **granted.said}
-    files.write_json(out / "sample.json", settings)
-    also = ""
-    if interpolate is not None:
+    options: dict[str, Any] = {"sampler": walk, "seed": seed, "noise": noise, "conditions": granted.conditions, "said": granted.said}
+    options |= {"shard": share, "batch": batch, "overwrite": overwrite, "device": where, "bar": True}
+    made = sample_folder(Opened(granted.model, str(place), weights_of(located(place))), out, n=granted.number, **options)
+    also = _further(made, granted, npz=npz)
+    if interpolate is not None and share[0] == 1:
         _write_strip(granted, walk, out, seed, noise, interpolate)
-        also = ", interpolation.png"
-    print(f"wrote {granted.number} pictures{also} and grid.png to {out}")
+        also += ", interpolation.png"
+    kept = f"; {made.kept:,} already there" if made.kept else ""
+    print(f"wrote {made.done:,} pictures{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
 
 
 def _walks(calls: "Calls") -> None:
@@ -97,9 +111,7 @@ def _walks(calls: "Calls") -> None:
         )
 
 
-def _check(
-    out: Path | None, number: int | None, noise: float | None, interpolate: int | None, prior: str | None, data: str | None, *, overwrite: bool
-) -> None:
+def _check(out: Path | None, number: int | None, noise: float | None, interpolate: int | None, prior: str | None, data: str | None) -> None:
     """Refuse what could not be done, before anything is loaded."""
     if number is not None and number < 1:
         raise ValueError(f"--number {number} lies under 1")
@@ -109,45 +121,38 @@ def _check(
         raise ValueError(f"--interpolate {interpolate} lies under 2: a row has at least its two ends")
     if data is not None and prior is None:
         raise ValueError("--data says where the pictures are that a prior is fitted to: add --prior, or leave it out")
-    if out is None:
-        if prior is None:
-            raise ValueError("--out is missing: give a folder for the pictures")
-        return
-    if out.is_file():
-        raise ValueError(f"{out} is a file: give --out a folder")
-    if not overwrite and out.is_dir() and (old := next(out.glob("sample_*.png"), None)):
-        raise ValueError(f"{old} exists: choose another --out, or add --overwrite")
+    if out is None and prior is None:
+        raise ValueError("--out is missing: give a folder for the pictures")
 
 
-def _write(granted: "Granted", walk: "Sampler", out: Path, seed: int, noise: float | None) -> None:
-    """The pictures, a batch at a time, and a sheet of the first of them: of several labels a row each."""
+def _further(made: "Sampled", granted: "Granted", *, npz: bool) -> str:
+    """What is made of the pictures once all of them are there, whichever share was the last; its names, for the message."""
+    if missing := made.missing():
+        return f" ({missing:,} of {made.number:,} are still to be made by other shares)"
+    _write_grid(made, granted)
+    if not npz:
+        return ", grid.png"
+    from snowmelt.restoration.sampling import pack
+
+    pack(made)
+    return ", grid.png, samples.npz"
+
+
+def _write_grid(made: "Sampled", granted: "Granted") -> None:
+    """A sheet of the first pictures: of several labels a row each."""
     import torch
 
     from snowmelt import pictures
-    from snowmelt.data.images import write
-    from snowmelt.restoration import generated
-    from snowmelt.training.progress import Bar
+    from snowmelt.data.images import read
 
     rows = granted.shown(_ACROSS) if len(granted.labels) > 1 else [range(min(_SHOWN, granted.number))]
-    wanted = {i for row in rows for i in row}
-    made: dict[int, Tensor] = {}
-    done = 0
-    settings: dict[str, Any] = {"seed": seed, "sampler": walk, "noise": noise, "batch": _BATCH, "conditions": granted.conditions}
-    batches: Iterator[Tensor] = generated(granted.model, granted.number, **settings)
-    with Bar("sampling", granted.number, unit="pictures") as bar:
-        for x in batches:
-            for i, picture in enumerate(x, start=done):
-                write(out / f"sample_{i:04d}.png", picture)
-                if i in wanted:
-                    made[i] = picture
-            done += len(x)
-            bar.advance(len(x))
+    found = [torch.stack([read(made.path(i)).x for i in row]) for row in rows]
     if len(rows) == 1:
-        sheet = pictures.show(torch.stack([made[i] for i in rows[0]]), samples=8)
+        sheet = pictures.show(found[0], samples=8)
     else:
-        columns = [torch.stack([made[i] for i in column]) for column in zip(*rows, strict=True)]
+        columns = list(torch.stack(found).unbind(1))
         sheet = pictures.strip(columns, [""] * len(columns), rows=granted.labels)
-    pictures.save(out / "grid.png", sheet)
+    pictures.save(made.folder / "grid.png", sheet)
 
 
 def _write_strip(granted: "Granted", walk: "Sampler", out: Path, seed: int, noise: float | None, steps: int) -> None:

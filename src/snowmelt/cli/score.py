@@ -1,11 +1,12 @@
 """``snowmelt evaluate`` and ``snowmelt demo``: how good a model is, in numbers and pictures."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch
 
 
 def evaluate(
@@ -19,9 +20,12 @@ def evaluate(
     handed: Switch = False,
     input: Literal["float", "8bit"] | None = None,
     part: str | None = None,
+    curve: Switch = False,
+    calls: str | None = None,
     bits_per_dim: Switch = False,
     steps: int | None = None,
     out: Path | None = None,
+    compile: Compile = False,
     machine: OnMachine = HERE,
 ) -> None:
     """Score a trained model on pictures it never saw: doing nothing, one call and whole walks, side by side.
@@ -36,17 +40,27 @@ def evaluate(
         handed: also show walks that are handed what nobody could know (noise, flakes of snow), beside the comparison.
         input: only pictures degraded in floating point, or only those rounded to 8 bits; by default as the recipe says, which is both.
         part: of a model of several kinds of damage (choice), the one to undo: snow; by default all of them, mixed as in training.
+        curve: instead measure every walk that fits, and the tuned copy RUN/fast, at rising numbers of calls, into curve.md and calls.svg; goes on
+            where it was stopped.
+        calls: these numbers of calls, with commas: 1,2,8,12,50; by default as the recipe says.
         bits_per_dim: instead bound the bits per dimension of the test pictures, into bound.md: for noise and operators that end in it; no
             other path has them.
         steps: of the chain whose bits are counted; by default as many as its schedule has knots, or 1,000.
         out: where to write evaluation.md, its pictures and report.html; by default the run directory, or RUN/PART.
+        compile: whether the network is compiled first; not for --curve and --bits-per-dim, which measure other things.
         machine: where to compute.
     """
     for name, value, least in (("images", images, 1), ("generate", generate, 2), ("steps", steps, 1)):
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} lies under {least}")
-    others = {"--features": features, "--generate": generate, "--handed": handed or None, "--input": input}
-    beside = [name for name, value in others.items() if value is not None]
+    if curve:
+        others = {"--handed": handed, "--input": input, "--bits-per-dim": bits_per_dim, "--steps": steps}
+        _curve(run, data, images, features, generate, part, calls, out, machine, others)
+        return
+    if calls is not None:
+        raise ValueError(f"--calls {calls} are those of the curve: give --curve with it")
+    beside_bits = {"--features": features, "--generate": generate, "--handed": handed or None, "--input": input}
+    beside = [name for name, value in beside_bits.items() if value is not None]
     if bits_per_dim and beside:
         raise ValueError(f"{beside[0]} has no meaning for --bits-per-dim, which measures the bound and nothing else: give them in two commands")
     if steps is not None and not bits_per_dim:
@@ -61,9 +75,41 @@ def evaluate(
     from snowmelt.recipes import run as runs
 
     asked = {"features": features, "generate": generate, "handed": handed or None, "inputs": (input,) if input else None}
-    report = runs.evaluate(run, path=data, images=images, out=out, part=part, device=where, **asked)
+    report = runs.evaluate(run, path=data, images=images, out=out, part=part, device=where, compiled=compile, **asked)
     print(report.markdown())
     print(f"wrote {(out or (run / part if part else run)) / 'report.html'}")
+
+
+def _curve(
+    run: Path,
+    data: str | None,
+    images: int | None,
+    features: str | None,
+    generate: int | None,
+    part: str | None,
+    calls: str | None,
+    out: Path | None,
+    machine: OnMachine,
+    others: Mapping[str, object],
+) -> None:
+    """Quality against calls."""
+    if beside := next((name for name, value in others.items() if value), None):
+        raise ValueError(f"{beside} has no meaning for --curve, which measures walks against calls and nothing else: give them in two commands")
+    numbers = None if calls is None else tuple(_number(one) for one in calls.split(","))
+    where = machine.prepare()
+    from snowmelt.recipes.curving import curve
+
+    asked = {"features": features, "generate": generate, "curve_calls": numbers}
+    found = curve(run, path=data, images=images, out=out, part=part, device=where, **asked)
+    print(found.markdown())
+    place = out or (run / part if part else run)
+    print(f"wrote {place / 'curve.md'} and {place / 'calls.svg'}")
+
+
+def _number(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError(f"--calls: {text!r} is no number of calls: give whole numbers from 1 on with commas, such as 1,2,8,12,50")
+    return int(text)
 
 
 def demo(

@@ -14,7 +14,8 @@ def translate(
     model: Path,
     out: Path,
     endpoint: Literal["estimated", "fixed"] = "estimated",
-    steps: int = 12,
+    fast: Switch = False,
+    steps: int | None = None,
     noise: float | None = None,
     size: int | None = None,
     trajectory: Annotated[Switch, Parameter(name=("--trajectory", "--save-trajectory"))] = False,
@@ -35,7 +36,8 @@ def translate(
         model: the directory that 'snowmelt train --degradation morph --out' wrote.
         out: the folder to write to; names and sub-folders stay.
         endpoint: estimated solves the picture to come from anew at every step; fixed keeps the one that was given.
-        steps: calls of the restorer.
+        fast: few calls: the copy that 'snowmelt tune RUN' made for them.
+        steps: calls of the restorer; by default 12, or with --fast those of the copy.
         noise: standard deviation of the noise added to each picture, on [-1, 1]; by default that of the training.
         size: side in px of the results; by default that of the training pictures.
         trajectory: keep every x_t, estimate and endpoint as PNG and npz, with a strip and an animation.
@@ -50,12 +52,13 @@ def translate(
         raise ValueError("translate needs pictures: snowmelt translate INPUT... --model RUN --out DIR")
     where = machine.prepare()
     from snowmelt.cli.restore import summary
+    from snowmelt.cli.walks import Calls
     from snowmelt.restoration import translate_folder
     from snowmelt.restoration.plan import shard_of
 
     tally = translate_folder(
         inputs,
-        model=model,
+        model=Calls(fast=fast).opened(model),
         out=out,
         endpoint=endpoint,
         steps=steps,

@@ -84,7 +84,9 @@ class Calls:
         if self.faithful:
             return None
         if self.best or self.sampler is not None or self.steps is not None:
-            return walk_of(self.sampler, self.steps, model)
+            walk = walk_of(self.sampler, self.steps, model)
+            walk.require_short(model)  # before the first picture
+            return walk
         return "default"
 
 

@@ -2,7 +2,7 @@
 
 Five kinds of evidence, five modules. :mod:`~snowmelt.pictures.sheets` lays samples out in labelled rows and
 columns; :mod:`~snowmelt.pictures.animation` plays a trajectory; :mod:`~snowmelt.pictures.curves` draws numbers and
-:mod:`~snowmelt.pictures.planes` two measures against each other;
+:mod:`~snowmelt.pictures.planes` two measures against each other, :mod:`~snowmelt.pictures.panels` several charts side by side;
 :mod:`~snowmelt.pictures.page` binds them, with tables, into one HTML file that asks the network for nothing.
 
 Everything is Pillow and plain text. Samples enter as floats (b, c, h, w) in [-1, 1] and leave through
@@ -11,9 +11,26 @@ Everything is Pillow and plain text. Samples enter as floats (b, c, h, w) in [-1
 
 from snowmelt.pictures.animation import gif, gif_bytes
 from snowmelt.pictures.curves import curve_svg
+from snowmelt.pictures.panels import Level, Panel, panels_svg
 from snowmelt.pictures.planes import Mark, plane_svg
 from snowmelt.pictures.png import data_url, png_bytes, save
 from snowmelt.pictures.sheets import grid, show, strip
 from snowmelt.pictures.tables import markdown_table
 
-__all__ = ["Mark", "curve_svg", "data_url", "gif", "gif_bytes", "grid", "markdown_table", "plane_svg", "png_bytes", "save", "show", "strip"]
+__all__ = [
+    "Level",
+    "Mark",
+    "Panel",
+    "curve_svg",
+    "data_url",
+    "gif",
+    "gif_bytes",
+    "grid",
+    "markdown_table",
+    "panels_svg",
+    "plane_svg",
+    "png_bytes",
+    "save",
+    "show",
+    "strip",
+]

@@ -4,6 +4,7 @@ Labels are asked for in turn, so that every class is asked for equally often. *L
 the label that was asked for.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,14 +39,42 @@ def asked(model: Model, n: int) -> Draw:
 
 def make(model: Model, n: int, walk: Sampler, *, seed: int, guidance: float | None = None, device: torch.device | str = "cpu") -> Batch:
     """N pictures (n, c, h, w), on the CPU, under a progress bar."""
-    guiding = model if guidance is None else guided(model, guidance)
     said = f"generating, {registry.spec(walk)}" + ("" if guidance is None else f", guidance {guidance:g}")
-    parts = []
     with Bar(said, n, unit="pictures") as bar:
-        for part in generated(guiding.to(device), n, sampler=walk, seed=seed, conditions=asked(model, n)):
-            parts.append(part)
-            bar.advance(len(part))
+        return made_by(model, n, walk, seed=seed, guidance=guidance, device=device, tick=bar.advance)
+
+
+def made_by(
+    model: Model,
+    n: int,
+    walk: Sampler,
+    *,
+    seed: int,
+    guidance: float | None = None,
+    device: torch.device | str = "cpu",
+    tick: Callable[[int], None],
+) -> Batch:
+    """The pictures of :func:`make`; `tick` is told how many more there are."""
+    guiding = model if guidance is None else guided(model, guidance)
+    parts = []
+    for part in generated(guiding.to(device), n, sampler=walk, seed=seed, conditions=asked(model, n)):
+        parts.append(part)
+        tick(len(part))
     return torch.cat(parts)
+
+
+def scored(x: Batch, test: Dataset, features: Features | None, o: EvaluationOptions, read: Tensor | None = None) -> tuple[float, dict[str, Any]]:
+    """The part of the pictures that diverged and, where none did, the row of the set; no set with such pictures has features.
+
+    Args:
+        x: generated pictures (n, c, h, w).
+        test: pictures the model never saw.
+        features: what is measured in; None measures no distances.
+        o: seed and batch.
+        read: the labels that were asked for, as numbers in the classes of the features.
+    """
+    lost = float((~x.flatten(1).isfinite().all(1)).double().mean())
+    return lost, {"intervals": {}} if lost else against(x, test, features, labels=read, seed=o.seed, batch=o.batch)
 
 
 def compare(
@@ -83,12 +112,9 @@ def compare(
             x = made if known and made is not None else make(model, o.generate, walk, seed=o.seed, guidance=scale, device=device)
             scale_cell = {} if scale is None else {"guidance": scale}
             cost = calls(walk, model.degradation) * (2 if scale not in (None, 0, 1) else 1)
-            name, lost = title(walk), float((~x.flatten(1).isfinite().all(1)).double().mean())
-            found: dict[str, Any] = {"intervals": {}}
-            if lost:  # a result, too: no set with such pictures has features
+            name, (lost, found) = title(walk), scored(x, test, features, o, read)
+            if lost:  # a result, too
                 name, x = f"{name}, diverged in {lost:.0%}", torch.nan_to_num(x, nan=0.0, posinf=1.0, neginf=-1.0)
-            else:
-                found = against(x, test, features, labels=read, seed=o.seed, batch=o.batch)
             rows.append({"method": name, "sampler": registry.spec(walk), "calls": cost, **scale_cell, "N": o.generate, **found})
             sheets.append(x[:16])
     if features is not None:

@@ -44,7 +44,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     o = recipe.evaluation
     features = load_features(o.features) if o.features else None
     test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
-    _require_classes(model, test)
+    require_classes(model, test)
     fair, handed = walks(o, model.degradation)
     count = min(o.images, len(test))
     own = generating.shown(o, model)
@@ -84,7 +84,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     return report
 
 
-def _require_classes(model: Model, test: Dataset) -> None:
+def require_classes(model: Model, test: Dataset) -> None:
     """Refuse to tell a model labels that mean other classes than those it was trained with.
 
     Raises:

@@ -86,6 +86,7 @@ class EvaluationOptions:
         bits_per_dim: of how many test pictures the bits per dimension are bounded, too, for a model of noise; 0 for none.
         generators: specs of walks that generate as many each, in one table beside each other.
         guidance: for a model that knows labels, scales of guidance, each with each of those walks.
+        curve_calls: numbers of calls at which ``evaluate --curve`` measures every walk.
     """
 
     images: int = 1000
@@ -102,6 +103,7 @@ class EvaluationOptions:
     bits_per_dim: int = 0
     generators: tuple[str, ...] = ()
     guidance: tuple[float, ...] = ()
+    curve_calls: tuple[int, ...] = (1, 2, 4, 8, 12, 20, 50)
 
     def __post_init__(self) -> None:
         """Refuse numbers that ask for nothing.
@@ -116,6 +118,8 @@ class EvaluationOptions:
             raise ValueError("evaluation.generate = 1: no set has one picture; give at least 2, better 1,000, or 0 for none")
         if (self.generators or self.guidance) and not self.generate:
             raise ValueError("evaluation.generators and guidance compare generated pictures: say how many, evaluation.generate")
+        if not self.curve_calls or min(self.curve_calls) < 1:
+            raise ValueError(f"evaluation.curve_calls = {self.curve_calls}: give numbers of calls, 1 and more")
         if not self.inputs:
             raise ValueError("evaluation.inputs is empty: give float, 8bit or both")
 

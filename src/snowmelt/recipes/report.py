@@ -15,6 +15,7 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import BEST, TITLES, Report
 from snowmelt.evaluation.bits import WRITTEN as BITS
 from snowmelt.evaluation.bits import Bits
+from snowmelt.evaluation.curve import WRITTEN as CURVE
 from snowmelt.evaluation.report import generated_rows, severity_rows, walk_rows
 from snowmelt.evaluation.scoring import LAST, MEASUREMENT
 from snowmelt.evaluation.sets import ACCURACY
@@ -30,7 +31,7 @@ __all__ = ["OPENING", "WRITTEN", "Made", "commit", "degradation_strip", "environ
 
 WRITTEN = ("degradation.png", "trajectory.png", "trajectory.gif", "grid.png", "loss.svg", "report.html")
 # Written where there is something to show.
-FURTHER = ("curve.svg", "severity.svg", "worst.png", "median.png", "generated.png", "nearest.png", "walks.png", *BITS)
+FURTHER = ("curve.svg", "severity.svg", "worst.png", "median.png", "generated.png", "nearest.png", "walks.png", *BITS, *CURVE)
 OPENING = "photo.png"  # what the demo shows before it trains
 COLUMNS = {
     "calls": "how often the restorer was asked; time is nearly proportional to it.",

@@ -282,6 +282,7 @@ def evaluate(
     out: str | Path | None = None,
     part: str | None = None,
     device: torch.device | str = "cpu",
+    compiled: bool = False,
     **options: Any,
 ) -> Report:
     """Score a trained run on its test pictures and write evaluation.json, evaluation.md, pictures and report.html.
@@ -293,9 +294,12 @@ def evaluate(
         out: where to write; the run directory by default, or the folder in it that has the part's name.
         part: of a choice, the one degradation to undo; None for all of them at once, as in training.
         device: where to compute.
+        compiled: whether the network is compiled first.
         options: fields of :class:`~snowmelt.recipes.recipe.EvaluationOptions` to lay over the recipe's; None leaves one as it is.
     """
-    run, recipe, model, place = _judged(run, path, out, part)
+    run, recipe, model, place = judged(run, path, out, part)
+    if isinstance(model.restorer, Restorer):
+        model.restorer.compiled = compiled
     changes = {name: value for name, value in {"images": images, **options}.items() if value is not None}
     recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
     if n := recipe.evaluation.bits_per_dim:
@@ -329,12 +333,12 @@ def bits_per_dim(
         TypeError: the model's path is no chain of Gaussian noise.
         ValueError: the model adds to its x_t what is no part of the chain.
     """
-    run, recipe, model, place = _judged(run, path, out, part)
+    run, recipe, model, place = judged(run, path, out, part)
     asked = images or recipe.evaluation.bits_per_dim or recipe.evaluation.images
     return bits.bits_per_dim(run, recipe, model, place, images=asked, steps=steps, device=device)
 
 
-def _judged(run: str | Path, path: str | None, out: str | Path | None, part: str | None) -> tuple[Path, Recipe, Model, Path]:
+def judged(run: str | Path, path: str | None, out: str | Path | None, part: str | None) -> tuple[Path, Recipe, Model, Path]:
     """The run, its recipe and model, that of its part if one is named, and where what is found of it goes."""
     run, model = Path(run), load(run)
     place = Path(out) if out else run / part if part else run

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from snowmelt.model import Model, load, save_prior
+from snowmelt.files import read_json
+from snowmelt.model import Model, load, save_prior, weights_of
 from snowmelt.priors.base import Learned
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.run import stored, train, with_path
@@ -60,9 +61,18 @@ def tune(
 
 
 def copy_of(run: Path) -> Path | None:
-    """Where the tuned copy of a run lies, of RUN/PART its part; None where there is none."""
+    """Where the tuned copy of a run lies, of RUN/PART its part; None where there is none.
+
+    Raises:
+        ValueError: it was tuned from other weights than the run has now.
+    """
     whole, part = (run, "") if (run / "model.json").is_file() else (run.parent, run.name)
-    return whole / FAST / part if all((place / "model.json").is_file() for place in (whole, whole / FAST)) else None
+    if not all((place / "model.json").is_file() for place in (whole, whole / FAST)):
+        return None
+    tuned_from = read_json(whole / FAST / "model.json").get("notes", {}).get("init", {}).get("weights")
+    if tuned_from not in (None, weights_of(whole)):
+        raise ValueError(f"{whole / FAST} was tuned from other weights than {whole} has now: make it anew with 'snowmelt tune {whole} --fresh'")
+    return whole / FAST / part
 
 
 def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, lr: float | None = None, path: str | None = None) -> Recipe:

@@ -3,12 +3,14 @@
 from snowmelt.restoration.comparing import Comparison, compare
 from snowmelt.restoration.consistency import Consistency, consistency_for, keep
 from snowmelt.restoration.editing import edit, editing
-from snowmelt.restoration.folder import Tally, restore_folder
+from snowmelt.restoration.folder import restore_folder
 from snowmelt.restoration.generation import beginning, generate, generated, interpolate
 from snowmelt.restoration.guiding import guided
 from snowmelt.restoration.measurement import Measurement
+from snowmelt.restoration.sampling import Sampled, sample_folder
 from snowmelt.restoration.solving import METHODS, informed_by, solve
 from snowmelt.restoration.spread import Spread, rank_correlation, sparsification, spread
+from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.translated import translate_folder
 from snowmelt.restoration.translation import translate, translation
 from snowmelt.restoration.walks import Walk, begin, choose, restore
@@ -18,6 +20,7 @@ __all__ = [
     "Comparison",
     "Consistency",
     "Measurement",
+    "Sampled",
     "Spread",
     "Tally",
     "Walk",
@@ -37,6 +40,7 @@ __all__ = [
     "rank_correlation",
     "restore",
     "restore_folder",
+    "sample_folder",
     "solve",
     "sparsification",
     "spread",

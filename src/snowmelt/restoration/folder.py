@@ -5,72 +5,29 @@ it in the journal. So at any moment each output exists once and whole, or not at
 one was stopped. One large picture is in flight and one is being read: memory does not grow with the collection.
 """
 
-import errno
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from snowmelt import files
-from snowmelt.data.images import MAX_PIXELS, upright, write
+from snowmelt.data.images import MAX_PIXELS, upright
 from snowmelt.degradations import Compose, Mixture, Pixelate
 from snowmelt.model import Model
 from snowmelt.registry import spec
-from snowmelt.restoration import trajectory
+from snowmelt.restoration.collection import Collection
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
-from snowmelt.restoration.loading import ahead, estimator_of, load
-from snowmelt.restoration.picture import Loaded, compute, finished, lossless, psnr, reason, save
-from snowmelt.restoration.plan import Failure, Job, Plan, plan, sweep
-from snowmelt.restoration.preview import Preview, preview_of
+from snowmelt.restoration.loading import estimator_of, load
+from snowmelt.restoration.picture import Loaded, compute, finished, reason
+from snowmelt.restoration.plan import Job, Plan, plan
+from snowmelt.restoration.preview import preview_of
+from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.walks import Walk, choose, within
-from snowmelt.restoration.work import Work, several, with_precision, with_tiles
-from snowmelt.training.loop import Stopped
-from snowmelt.training.progress import Bar
+from snowmelt.restoration.work import Work, with_precision, with_tiles
 from snowmelt.types import EMPTY, State
-
-_BATCH_PIXELS = 250_000
-# These are about the disk, not about one picture: the next would fail as well.
-_NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
-
-
-@dataclass
-class Tally:
-    """What became of the pictures of a collection, or of a shard of it.
-
-    Attributes:
-        total: how many there were.
-        done: restored now.
-        kept: there already, and left alone.
-        failed: could not be restored.
-        how: the walk and where it starts, in words.
-        greyed: in colour, but restored in grey, because the model knows no other.
-        elsewise: of `kept`, made with other settings.
-        clean: left as they are, because nothing seems to be wrong with them.
-        unsure: left as they are, because the model cannot judge them.
-        last: the file that was written last.
-        errors: the file that lists what could not be restored.
-        preview: the sheet and the estimate, if that was all that was asked for.
-    """
-
-    total: int
-    how: str = ""
-    done: int = 0
-    kept: int = 0
-    failed: list[Failure] = field(default_factory=list)
-    greyed: int = 0
-    elsewise: int = 0
-    clean: list[Path] = field(default_factory=list)
-    unsure: list[Path] = field(default_factory=list)
-    last: Path | None = None
-    errors: Path | None = None
-    preview: Preview | None = None
 
 
 def restore_folder(
@@ -93,7 +50,7 @@ def restore_folder(
     colour: bool = False,
     enlarge: int = 1,
     anyway: bool = False,
-    batch: int = 1,
+    batch: int | None = 1,
     max_pixels: int = MAX_PIXELS,
     device: str = "cpu",
     bar: bool = False,
@@ -124,7 +81,8 @@ def restore_folder(
         colour: pictures without colour may get some.
         enlarge: 2 doubles height and width.
         anyway: restore also what looks clean, and what the model is unsure of.
-        batch: pictures of one size that share a call: faster for small ones, and the last digits depend on who shares it.
+        batch: pictures of one size that share a call: faster for small ones, and the last digits depend on who shares it. None takes as many
+            as fit in memory, up to a quarter of a megapixel.
         max_pixels: larger pictures are refused.
         device: where to compute.
         bar: show progress on stderr.
@@ -161,164 +119,8 @@ def restore_folder(
         return _preview(work, whole, root or given[0].parent, preview, alone=root is None)
     mine = whole.share(shard)
     collection = Collection(work, mine, Journal(root, shard, work.settings(), f"{work.verb}ed"), batch, overwrite=overwrite)
-    collection.say, collection.finished = say or _nothing, finished
+    collection.say, collection.finished = say or collection.say, finished
     return collection.run(bar=bar)
-
-
-class Collection:
-    """One run over a plan: the loop, and what is counted in it."""
-
-    def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int, *, overwrite: bool) -> None:
-        self.work, self.plan, self.journal, self.batch, self.overwrite = work, jobs, journal, batch, overwrite
-        self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how(), errors=journal.errors)
-        self.say: Callable[[str], None] = _nothing
-        self.finished: Callable[[Job, dict[str, Any]], None] | None = None
-
-    def run(self, *, bar: bool) -> Tally:
-        sweep(self.plan.jobs)
-        self.journal.settle([job.source for job in self.plan.jobs])
-        shown = Bar(f"{self.work.verb}ing", self.tally.total, unit="pictures") if bar else None
-        try:
-            with shown or nullcontext():
-                for failure in self.plan.refused:
-                    self._fail(failure)
-                    self._advance(shown, 1)
-                for batch in self._batches(self._unfinished(shown), shown):
-                    self._restore(batch)
-                    self._advance(shown, len(batch))
-                    del batch  # or it would be in memory until the next but one is read
-        except KeyboardInterrupt:
-            done = self.tally.done + self.tally.kept
-            raise Stopped(f"interrupted: {done:,} of {self.tally.total:,} pictures are done; the same command goes on") from None
-        finally:
-            self.journal.close()
-        return self.tally
-
-    def _unfinished(self, shown: Bar | None) -> list[Job]:
-        todo = []
-        for job in self.plan.jobs:
-            # Samples may be asked for of what was restored without; what was left as it is has none.
-            whole = self.work.samples == 1 or self.journal.made(job.target) or job.beside("uncertainty").exists()
-            if self.overwrite or not (whole and job.target.exists()):
-                todo.append(job)
-                continue
-            self.tally.kept += 1
-            self.tally.elsewise += self.journal.kept(job.source, job.target)
-            self._advance(shown, 1)
-        return todo
-
-    def _batches(self, jobs: Sequence[Job], shown: Bar | None) -> Iterator[list[Loaded]]:
-        """Runs of pictures of one shape, and of one severity where the model is a table; one picture each unless told."""
-        waiting: list[Loaded] = []
-        for job, get in ahead(jobs, lambda job: load(self.work, job)):
-            try:
-                one = get()
-            except (OSError, ValueError, MemoryError, RuntimeError) as error:
-                self._fail(Failure(job.source, reason(error)))
-                self._advance(shown, 1)
-                continue
-            del get  # it holds the picture too
-            if (verdict := self.work.verdict(one.estimate)) != "damaged":
-                self._leave(one, verdict)
-                self._advance(shown, 1)
-                continue
-            full = len(waiting) >= self.batch or (len(waiting) + 1) * one.x[0].numel() > _BATCH_PIXELS
-            if waiting and (full or not self._alike(waiting[0], one)):
-                yield waiting
-                waiting = []
-            waiting.append(one)
-            del one
-            if self.batch == 1:
-                yield waiting
-                waiting = []
-        if waiting:
-            yield waiting
-
-    def _alike(self, a: Loaded, b: Loaded) -> bool:
-        return a.x.shape == b.x.shape and (self.work.model.degradation.knots is None or a.severity == b.severity)
-
-    def _restore(self, batch: list[Loaded]) -> None:
-        start = time.perf_counter()
-        try:
-            states = compute(self.work, batch)
-        except Exception as error:  # whatever a picture does to a network or a plug-in, the others go on
-            if len(batch) > 1:
-                for one in batch:
-                    self._restore([one])
-            else:
-                self._fail(Failure(batch[0].job.source, reason(error)))
-            return
-        seconds = (time.perf_counter() - start) / len(batch)
-        for row, one in enumerate(batch):
-            try:
-                entry = self._write(one, states, row, seconds)
-            except OSError as error:
-                if error.errno in _NO_MORE:
-                    raise
-                self._fail(Failure(one.job.source, reason(error)))
-            except ValueError as error:
-                self._fail(Failure(one.job.source, reason(error)))
-            else:
-                self.tally.done += 1
-                self.tally.last = one.job.target
-                self.tally.greyed += one.greyed
-                self.journal.done(one.job.source, one.job.target, entry)
-                if self.finished:
-                    self.finished(one.job, entry)
-
-    def _write(self, one: Loaded, states: list[State], row: int, seconds: float) -> dict[str, Any]:
-        """Everything of one picture, its restoration last: that it is there says that all of it is."""
-        degraded, restored, work = states[0].x[row], finished(one, states[-1].x[row]), self.work
-        entry: dict[str, Any] = {"severity": one.severity, "width": restored.shape[2], "height": restored.shape[1]}
-        entry |= self._damage(one)
-        note = {**work.settings(), "severity": one.severity, **self._damage(one)}
-        if work.degrade:
-            write(lossless(one.job.beside("degraded")), upright(degraded, one.turn))
-            entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, upright(one.x, one.turn))}
-        if work.trajectory:
-            trajectory.save(one.job.beside("trajectory"), states, row, endpoint=work.endpoint is not None)
-        if work.samples > 1:
-            seen = degraded if work.degrade else one.x
-            state = State(degraded[None], one.severity, {name: value[row : row + 1] for name, value in states[0].z.items()})
-            mean, uncertainty = several(work, seen[None].to(work.device), state, one.job.key, one.mask)
-            save(one.job.beside("mean"), finished(one, mean[0].cpu()), one.picture, note)
-            save(one.job.beside("uncertainty"), upright(uncertainty[0].cpu(), one.turn), one.picture, note)
-        save(one.job.target, restored, one.picture, note)
-        return entry | {"seconds": round(seconds, 3)}
-
-    def _leave(self, one: Loaded, verdict: str) -> None:
-        """A picture that is clean, or that the model cannot judge, stays as it is: the file itself is copied."""
-        try:
-            if one.job.source.suffix == one.job.target.suffix:
-                with files.replacing(one.job.target) as temporary:
-                    shutil.copyfile(one.job.source, temporary)
-            else:
-                save(one.job.target, one.picture.x, one.picture, None)
-        except OSError as error:
-            if error.errno in _NO_MORE:
-                raise
-            self._fail(Failure(one.job.source, reason(error)))
-            return
-        left = self.tally.clean if verdict == "clean" else self.tally.unsure
-        left.append(one.job.source)
-        entry = {"left as it is": verdict, **self._damage(one)}
-        self.journal.done(one.job.source, one.job.target, entry)
-        if self.finished:
-            self.finished(one.job, entry)
-
-    def _damage(self, one: Loaded) -> dict[str, str]:
-        """What the estimator says of a picture, in words."""
-        return {} if one.estimate is None else {"damage": one.estimate.describe(self.work.model.degradation)[0]}
-
-    def _fail(self, failure: Failure) -> None:
-        self.tally.failed.append(failure)
-        self.journal.failed(failure.source, failure.reason)
-        self.say(f"left out {failure.source}: {failure.reason}")
-
-    @staticmethod
-    def _advance(shown: Bar | None, n: int) -> None:
-        if shown is not None:
-            shown.advance(n)
 
 
 def agree(
@@ -329,7 +131,7 @@ def agree(
     mask: str | Path | None,
     samples: int,
     tile: int | None,
-    batch: int,
+    batch: int | None,
     max_pixels: int,
 ) -> None:
     """Refuse, with a ValueError or FileNotFoundError, options that nothing can be done with."""
@@ -390,7 +192,3 @@ def writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise OSError(error.errno, f"cannot write into {folder}: {error.strerror or error}; choose another --out") from error
-
-
-def _nothing(text: str) -> None:
-    """Say nothing."""

@@ -8,10 +8,11 @@ noise floor, each exactly once:
 where P is D(., 1, z) if that is a projection (block means, a discrete blur) and the identity if it is not.
 
 One seed a sample: sample i is drawn from a generator keyed by (seed, i), so it is the same whatever the number asked for
-and the batches it is made in. *Conditions*, a class for instance, have one row a sample; sample i depends on (seed, i) and its own row alone.
+and the batches it is made in, but for the last digits of its convolutions (:mod:`snowmelt.restoration.sampling` keeps these too).
+*Conditions*, a class for instance, have one row a sample; sample i depends on (seed, i) and its own row alone.
 """
 
-import itertools
+import functools
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -24,13 +25,14 @@ from snowmelt.priors import Prior
 from snowmelt.randomness import generator as keyed
 from snowmelt.randomness import generators
 from snowmelt.registry import label
+from snowmelt.restoration.memory import Fitting, batch_for
 from snowmelt.restoration.told import device_of, moved, require_known, require_rows
 from snowmelt.restoration.walks import Walk, begin, choose, walked
-from snowmelt.samplers import brought, entries
+from snowmelt.samplers import Sampler, brought, entries
 from snowmelt.types import EMPTY, Batch, Draw, Generators, State, severity
 
 STREAM = "sample"
-_BATCH = 64
+_SHARED = 64  # with one generator for all: what each gets of it depends on the batch, which therefore is no matter of memory
 _SETTLED = 1e-5
 
 
@@ -42,7 +44,7 @@ def generate(
     generator: Generators = None,
     seed: int | None = None,
     noise: float | None = None,
-    batch: int = _BATCH,
+    batch: int | None = None,
     conditions: Draw = EMPTY,
 ) -> Batch:
     """N new samples (n, *d), walked from the model's prior at t = 1.
@@ -54,7 +56,8 @@ def generate(
         generator: one, or one per sample, for the prior and for samplers that draw.
         seed: instead of generators: sample i depends on the seed and i alone.
         noise: another broken symmetry than the prior's own, 0 for none.
-        batch: how many at a time.
+        batch: how many at a time; by default what fits in memory (:func:`~snowmelt.restoration.memory.batch_for`), or 64 where a
+            single generator is shared.
         conditions: what is asked for, one row a sample: "label" (n,), "vector" (n, k), "image" (n, c, h, w), as far as the model was trained
             with them; what is missing is unknown. See :mod:`snowmelt.restorers.conditions`, and :func:`~snowmelt.restoration.guided`.
 
@@ -66,8 +69,9 @@ def generate(
         raise ValueError("give generator or seed, not both: a seed makes one generator for each sample")
     if isinstance(generator, Sequence) and len(generator) != n:
         raise ValueError(f"{len(generator)} generators were given for {n} samples: give one per sample, or a single one")
-    own = generators(seed, STREAM, range(n)) if seed is not None else generator
-    return torch.cat(list(_batches(model, n, own, sampler, noise, batch, conditions)))
+    if seed is not None:
+        return torch.cat(list(_seeded(model, n, seed, sampler, noise, batch, conditions)))
+    return torch.cat(list(_batches(model, n, generator, sampler, noise, batch or _SHARED, conditions)))
 
 
 def generated(
@@ -77,7 +81,7 @@ def generated(
     seed: int = 0,
     sampler: Walk = "default",
     noise: float | None = None,
-    batch: int = _BATCH,
+    batch: int | None = None,
     conditions: Draw = EMPTY,
 ) -> Iterator[Batch]:
     """The samples of :func:`generate`, a batch at a time on the CPU: memory does not grow with n.
@@ -85,11 +89,42 @@ def generated(
     Raises:
         ValueError: as :func:`generate`.
     """
-    require_rows(conditions, n)
-    for first in range(0, n, batch):
-        numbers = range(first, min(first + batch, n))
-        keys, own = generators(seed, STREAM, numbers), _rows(conditions, first, numbers.stop)
-        yield generate(model, len(numbers), sampler=sampler, generator=keys, noise=noise, batch=batch, conditions=own).cpu()
+    for x in _seeded(model, n, seed, sampler, noise, batch, conditions):
+        yield x.cpu()
+
+
+def numbered(
+    model: Model, numbers: range, *, seed: int, sampler: Sampler | None, noise: float | None = None, conditions: Draw = EMPTY
+) -> Batch:
+    """The samples with these numbers, one batch, where the model is: sample i depends on the seed, i and its own row of `conditions` alone.
+
+    Args:
+        model: one that has a prior.
+        numbers: which of the samples of this seed.
+        seed: as in :func:`generate`.
+        sampler: the walk, or one call.
+        noise: another broken symmetry than the prior's own, 0 for none.
+        conditions: one row for each of all samples, of which those of `numbers` are taken.
+    """
+    own = generators(seed, STREAM, numbers)
+    start = beginning(model, len(numbers), own, noise=noise, conditions=_rows(conditions, numbers.start, numbers.stop))
+    return walked(model, start, sampler, own)
+
+
+def fits(model: Model, *, seed: int, sampler: Walk, noise: float | None = None, conditions: Draw = EMPTY) -> tuple[int, Sampler | None]:
+    """How many samples to make at a time, and the walk that is meant; measured on walks of one and two samples.
+
+    Raises:
+        ValueError: as :func:`generate`.
+    """
+
+    def start(n: int) -> State:
+        given = {name: value[:1].expand(n, *value.shape[1:]) for name, value in conditions.items()}
+        return beginning(model, n, generators(seed, STREAM, range(n)), noise=noise, conditions=given)
+
+    state = _first(model, seed, noise, conditions)
+    walk = choose(model, state, sampler)
+    return batch_for(model, tuple(state.x.shape[1:]), walk=walk, device=state.x.device, start=start), walk
 
 
 def interpolate(
@@ -145,17 +180,42 @@ def beginning(model: Model, n: int, generator: Generators = None, *, noise: floa
     return _prepared(model, prior, prior.start(n, generator), generator, conditions)
 
 
-def _batches(
-    model: Model, n: int, generator: Generators, sampler: Walk, noise: float | None, batch: int, conditions: Draw
-) -> Iterator[Batch]:
-    if n < 1 or batch < 1:
-        raise ValueError(f"n = {n} samples in batches of {batch}: both must be at least 1")
+def _seeded(model: Model, n: int, seed: int, sampler: Walk, noise: float | None, batch: int | None, conditions: Draw) -> Iterator[Batch]:
+    """Batches of numbered samples, by halves where memory runs out."""
+    _require(n, batch)
+    require_rows(conditions, n)
+    if batch is None:
+        batch, walk = fits(model, seed=seed, sampler=sampler, noise=noise, conditions=conditions)
+    else:
+        walk = choose(model, _first(model, seed, noise, conditions), sampler)
+    make = Fitting(batch)
+    for first in range(0, n, batch):
+        numbers = range(first, min(first + batch, n))
+        yield make(numbers, functools.partial(numbered, model, seed=seed, sampler=walk, noise=noise, conditions=conditions))
+
+
+def _first(model: Model, seed: int, noise: float | None, conditions: Draw) -> State:
+    """Where the walk of the first sample starts, once the conditions of all fit."""
+    state = beginning(model, 1, generators(seed, STREAM, [0]), noise=noise)
+    for value in conditions.values():
+        require_known(model, state.x.expand(len(value), *state.x.shape[1:]), conditions)
+        break
+    return state
+
+
+def _batches(model: Model, n: int, generator: Generators, sampler: Walk, noise: float | None, batch: int, conditions: Draw) -> Iterator[Batch]:
+    _require(n, batch)
     require_rows(conditions, n)
     for first in range(0, n, batch):
         count = min(batch, n - first)
-        own = list(itertools.islice(generator, first, first + count)) if isinstance(generator, Sequence) else generator
+        own = generator[first : first + count] if isinstance(generator, Sequence) else generator
         given = _rows(conditions, first, first + count)
         yield _walk(model, beginning(model, count, own, noise=noise, conditions=given), sampler, own)
+
+
+def _require(n: int, batch: int | None) -> None:
+    if n < 1 or (batch is not None and batch < 1):
+        raise ValueError(f"n = {n} samples in batches of {batch or 'what fits'}: both must be at least 1")
 
 
 def _walk(model: Model, start: State, sampler: Walk, generator: Generators) -> Batch:

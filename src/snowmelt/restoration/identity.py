@@ -1,8 +1,11 @@
 """Which model a result comes from: its name and the SHA-256 of its weights."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from torch import Tensor
 
 from snowmelt.model import Model, load, located, weights_of
 from snowmelt.restorers import Restorer
@@ -31,8 +34,13 @@ def digest(model: Model) -> str:
     """The SHA-256 of the weights in memory: names, shapes and bytes; of a plain function, nothing."""
     if not isinstance(model.restorer, Restorer):
         return ""
+    return digest_of(model.restorer.state_dict())
+
+
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of named tensors: names, shapes and bytes."""
     sha = hashlib.sha256()
-    for name, tensor in sorted(model.restorer.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return sha.hexdigest()

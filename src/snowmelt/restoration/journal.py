@@ -2,7 +2,8 @@
 
 restored.jsonl is a journal. A line is added when a picture is finished and whole, so a killed run loses nothing but a line that was half
 written, which the next run drops; it is never held in memory and never rewritten while pictures come in. Lines of one kind say
-the settings, under a short hash of them; lines of the other kind are pictures, which name that hash. errors.jsonl holds one line for
+the settings, under a short hash of them; lines of the next are pictures, which name that hash; and one line says at the end of a run how fast it was.
+errors.jsonl holds one line for
 each picture that is still to be restored: a line goes when its picture succeeds, and the file with its last line.
 
 A shard writes files of its own (restored.2-of-8.jsonl): processes on several machines then never share one.
@@ -53,6 +54,11 @@ class Journal:
         _append(self.restored, {"input": os.path.abspath(source), "output": os.path.abspath(target), "settings": self.id, **entry})
         self.known[os.path.abspath(target)] = self.id
 
+    def pace(self, table: Mapping[str, Any]) -> None:
+        """How fast this run was."""
+        if self.restored is not None:
+            _append(self.restored, {"run": table, "settings": self.id})
+
     def made(self, target: Path) -> bool:
         """Whether the journal says that an output was finished with these settings."""
         return self.known.get(os.path.abspath(target)) == self.id
@@ -88,10 +94,11 @@ class Journal:
         lines, whole = _lines(self.restored)
         pictures = {line["output"]: line for line in lines if isinstance(line.get("output"), str)}
         settings = {line["settings"]: line for line in lines if "are" in line}
+        runs = [line for line in lines if "run" in line]
         self.known = {output: str(line.get("settings")) for output, line in pictures.items()}
         self._said = self.id in settings
-        if not whole or len(lines) > len(pictures) + len(settings):
-            text = "".join(json.dumps(line) + "\n" for line in (*settings.values(), *pictures.values()))
+        if not whole or len(lines) > len(pictures) + len(settings) + len(runs):
+            text = "".join(json.dumps(line) + "\n" for line in (*settings.values(), *pictures.values(), *runs))
             files.write_text(self.restored, text)
 
     def settle(self, sources: list[Path]) -> None:

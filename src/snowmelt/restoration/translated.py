@@ -7,11 +7,13 @@ from typing import Any
 
 from snowmelt.data.images import MAX_PIXELS
 from snowmelt.model import Model
-from snowmelt.restoration.folder import Collection, Tally, agree, writable
+from snowmelt.restoration.collection import Collection
+from snowmelt.restoration.folder import agree, writable
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.plan import Job, plan
-from snowmelt.restoration.translation import CALLS, Endpoint, check, prepared, walk_for
+from snowmelt.restoration.tally import Tally
+from snowmelt.restoration.translation import Endpoint, check, prepared, walk_for
 from snowmelt.restoration.work import Work, with_precision
 
 
@@ -21,7 +23,7 @@ def translate_folder(
     model: Model | Opened | str | Path,
     out: str | Path,
     endpoint: Endpoint = "estimated",
-    steps: int = CALLS,
+    steps: int | None = None,
     noise: float | None = None,
     size: int | None = None,
     seed: int = 0,
@@ -42,7 +44,7 @@ def translate_folder(
         model: one of ``morph``: a model, a run directory.
         out: the folder to write to.
         endpoint: "estimated" or "fixed".
-        steps: calls of the restorer.
+        steps: calls of the restorer; by default 12, or as many as a tuned model is good for.
         noise: standard deviation of what is added to every picture; None is the model's noise floor.
         size: side in px to which pictures are resized; None does as the training did.
         seed: of the noise; a picture's own depends on the seed and its name.

@@ -11,7 +11,7 @@ Source: Bansal et al. 2022 (arXiv 2208.09392), section 5.2; Delbracio and Milanf
 """
 
 from collections.abc import Iterator
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
@@ -33,7 +33,7 @@ def translate(
     x: Batch,
     *,
     endpoint: Endpoint = "estimated",
-    steps: int = CALLS,
+    steps: int | None = None,
     noise: float | None = None,
     generator: Generators = None,
 ) -> Batch:
@@ -43,7 +43,7 @@ def translate(
         model: one of ``morph``.
         x: pictures (b, c, h, w) of the endpoint's kind, in [-1, 1], prepared as the training pictures were (:func:`prepared`).
         endpoint: "estimated" solves it anew at every step; "fixed" keeps x.
-        steps: calls of the restorer.
+        steps: calls of the restorer; by default 12, or as many as a tuned model is good for.
         noise: standard deviation of what is added to x_1, on [-1, 1]; by default the model's noise floor.
         generator: one, or one per picture, for that noise.
 
@@ -59,7 +59,7 @@ def translation(
     x: Batch,
     *,
     endpoint: Endpoint = "estimated",
-    steps: int = CALLS,
+    steps: int | None = None,
     noise: float | None = None,
     generator: Generators = None,
 ) -> Iterator[State]:
@@ -80,8 +80,8 @@ def start_of(model: Model, x: Batch, noise: float | None = None, generator: Gene
     return State(x, 1.0, {"endpoint": x})
 
 
-def walk_for(model: Model, endpoint: Endpoint, steps: int = CALLS) -> Sampler:
-    """The sampler of a translation.
+def walk_for(model: Model, endpoint: Endpoint, steps: int | None = None) -> Sampler:
+    """The sampler of a translation: of order 2, but of order 1 where the model is tuned for few calls.
 
     Raises:
         ValueError: `endpoint` is neither "estimated" nor "fixed", or steps lies under 1.
@@ -89,7 +89,9 @@ def walk_for(model: Model, endpoint: Endpoint, steps: int = CALLS) -> Sampler:
     snap = model.degradation.knots is not None
     if endpoint not in get_args(Endpoint):
         raise ValueError(f'endpoint = "{endpoint}" is neither "estimated" nor "fixed"')
-    return Ancestral(steps=steps, order=2, eta=0.0, snap=snap) if endpoint == "estimated" else TACoS(steps=steps, order=2, snap=snap)
+    calls = model.most_calls or CALLS if steps is None else steps
+    built: dict[str, Any] = {"steps": calls, "order": 1 if model.most_calls else 2, "snap": snap}
+    return Ancestral(**built, eta=0.0) if endpoint == "estimated" else TACoS(**built)
 
 
 def check(model: Model) -> None:

@@ -1,0 +1,300 @@
+"""New pictures by the thousand, into files: streamed, resumable, shared among processes, and the same files whichever way they came to be.
+
+Pictures are made in *blocks* of fixed numbers, [k B, (k + 1) B). A sample depends on (seed, number) alone, but the last digits of its convolutions
+on how many are computed together (measured: between batches of 8 and of 64 about one pixel in 10,000 comes out another of 256 levels). So what
+is missing of a block is made by computing the whole block again, and B, which :func:`~snowmelt.restoration.memory.batch_for` finds once, is kept in
+OUT/sample.json with all else that settles what the pictures are. Shares of the work are blocks too. Only where memory runs out after all, and a
+block is computed by halves, may last digits differ.
+
+Every picture is whole or not there; what is there is kept. While one block is computed the one before is written, by a few threads, because each
+file waits for its disk. Memory is that of two blocks, whatever the number.
+
+All pictures lie in one folder: the tools that compare sets of pictures read one, and file systems have long been at ease with 50,000 names.
+"""
+
+import functools
+import os
+import re
+import uuid
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from snowmelt import files, registry
+from snowmelt.data.images import read, to_uint8, write
+from snowmelt.restoration.generation import fits, numbered
+from snowmelt.restoration.identity import Opened, digest_of, opened
+from snowmelt.restoration.memory import Fitting
+from snowmelt.restoration.told import require_rows
+from snowmelt.restoration.walks import Walk
+from snowmelt.training.loop import Stopped, until_asked
+from snowmelt.training.progress import Bar
+from snowmelt.types import EMPTY, Draw
+
+NAME, PACKED = "sample.json", "samples.npz"
+_WRITERS = 4
+_FREE = {"run"}  # where a run lies says nothing of what is in it: its weights are compared
+_PICTURE = re.compile(r"sample_(\d{4,})\.png")
+_PART = re.compile(r"\.(?:sample_(?P<number>\d{4,})\.png|grid\.png|sample\.json|samples\.npz)\..+\.part")
+Said = Mapping[str, Any]
+
+
+@dataclass
+class Sampled:
+    """What there is of a set of generated pictures.
+
+    Attributes:
+        folder: where they lie.
+        number: of the whole set.
+        batch: how many are computed together.
+        sampler: the walk, as a spec.
+        total: how many of them are this share's.
+        done: made now.
+        kept: there already, and left alone.
+    """
+
+    folder: Path
+    number: int
+    batch: int
+    sampler: str
+    total: int = 0
+    done: int = 0
+    kept: int = 0
+
+    def path(self, i: int) -> Path:
+        """The file of picture i."""
+        return self.folder / named(i, self.number)
+
+    def missing(self) -> int:
+        """How many of the whole set are not there yet."""
+        there = {entry.name for entry in os.scandir(self.folder)}
+        return sum(named(i, self.number) not in there for i in range(self.number))
+
+
+def sample_folder(
+    model: Opened | str | Path,
+    out: str | Path,
+    *,
+    n: int,
+    sampler: Walk = "default",
+    seed: int = 0,
+    noise: float | None = None,
+    conditions: Draw = EMPTY,
+    said: Said = EMPTY,
+    shard: tuple[int, int] = (1, 1),
+    batch: int | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    bar: bool = False,
+) -> Sampled:
+    """Generate pictures 0 to n - 1 of a seed into a folder: sample_0000.png and so on, with as many digits as n needs, at least four.
+
+    The same call goes on where the last one stopped. A larger n goes on too, where no picture is asked for more than the others were.
+
+    Args:
+        model: a run directory, the name of a model in the package, or what :func:`~snowmelt.restoration.identity.opened` returned.
+        out: the folder.
+        n: how many.
+        sampler: a sampler, its spec, "default", or None for one call.
+        seed: of the prior and of samplers that draw.
+        noise: another broken symmetry than the prior's own, 0 for none.
+        conditions: what is asked for, one row a picture; see :func:`snowmelt.generate`.
+        said: what else settles the pictures, or is worth keeping beside them, as values for JSON.
+        shard: (i, n), the i-th of n shares of the work; pictures are those of the whole.
+        batch: how many are computed together; by default what fits in memory, found once for all runs over this folder.
+        overwrite: delete the pictures that are there, and begin anew.
+        device: where to compute.
+        bar: show progress on stderr.
+
+    Raises:
+        ValueError: as :func:`snowmelt.generate`; or the folder holds pictures that were made otherwise.
+        OSError: a picture cannot be written.
+        Stopped: asked to by Ctrl-C or SIGTERM, after a block, or at once when asked twice; what is written stays.
+    """
+    folder = Path(out)
+    check(folder, n, shard, batch, overwrite=overwrite)
+    require_rows(conditions, n)
+    found = opened(model)
+    found = found._replace(model=found.model.to(device))
+    most, walk = fits(found.model, seed=seed, sampler=sampler, noise=noise, conditions=conditions)
+    spec = "one call" if walk is None else registry.spec(walk)
+    prior = found.model.prior
+    settles = {
+        **({"prior": registry.spec(prior), "prior_sha256": digest_of(prior.tensors())} if prior else {}),
+        "weights_sha256": found.weights,
+        "noise": noise,
+        "sampler": spec,
+        "number": n,
+        "seed": seed,
+        **({"conditions_sha256": digest_of(conditions)} if conditions else {}),
+        "batch": batch or most,
+    }
+    if overwrite:
+        _clear(folder)
+    size = _claimed(folder, {"run": found.name, **said, **settles}, asked=batch, more=not conditions)
+    make = functools.partial(numbered, found.model, seed=seed, sampler=walk, noise=noise, conditions=conditions)
+    job = _Job(Sampled(folder, n, size, spec), shard, make)
+    return job.run(bar=bar)
+
+
+def check(folder: Path, n: int, shard: tuple[int, int] = (1, 1), batch: int | None = None, *, overwrite: bool = False) -> None:
+    """Refuse, before anything is loaded, what cannot be done.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if n < 1 or (batch is not None and batch < 1):
+        raise ValueError(f"n = {n} samples{'' if batch is None else f' in batches of {batch}'}: both must be at least 1")
+    if not 1 <= shard[0] <= shard[1]:
+        raise ValueError(f"shard = {shard[0]}/{shard[1]} is not i/n with 1 <= i <= n: 2/8 is the second of eight shares")
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file: give --out a folder")
+    if overwrite and shard[1] > 1:
+        raise ValueError("--overwrite would delete what other shares have made: delete the folder first, or choose another --out")
+    if not overwrite and folder.is_dir() and not (folder / NAME).is_file() and (old := next(folder.glob("sample_*.png"), None)):
+        raise ValueError(f"{old} exists, and no {NAME} says how it was made: choose another --out, or add --overwrite")
+
+
+def named(i: int, n: int) -> str:
+    """The name of picture i of n."""
+    return f"sample_{i:0{max(4, len(str(n - 1)))}d}.png"
+
+
+def pack(found: Sampled) -> Path:
+    """All pictures in OUT/samples.npz, as one array "arr_0" of uint8 (n, h, w, c), c = 1 or 3; one picture is in memory at a time.
+
+    Raises:
+        UnreadableImage: a picture is missing.
+    """
+    path = found.folder / PACKED
+    shape = tuple(read(found.path(0)).x.shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (found.number, *shape[1:], shape[0])}
+    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive, archive.open("arr_0.npy", "w", force_zip64=True) as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        for i in range(found.number):
+            stream.write(to_uint8(read(found.path(i)).x[None])[0].tobytes())
+    return path
+
+
+class _Job:
+    """One share of the pictures: its blocks, and what is written of them."""
+
+    def __init__(self, found: Sampled, shard: tuple[int, int], make: Callable[[range], Tensor]) -> None:
+        self.found, self.make, self.fitting = found, make, Fitting(found.batch)
+        n, size = found.number, found.batch
+        self.alone = shard[1] == 1
+        self.blocks = [range(first, min(first + size, n)) for first in range(0, n, size)][shard[0] - 1 :: shard[1]]
+
+    def run(self, *, bar: bool) -> Sampled:
+        found = self.found
+        todo = self._missing()
+        found.total = sum(map(len, self.blocks))
+        found.kept = found.total - sum(len(missing) for _, missing in todo)
+        shown = Bar("sampling", found.total, done=found.kept, unit="pictures") if bar else None
+        try:
+            with until_asked() as asked, shown or nullcontext(), ThreadPoolExecutor(_WRITERS, "snowmelt-write") as pool:
+                before: list[Future[None]] = []
+                for block, missing in todo:
+                    x = self.fitting(block, self.make).cpu()
+                    self._finish(before, shown)
+                    before = [pool.submit(write, found.path(i), x[i - block.start]) for i in missing]
+                    if asked.is_set():
+                        break
+                self._finish(before, shown)
+        except KeyboardInterrupt:
+            raise self._stopped() from None
+        if found.done + found.kept < found.total:
+            raise self._stopped()
+        return found
+
+    def _finish(self, written: Sequence["Future[None]"], shown: Bar | None) -> None:
+        """Wait for the files of a block; what went wrong with one is raised here."""
+        for one in written:
+            one.result()
+        self.found.done += len(written)
+        if shown is not None:
+            shown.advance(len(written))
+
+    def _stopped(self) -> Stopped:
+        found = self.found
+        return Stopped(f"interrupted: {found.done + found.kept:,} of {found.total:,} pictures are done; the same command goes on")
+
+    def _missing(self) -> list[tuple[range, list[int]]]:
+        """The blocks that are not whole, with what each lacks; what a killed run left half written is removed."""
+        there = set()
+        for entry in os.scandir(self.found.folder):
+            half = _PART.fullmatch(entry.name)
+            if half and (self.alone if half["number"] is None else self._mine(int(half["number"]))):
+                Path(entry.path).unlink(missing_ok=True)
+            elif _PICTURE.fullmatch(entry.name):
+                there.add(entry.name)
+        blocks = [(block, [i for i in block if named(i, self.found.number) not in there]) for block in self.blocks]
+        return [(block, missing) for block, missing in blocks if missing]
+
+    def _mine(self, i: int) -> bool:
+        """Whether a picture is this share's; those of others may still be at work."""
+        return any(i in block for block in self.blocks)
+
+
+def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, more: bool) -> int:
+    """Say in OUT/sample.json what the pictures are, or find that what is there was made the same way; how many to compute together.
+
+    Raises:
+        ValueError: it was not.
+    """
+    path = folder / NAME
+    if not path.exists():
+        _write_first(path, settings)
+    held = files.read_json(path)
+    if not isinstance(held, dict):
+        raise files.BadFile(f"{path} does not say how the pictures beside it were made: choose another --out, or add --overwrite")
+    own = {name: value for name, value in settings.items() if name != "batch" or asked is not None}
+    other = [name for name in own if name not in _FREE and (name not in held or held[name] != own[name])]
+    other += [name for name in held if name not in settings]
+    if other == ["number"] and more and _goes_on(held["number"], settings["number"]):
+        files.write_json(path, {**held, "number": settings["number"]})
+        other = []
+    if other:
+        name = other[0]
+        was, now = (repr(one[name]) if name in one else "not said" for one in (held, own))
+        raise ValueError(f"the pictures in {folder} were made with another {name} ({was}, now {now}): choose another --out, or add --overwrite")
+    size = held.get("batch")
+    if not isinstance(size, int) or size < 1:
+        raise files.BadFile(f"{path}: batch = {size!r} is no number of pictures: choose another --out, or add --overwrite")
+    return size
+
+
+def _goes_on(before: object, now: int) -> bool:
+    """Whether a set of pictures can become a larger one: the names stay."""
+    return isinstance(before, int) and 0 < before < now and named(0, before) == named(0, now)
+
+
+def _write_first(path: Path, settings: Said) -> None:
+    """Write the settings unless another share, started at the same time, has done so: the first one counts."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        files.write_json(temporary, dict(settings))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without hard links
+            files.write_json(path, dict(settings))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+    """Delete what an earlier run made, its settings first: killed in between, nothing would be taken for a picture of another run."""
+    for name in (NAME, PACKED, "grid.png", "interpolation.png"):
+        (folder / name).unlink(missing_ok=True)
+    for entry in list(os.scandir(folder)) if folder.is_dir() else []:
+        if _PICTURE.fullmatch(entry.name):
+            Path(entry.path).unlink()
