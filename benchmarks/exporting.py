@@ -64,11 +64,13 @@ def call(what: str, model: Model, shape: tuple[int, ...], folder: Path, *, runs:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(files["onnxruntime"].read_bytes(), options, providers=["CPUExecutionProvider"])
-    arrays = {"x_t": x.numpy(), "t": t.numpy()}
+    # The photo model may be told a mask; one of ones says what torch is told without.
+    given = {"x_t": x, "t": t, **({"mask": torch.ones_like(x[:, :1])} if "mask" in made["onnxruntime"].inputs else {})}
+    arrays = {name: value.numpy() for name, value in given.items()}
     ways: dict[str, Callable[[], object]] = {
         "torch, float32": lambda: by_torch(model, x, t, "fp32"),
         "onnxruntime": lambda: session.run(["x0_hat"], arrays),
-        "torch.export": lambda: module(x_t=x, t=t),
+        "torch.export": lambda: module(**given),
         "torch, bf16": lambda: by_torch(model, x, t, "bf16"),
     }
     threads = torch.get_num_threads()
@@ -83,7 +85,7 @@ def call(what: str, model: Model, shape: tuple[int, ...], folder: Path, *, runs:
             "ratio": ratio.median,
             "low": ratio.low,
             "high": ratio.high,
-            "difference": made[name].difference if name in made else None,
+            **({"difference": made[name].difference} if name in made else {}),
         }
         for name, ratio in ratios.items()
     ]

@@ -163,7 +163,7 @@ def test_a_tuned_copy_lies_in_the_run_and_the_run_stays(finished):
 def test_it_begins_with_the_averaged_weights_of_the_run(finished, tmp_path):
     recipe = runs.stored(finished)
     tuned = tuning(finished, load(finished), 0.5)
-    assert tuned.training.images == 1000 * recipe.training.batch
+    assert tuned.training.images == 500 * recipe.training.batch
     trainer = runs.make_trainer(tuned, tmp_path / "never")
     ours, theirs = trainer.model.restorer.state_dict(), load(finished).restorer.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

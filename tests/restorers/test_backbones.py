@@ -6,7 +6,7 @@ from torch import nn
 
 from snowmelt.registry import SpecError, build, schema, spec, table
 from snowmelt.restorers import UNet
-from snowmelt.restorers.backbones import SIZES
+from snowmelt.restorers.backbones import SIZES, _Norm
 from snowmelt.testing import check_backbone
 
 
@@ -98,3 +98,18 @@ def test_what_was_written_before_there_were_sizes_means_what_it_meant():
     assert UNet().called is None
     field = next(field for field in schema(UNet) if field.name == "size")
     assert (field.choices, field.type) == (("xs", "s", "m", "l"), "choice or none")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_thin_groups_in_half_precision_are_normalised_as_torch_does(dtype):
+    for channels, groups in ((32, 8), (128, 8), (12, 4)):
+        ours, theirs = _Norm(groups, channels), nn.GroupNorm(groups, channels)
+        for norm in (ours, theirs):
+            nn.init.uniform_(norm.weight, 0.5, 2, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(3, channels, 9, 8).to(dtype, memory_format=torch.channels_last)
+        assert ours(x).dtype == dtype
+        exact = theirs(x.float())
+        assert float((ours(x) - exact).abs().max()) <= float((theirs(x).float() - exact).abs().max()) * 1.01 + 1e-6
+        assert torch.equal(ours(x.float()), exact), "in fp32 nothing changes"
+        assert ours.state_dict().keys() == theirs.state_dict().keys()

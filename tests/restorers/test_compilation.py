@@ -194,7 +194,7 @@ def step():
     out = r.train()(x, t)
     out.square().mean().backward()
     with torch.no_grad():
-        return [out.detach(), r.eval()(x, t), r.eval()(x[:1], t[:1]), *(p.grad.clone() for p in r.net.parameters())]
+        return [out.detach(), r.eval()(x, t), *(p.grad.clone() for p in r.net.parameters())]
 expected = step()
 r.compiled = True
 found = step()
@@ -205,10 +205,11 @@ print("error", max(float((a - b).abs().max()) for a, b in zip(expected, found)))
 
 def child(**environment: str) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": "", **environment}
-    return subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=settings, check=False, timeout=280)
+    return subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=settings, check=False, timeout=800)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_without_a_compiler_it_goes_on() -> None:
     done = child(CXX="/nonexistent/c++")
     assert done.returncode == 0, done.stderr
@@ -218,7 +219,7 @@ def test_without_a_compiler_it_goes_on() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_compiled_or_not_the_results_agree(cache) -> None:
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         pytest.skip("NO C++ COMPILER: that compiled networks agree is not tested here")

@@ -27,8 +27,8 @@ def tune(
     Args:
         run: the directory that 'snowmelt train --out' wrote.
         gap: how far estimates are pulled towards those of clean pictures, in (0, 0.99]: 0.94 suits two calls, 0.97 one, 0.75 eight.
-        images: to see in all; by default 1,000 steps for each stage, in which the gap grows from 1/2.
-        lr: peak learning rate; by default a quarter of the run's.
+        images: to see in all; by default 500 steps for each stage, in which the gap grows from 1/2.
+        lr: peak learning rate; by default a twentieth of the run's.
         data: where the pictures lie now, if not where the recipe says.
         out: the directory for the copy; by default RUN/fast, where --fast finds it.
         fresh: start over, deleting an earlier copy.

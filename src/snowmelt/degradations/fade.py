@@ -152,7 +152,7 @@ class FadeMask(Pixelwise):
 def _picked(table: Tensor, at: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The masks at knots (b,) for distances along rows (b or 1, h) and columns (b or 1, w): (b, 1, h, w). Whole rows first, for they lie together."""
     _, high, wide = table.shape
-    tall = table.reshape(-1, wide)[(at[:, None] * high + rows).flatten()].reshape(len(at), -1, wide)
+    tall = table.reshape(-1, wide)[(at[:, None] * high + rows).flatten()].reshape(-1, rows.shape[1], wide)
     if len(columns) == 1:
         return tall.index_select(2, columns[0])[:, None]
     return tall.gather(2, columns[:, None].expand(-1, tall.shape[1], -1))[:, None]
