@@ -54,6 +54,7 @@ _MIN_OUTPUT = 20.0  # (gamma + 1) / v: gamma = 5, and v = .3 for pictures on [-1
 _LEAST = 1e-4  # of sigma and c_out, which vanish at t = 0
 _CHARBONNIER = 1e-3
 _PSEUDO_HUBER = 0.06
+_ANCHOR = 0.05
 
 
 def restoration_loss(
@@ -116,8 +117,9 @@ def consistency_loss(
 ) -> Tensor:
     r"""What tunes a restorer for few calls: :math:`\rho(R(x_t, t) - R(x_s, s)) / (t - s)` for each sample (b,), the second estimate held.
 
-    Both pictures come from the same sample and draw, so no teacher and no walk is needed. At s = 0 the second estimate is x0, and this is
-    :func:`restoration_loss` over t, bit for bit.
+    Both pictures come from the same sample and draw, so no teacher and no walk is needed. Below s = .05 what is held is x0 itself: without such an
+    anchor the estimates of a network that is not bound to x_t near t = 0, a residual for instance, agree with each other and with no sample.
+    At s = 0 this is :func:`restoration_loss` over t, bit for bit.
 
     Args:
         model: what is tuned.
@@ -132,7 +134,7 @@ def consistency_loss(
     """
     with torch.no_grad():
         earlier = model.estimate(model.degrade(x0, s, z), s, z)
-        target = torch.where(expand(s == 0, x0), x0, earlier.to(x0))
+        target = torch.where(expand(s < _ANCHOR, x0), x0, earlier.to(x0))
     return restoration_loss(model, x0, t, z, loss=loss, weight=weight, target=target) / (t - s)
 
 
