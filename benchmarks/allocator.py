@@ -26,7 +26,7 @@ def measure(*, runs: int, quick: bool) -> list[dict[str, object]]:
         for settled in found:
             found[settled].append(_child(settled=settled, repeats=repeats, quick=quick))
     if not all(one["settled"] for one in found[True]):
-        return [{"what": "not measured: these settings are glibc's, or the environment sets its own"}]
+        return [{"what": "call and training step", "skipped": "these settings are glibc's, or the environment sets its own"}]
     rows: list[dict[str, object]] = []
     for what in ("call", "training step"):
         seconds = {settled: [one[what] for one in values] for settled, values in found.items()}

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.degradations import Degradation, GaussianNoise
+from snowmelt.files import write_text
 from snowmelt.losses import consistency_loss, restoration_loss
 from snowmelt.model import Model
 from snowmelt.pictures import Level, Panel, panels_svg
@@ -295,12 +296,11 @@ def main() -> None:
     said = claims(nets)
     print("\n".join(said), f"\n{time.process_time() - begun:.0f} s of processor time", flush=True)
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         facts = {**environment(), "rows at other calls": f"{', '.join(map(str, oracle.CALLS))}: oracle.json, commit {kept['commit']}"}
         result = {**facts, "exact": by_path, "floor": floor, "tuned": nets, "claims": said}
-        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        write_text(options.out, json.dumps(result, indent=2) + "\n")
     if options.figure:
-        options.figure.write_text(figure(by_path, nets, floor) + "\n", encoding="utf-8")
+        write_text(options.figure, figure(by_path, nets, floor) + "\n")
 
 
 if __name__ == "__main__":

@@ -34,8 +34,11 @@ if [ "${1:-}" = train ]; then
   work=$(mktemp -d)
   if compgen -G "$OUT/$recipe.tar.part-*" >/dev/null; then cat "$OUT/$recipe.tar.part-"* | tar -x -C "$work"; fi
   "$PYTHON" benchmarks/gpu_train.py "$recipe" --data "$data" --run "$work/$recipe" --seconds "$SECONDS_EACH" "${@:4}"
+  # Under other names until all of them are written: what is cut off in between leaves the old parts, which are whole.
+  rm -f "$OUT/$recipe.tar.new-"*
+  tar -c -C "$work" --exclude=samples "$recipe" | split -b 15M - "$OUT/$recipe.tar.new-"
   rm -f "$OUT/$recipe.tar.part-"*
-  tar -c -C "$work" --exclude=samples "$recipe" | split -b 15M - "$OUT/$recipe.tar.part-"
+  for part in "$OUT/$recipe.tar.new-"*; do mv "$part" "$OUT/$recipe.tar.part-${part##*.tar.new-}"; done
   rm -rf "$work"
   exit 0
 fi

@@ -7,7 +7,7 @@ that fails says so, and the others go on.
     python benchmarks/run.py                              all, on one thread; about ten minutes on a quiet machine
     python benchmarks/run.py --only training_step         one of them; the others' figures stay as they were kept
     python benchmarks/run.py --quick                      whether everything runs; nothing is kept unless --out says where
-    python benchmarks/run.py --agree A.json B.json        how far two runs are apart; exit status 1 beyond 15 %
+    python benchmarks/run.py --agree A.json B.json        how far two runs are apart; exit status 1 beyond 15 %, or where one lacks a row
     python benchmarks/run.py --tables                     the page again, from what is kept
 """
 
@@ -25,6 +25,7 @@ from typing import Any
 import tables
 import torch
 
+from snowmelt.files import write_text
 from snowmelt.recipes.report import environment
 
 SECTIONS = (
@@ -35,6 +36,7 @@ SECTIONS = (
     "degrading",
     "sampling",
     "exporting",
+    "allocator",
     "memory",
     "starting",
     "scaling",
@@ -57,7 +59,7 @@ def measured(name: str, *, runs: int, quick: bool) -> dict[str, Any]:
     found = {"title": module.TITLE, "about": module.ABOUT, "at": at, "environment": environment(), "runs": runs, "rows": rows}
     if hasattr(module, "draw") and not quick:
         for file, svg in module.draw(rows).items():
-            (PAGE.parent / "images" / file).write_text(svg + "\n", encoding="utf-8")
+            write_text(PAGE.parent / "images" / file, svg + "\n")
         found["figures"] = module.FIGURES
     print(f"  {time.monotonic() - start:.0f} s", flush=True)
     return found
@@ -76,13 +78,12 @@ def read(path: Path) -> dict[str, Any]:
 def keep(path: Path, sections: dict[str, Any]) -> None:
     """Write the sections, in the order they are measured in."""
     ordered = {name: sections[name] for name in SECTIONS if name in sections}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"sections": ordered}, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"sections": ordered}, indent=2) + "\n")
 
 
 def write_page() -> None:
     """The tables of the page, from what is kept."""
-    PAGE.write_text(tables.page(PAGE.read_text(encoding="utf-8"), {**read(KEPT), **read(GPU)}), encoding="utf-8")
+    write_text(PAGE, tables.page(PAGE.read_text(encoding="utf-8"), {**read(KEPT), **read(GPU)}))
 
 
 def run(names: Sequence[str], *, runs: int, quick: bool, out: Path | None) -> list[str]:

@@ -128,8 +128,8 @@ def replaced(text: str, name: str, block: str) -> str:
         ValueError: the page does not have this pair of markers once.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    if text.count(begin) != 1 or text.count(end) != 1:
-        raise ValueError(f"the page needs the markers {begin} and {end} once each")
+    if not text.count(begin) == text.count(end) == 1 or text.index(end) < text.index(begin):
+        raise ValueError(f"the page has {min(text.count(begin), text.count(end))} pairs of markers for {name}: it needs one, {begin} before {end}")
     before, rest = text.split(begin)
     return f"{before}{begin}\n\n{block}\n\n{end}{rest.split(end)[1]}"
 
@@ -139,7 +139,8 @@ def replaced(text: str, name: str, block: str) -> str:
 
 def identity(row: Row) -> tuple[object, ...]:
     """What names a row: its words and whole numbers, which are given and not measured."""
-    return tuple(value for key, value in row.items() if key not in WANTED and isinstance(value, (str, int)) and not isinstance(value, bool))
+    given = {key: value for key, value in row.items() if key not in WANTED and key != "skipped"}
+    return tuple(value for value in given.values() if isinstance(value, (str, int)) and not isinstance(value, bool))
 
 
 def disagreements(one: Mapping[str, Row], other: Mapping[str, Row]) -> list[tuple[float, str]]:
@@ -154,12 +155,26 @@ def disagreements(one: Mapping[str, Row], other: Mapping[str, Row]) -> list[tupl
     return sorted(found, reverse=True)
 
 
+def alone(one: Mapping[str, Row], other: Mapping[str, Row]) -> list[str]:
+    """The sections and rows that only one of two files has measured; what both have skipped is not among them."""
+    out = [f"section {name}" for name in sorted(one.keys() ^ other.keys())]
+    for name in sorted(one.keys() & other.keys()):
+        here, there = ({identity(row): row for row in file[name]["rows"]} for file in (one, other))
+        for key, row in (here | there).items():
+            if key not in here or key not in there or ("ratio" in here[key]) != ("ratio" in there[key]):
+                out.append(f"{name}: {row['what']}")
+    return out
+
+
 def agree(one: Mapping[str, Row], other: Mapping[str, Row], *, within: float = _AGREE) -> tuple[bool, str]:
-    """Whether all ratios agree, and in words how far the worst is off."""
+    """Whether both files have measured the same and all ratios agree, and in words how far the worst is off and what only one of them has."""
     found = disagreements(one, other)
     if not found:
         return False, "the two files have no row in common"
     worst_by, what = found[0]
     beyond = sum(by > within for by, _ in found)
     words = f"{len(found)} ratios; the largest disagreement is {worst_by:.1%} ({what}); {beyond} beyond {within:.0%}"
-    return beyond == 0, words
+    single = alone(one, other)
+    if single:
+        words += f"; {len(single)} in one file only: {', '.join(single)}"
+    return beyond == 0 and not single, words

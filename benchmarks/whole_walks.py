@@ -24,8 +24,9 @@ ABOUT = (
     "10 %), degradation, network and updates together. *Same trajectory*: Algorithm 2 at the same T severities, the same steps of both. "
     "*12 calls*: a walk of order 2 against the "
     "paper's T calls; how good it is against Algorithm 2's many is measured in [few calls](calls.md), not here. Where only some of the "
-    "paper's steps are timed, the "
-    "row says which; nothing is extrapolated: the ratio of 12 calls is then too small by what was left out."
+    "paper's steps are timed, evenly spaced about their middle, the "
+    "row says how many; nothing is extrapolated: the ratio of 12 calls is then too small by what was left out, and walks/s of a part of a walk "
+    "are not given."
 )
 GOALS = {"same trajectory": 10.0, "12 calls": 50.0}
 CALLS = 12
@@ -61,7 +62,7 @@ def rows(case: Case, rounds: int) -> list[Row]:
     blur = snowmelt.build(case.spec)
     x = torch.empty(case.pictures, *case.shape).uniform_(-1, 1, generator=torch.Generator().manual_seed(0))
     x = blur(x, torch.ones(len(x)))
-    steps = range(blur.steps, 0, -case.every)
+    steps = timed_steps(blur.steps, case.every)
     small = case is QUICK
     theirs, mine = theirs_of(case, small=small), model_of(case, blur, small=small)
     ways: dict[str, Callable[[], object]] = {
@@ -76,18 +77,20 @@ def rows(case: Case, rounds: int) -> list[Row]:
     loop = times[0 :: len(ways)]
     timed = f"{len(steps)} of {blur.steps}" if case.every > 1 else "all"
     found = {name: over(loop, times[i :: len(ways)]) for i, name in enumerate(ways)}
-    return [_row(case, name, found[name], timed, len(case_steps(name, steps)), loop) for name in ("same trajectory", "12 calls")]
+    calls = {"same trajectory": len(steps), "12 calls": min(CALLS, blur.steps)}
+    return [_row(case, name, found[name], timed, n, loop) for name, n in calls.items()]
 
 
 def _row(case: Case, name: str, ratio: Ratio, timed: str, calls: int, loop: list[float]) -> Row:
     what = f"{case.what}, {case.pictures} picture{'s' * (case.pictures > 1)}: {name}"
-    per_s = case.pictures / (middle(loop) / ratio.median)
-    return {"what": what, "the paper's steps": timed, "our calls": calls, "walks/s": per_s, **spread(ratio), **goal(GOALS, name)}
+    whole = case.every == 1 or name != "same trajectory"  # else what was timed of ours is no walk
+    per_s = {"walks/s": case.pictures / (middle(loop) / ratio.median)} if whole else {}
+    return {"what": what, "the paper's steps": timed, "our calls": calls, **per_s, **spread(ratio), **goal(GOALS, name)}
 
 
-def case_steps(name: str, steps: range) -> range:
-    """Our calls."""
-    return steps if name == "same trajectory" else range(min(CALLS, steps.start))
+def timed_steps(steps: int, every: int) -> range:
+    """One step of each stride, its middle one: the paper's step t takes 2 t - 1 convolutions, and their mean is to be that of all steps."""
+    return range(steps - every // 2, 0, -every)
 
 
 def theirs_of(case: Case, *, small: bool = False) -> nn.Module:

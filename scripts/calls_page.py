@@ -6,8 +6,8 @@ What stands between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is written
 pending.
 """
 
+import importlib
 import json
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -45,18 +45,16 @@ def filled(text: str, found: dict[str, str]) -> str:
     Raises:
         ValueError: it lacks the markers of a part.
     """
+    write = _benchmark("tables").replaced
     for name, part in found.items():
-        between = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
-        text, count = between.subn(lambda m, part=part: f"{m[1]}\n{part}\n\n{m[2]}", text)
-        if count != 1:
-            raise ValueError(f"the page has {count} pairs of markers for {name}: it needs one")
+        text = write(text, name, part)
     return text
 
 
 def _toy(found: dict[str, Any] | None) -> dict[str, str]:
     if found is None:
         return dict.fromkeys(("exact", "tuned", "claims"), PENDING)
-    bench = _benchmark()
+    bench = _benchmark("few_calls")
     tables = [f"{path}:\n\n{bench.tuned_table(found['tuned'], path)}" for path in dict.fromkeys(row["path"] for row in found["tuned"])]
     facts = f"*Commit {found['commit']}, {found['device']}, {found['date']}; {found['rows at other calls']}.*"
     return {
@@ -66,13 +64,12 @@ def _toy(found: dict[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _benchmark() -> ModuleType:
+def _benchmark(name: str) -> ModuleType:
+    """A module of benchmarks/."""
     place = str(ROOT / "benchmarks")
     if place not in sys.path:
         sys.path.insert(0, place)
-    import few_calls
-
-    return few_calls
+    return importlib.import_module(name)
 
 
 def _row(name: str) -> str:

@@ -158,7 +158,8 @@ def test_the_curve_is_measured_kept_and_gone_on_with(cli, both: Path, monkeypatc
     assert "Restored pictures, by walk and calls" in done.out
     found = json.loads((both / "curve.json").read_text())
     walks = {(row["walk"], row["calls"]) for row in found["rows"]}
-    assert {("one call", 1), ("Algorithm 1", 2), ("Algorithm 2", 2), ("order 2", 2), ("tuned, g = 0.94", 2), ("degraded", 0), ("clean", 0)} <= walks
+    assert {("one call", 1), ("Algorithm 1", 2), ("Algorithm 2", 2), ("order 2", 2), ("degraded", 0), ("clean", 0)} <= walks
+    assert {("tuned, g = 0.94, Algorithm 1", 2), ("tuned, g = 0.94, Algorithm 2", 2)} <= walks
     assert str(both.parent) not in json.dumps(found)  # names, not paths
     seen: list[tuple[str, int]] = []
     real = curving.Task.row
@@ -196,7 +197,7 @@ def test_noise_is_generated_and_not_restored(cli, hot: Path, tmp_path: Path) -> 
     assert done.code == 0, done.err
     rows = json.loads((out / "curve.json").read_text())["rows"]
     assert {row["of"] for row in rows} == {"generated"}
-    assert {row["walk"] for row in rows} >= {"DDIM", "order 2", "DDPM", "tuned, g = 0.94", "floor"}
+    assert {row["walk"] for row in rows} >= {"DDIM", "order 2", "DDPM", "tuned, g = 0.94, DDIM", "floor"}
     assert all(any(name.startswith("FD-") for name in row) for row in rows)
     assert {row["weights"] for row in rows if row["walk"] != "floor"} == {row["weights"] for row in rows if row["walk"] == "DDIM"}
 

@@ -45,7 +45,8 @@ def test_a_cold_path_is_walked_by_the_papers_algorithms_order_2_and_heun() -> No
         "Algorithm 2": [1, 2, 4, 12, 50],
         "order 2": [2, 4, 12, 50],  # with one call there is nothing to extrapolate from
         "Heun": [3, 11, 49],
-        "tuned, g = 0.94": [1, 2],
+        "tuned, g = 0.94, Algorithm 2": [1, 2],
+        "tuned, g = 0.94, Algorithm 1": [1, 2],
     }
 
 
@@ -58,15 +59,16 @@ def test_noise_is_solved_for_or_drawn_anew_and_never_read() -> None:
         "order 2",
         "DDPM",
         "Heun",
-        "tuned, g = 0.75",
-        "tuned, g = 0.75, fresh noise",
+        "tuned, g = 0.75, DDIM",
+        "tuned, g = 0.75, Algorithm 1, fresh noise",
     ]
-    assert found["tuned, g = 0.75"] == found["tuned, g = 0.75, fresh noise"] == [1, 2, 4, 8]
+    assert found["tuned, g = 0.75, DDIM"] == [1, 2, 4, 8]
+    assert found["tuned, g = 0.75, Algorithm 1, fresh noise"] == [2, 4, 8], "one call of both is the same"
 
 
 def test_what_nobody_could_know_leaves_one_call() -> None:
     assert plan("snow") == {"one call": [1]}
-    assert plan("snow", tuned="consistency(0.94)") == {"one call": [1], "tuned, g = 0.94": [1]}
+    assert plan("snow", tuned="consistency(0.94)") == {"one call": [1], "tuned, g = 0.94, one call": [1]}
     copy = [one for one in planned(Model(build("snow"), shrunk), CALLS, Model(build("snow"), shrunk, estimates="consistency(0.94)")) if one.tuned]
     assert copy[0].sampler is None
 
@@ -114,6 +116,26 @@ def test_the_tuned_copy_walks_from_what_the_model_degraded(splits) -> None:
     assert found["rmse"] == pytest.approx(float((x0 / 2).square().mean().sqrt()), rel=1e-5)
 
 
+def test_a_walk_that_diverges_is_a_row_that_says_so(splits, blocks, tmp_path) -> None:
+    seen = [0]
+
+    def late(x_t, t):
+        seen[0] += 1
+        return x_t if seen[0] < 2 else x_t * float("nan")  # the second batch of two
+
+    ids = list(range(8))
+    judge = judge_for(blocks, splits["test"], ids, seed=0, batch=6)
+    model = Model(build("gaussian-blur:sigma_px=2"), late)
+    found = measured(model, Planned("one call", 1), splits["test"], ids, judge, seed=0, batch=6, device="cpu", tick=lambda n: None)
+    assert found == {"walk": "one call", "calls": 1, "sampler": "", "images": 8, "diverged": 0.25, "intervals": {}}
+    lost = {"of": "restored", **found, "weights": "w", "commit": "c"}
+    endless = row("Heun", 11, float("nan"))
+    whole = Curve([lost, endless, row("order 2", 12, 1.0, 0.1), row("Algorithm 2", 50, 1.0, 0.1)], {}, {"tuned": "no"})
+    whole.write(tmp_path)
+    assert [said for said in whole.verdict() if "order 2" in said]
+    assert "nan" not in (tmp_path / "calls.svg").read_text()
+
+
 # --- what it says ----------------------------------------------------------------------------------------------
 
 
@@ -127,6 +149,7 @@ def said(*rows: dict[str, Any], **facts: Any) -> str:
 
 
 ONCE = row("one call", 1, 9.0, 0.01)
+COPY = "tuned, g = 0.94, Algorithm"
 
 
 def test_order_2_is_held_to_2_percent_in_both_measures() -> None:
@@ -138,9 +161,11 @@ def test_order_2_is_held_to_2_percent_in_both_measures() -> None:
 
 
 def test_on_a_short_table_the_longest_walk_stands_for_50_calls() -> None:
-    first = [row("Algorithm 2", calls, fd, 0.1) for calls, fd in ((8, 5.0), (20, 1.0), (80, 0.1))]
-    found = said(ONCE, row("order 2", 12, 1.0, 0.1), *first)
-    assert "against 20 of Algorithm 2: within" in found
+    rows = ONCE, row("order 2", 12, 1.0, 0.1), row("Algorithm 2", 8, 5.0, 0.1), row("Algorithm 2", 20, 1.0, 0.1)
+    assert "against 20 of Algorithm 2: within" in said(*rows, knots=20)
+    for found in (said(*rows), said(*rows, knots=200)):
+        assert "50 calls of Algorithm 2 or DDIM were not measured, so nothing is said of the two" in found
+        assert "within" not in found
 
 
 def test_where_noise_is_solved_for_ddim_is_meant() -> None:
@@ -154,30 +179,44 @@ def test_noise_and_chance_are_named() -> None:
     found = said(ONCE, few, many, row("clean", 0, float("nan"), 0.01))
     assert "their 95 % intervals overlap" in found
     assert "both below the truth's own 0.01" in found
+    quiet = said(ONCE, dict(few, **{"FD-x": 1.0}), many, row("clean", 0, float("nan"), 0.01))
+    assert "of Algorithm 2: within 2%" in quiet, "twice as much noise is no worse where the truth has more"
+    loud = said(ONCE, dict(few, **{"FD-x": 1.0}), many, row("clean", 0, float("nan"), 0.0015))
+    assert "NOT within 2%" in loud
 
 
 def test_tuned_calls_are_held_against_all_untuned_ones() -> None:
     eight = (row("order 2", 8, 1.0), row("Algorithm 2", 8, 2.0))
-    facts = {"tuned": "yes"}
-    tuned = [row("tuned, g = 0.94", 1, 9.0), row("tuned, g = 0.94", 4, 0.1)]
-    all_of_them = said(*eight, *tuned, row("tuned, g = 0.94", 2, 1.0), **facts)
-    assert "2 calls of the tuned copy (tuned, g = 0.94) against 8 untuned ones: at least as good" in all_of_them
-    some = said(*eight, *tuned, row("tuned, g = 0.94", 2, 1.5), **facts)
+    facts = {"tuned": "yes", "tuned walk": "tacos:steps=2"}
+    tuned = [row(f"{COPY} 2", 1, 9.0, sampler="tacos:steps=1"), row(f"{COPY} 1", 2, 0.1, sampler="naive:steps=2")]
+
+    def two(fd: float, **more: Any) -> dict[str, Any]:
+        return row(f"{COPY} 2", 2, fd, sampler="tacos:steps=2", **more)
+
+    all_of_them = said(*eight, *tuned, two(1.0), **facts)
+    assert f"2 calls of the tuned copy ({COPY} 2) against 8 untuned ones: at least as good" in all_of_them
+    some = said(*eight, *tuned, two(1.5), **facts)
     assert "NOT as good as all of them: order 2: FD-x 1.5 against 1 (+50.0%)" in some
-    assert "untuned ones: NOT as good: " in said(*eight, *tuned, row("tuned, g = 0.94", 2, 3.0), **facts)
+    assert "untuned ones: NOT as good: " in said(*eight, *tuned, two(3.0), **facts)
+    assert "the tuned copy's own walk was not measured" in said(*eight, *tuned, **facts)
+    lost = two(3.0, diverged=0.25)
+    del lost["FD-x"]
+    assert "NOT as good: it diverged in 25% of the pictures" in said(*eight, *tuned, lost, **facts)
+    one = said(*eight, row(f"{COPY}, one call", 1, 1.0, sampler=""), **{**facts, "tuned walk": "one call"})
+    assert f"1 call of the tuned copy ({COPY}, one call) against 8 untuned ones: at least as good" in one
     assert "There is no tuned copy to compare with: 'snowmelt tune RUN' makes one." in said(ONCE, *eight)
 
 
 def test_whether_iterating_helps_at_all() -> None:
     assert "come closer to clean pictures, as a set, than one call: FD-x 1 against 9" in said(ONCE, row("order 2", 12, 1.0))
-    assert "1 call of Algorithm 1, the best of 1 rows, come no closer" in said(ONCE, row("Algorithm 1", 1, 9.5))
+    assert "1 call of Algorithm 1, the best of 1 rows, chosen on these very pictures, come no closer" in said(ONCE, row("Algorithm 1", 1, 9.5))
 
 
 def test_without_features_nothing_is_claimed() -> None:
-    rows = row("order 2", 12, 1.0), row("Algorithm 2", 50, 1.0), row("tuned, g = 0.94", 2, 1.0)
+    rows = row("order 2", 12, 1.0), row("Algorithm 2", 50, 1.0), row(f"{COPY} 2", 2, 1.0, sampler="tacos:steps=2")
     bare = [{name: value for name, value in one.items() if name != "FD-x"} for one in rows]
-    found = said(*bare, tuned="yes")
-    assert "no distance of sets was computed (--features), so nothing is said of the two" in found
+    found = said(*bare, **{"tuned": "yes", "tuned walk": "tacos:steps=2"})
+    assert found.count("no distance of sets was computed (--features), so nothing is said of the two") == 2
     assert "within" not in found
     assert "as good" not in found
 

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -471,6 +472,65 @@ def test_automatic_batches_share_calls_and_change_no_more_than_last_digits(draw,
     for name in pictures(files_in(tmp_path / "one")):
         one, auto = (read(tmp_path / place / name).x for place in ("one", "auto"))
         assert float((one - auto).abs().max()) <= 1.01 / 127.5
+
+
+def test_a_shape_is_measured_once_another_picture_has_it_and_large_ones_go_alone(draw, tmp_path, model, monkeypatch):
+    sides = (8, 8, 8, 10, 12, 14, 8, 24, 24)
+    for i, side in enumerate(sides):
+        draw(tmp_path / "in" / f"{i}.png", seed=i, h=side, w=side)
+    restorer = Restorer(model.degradation, build("unet:widths=(8,),patch=1,groups=4", "backbone"), (1, 8, 8)).eval()
+    restorer.compiled = True
+    calls: list[tuple[int, int, bool]] = []
+
+    def count(net, given):
+        calls.append((given[0].shape[0], given[0].shape[-1], restorer.compiled))
+
+    restorer.net.register_forward_pre_hook(count)
+    monkeypatch.setattr(Restorer, "_network", lambda self, *, learning: self.net)
+    monkeypatch.setattr(collection, "_BATCH_PIXELS", 24 * 24)
+    timed = dataclasses.replace(model, restorer=restorer)
+    tally = restore_folder(tmp_path / "in", model=timed, out=tmp_path / "out", severity=1, sampler=None, batch=None)
+    assert tally.done == len(sides)
+    rehearsal, *rest = calls
+    assert rehearsal[:2] == (1, 8)
+    # The first 8s share a call, as soon as two of them had been measured; what comes alone is not measured, nor what is large.
+    measured = [(2, 8, False), (1, 8, False)]
+    assert sorted(rest) == sorted([*measured, (3, 8, True), *((1, side, True) for side in (10, 12, 14, 8, 24, 24))])
+
+
+def test_news_are_told_in_the_thread_that_asked_and_a_full_disk_before_an_interruption(many, tmp_path, model, monkeypatch):
+    where: list[threading.Thread] = []
+    (many / "0.png").write_bytes(b"no picture")
+    given = {"model": model, "severity": 1, "finished": lambda job, entry: where.append(threading.current_thread())}
+    save = collection.save
+
+    def picky(path, *more):
+        if path.name == "1.png":
+            raise OSError(errno.ENAMETOOLONG, "too long")
+        save(path, *more)
+
+    monkeypatch.setattr(collection, "save", picky)
+    tally = restore_folder(many, out=tmp_path / "out", say=lambda text: where.append(threading.current_thread()), **given)
+    assert (len(tally.failed), tally.done) == (2, 7)
+    assert len(where) == 9
+    assert set(where) == {threading.main_thread()}
+
+    def full(path, *more):
+        time.sleep(0.05)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    compute, computed = collection.compute, []
+
+    def second(work, batch):
+        computed.append(batch)
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        return compute(work, batch)
+
+    monkeypatch.setattr(collection, "save", full)
+    monkeypatch.setattr(collection, "compute", second)
+    with pytest.raises(OSError, match="No space left on device"):
+        restore_folder(many, out=tmp_path / "full", **given)
 
 
 def test_a_line_that_was_cut_is_dropped(many, tmp_path, model):

@@ -98,6 +98,27 @@ def test_out_of_memory_halves_until_it_fits_and_one_that_does_not_is_an_error(ca
         fit(range(3), make(0))
 
 
+def test_a_batch_that_runs_out_is_halved_and_its_pictures_are_not_cut(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    model = made(128)
+    assert isinstance(model.restorer, Restorer)
+    for weight in model.restorer.parameters():
+        weight.data += 0.1 * torch.randn_like(weight)
+    walk, sizes = snowmelt.samplers.Ancestral(2, eta=0.0), []
+    two = torch.cat(list(generated(model, 4, seed=0, sampler=walk, batch=2)))
+
+    def small(_: torch.nn.Module, given: tuple[Tensor, ...]) -> None:
+        sizes.append(tuple(given[0].shape))
+        if len(given[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model.restorer.net.register_forward_pre_hook(small)
+    four = torch.cat(list(generated(model, 4, seed=0, sampler=walk, batch=4)))
+    assert {shape[-1] for shape in sizes} == {128}
+    assert [record.getMessage() for record in caplog.records] == ["out of memory for 4 samples at a time: going on with 2"]
+    assert float((four - two).abs().max()) <= 1e-5
+
+
 @pytest.mark.parametrize("walk", ["tacos", "ancestral:eta=1", "tacos:order=2", "heun", "naive"])
 def test_a_walk_of_200_steps_takes_the_memory_of_10(walk: str) -> None:
     model = made(16)

@@ -153,6 +153,60 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path: Path) -> No
         make(tmp_path / "b")
 
 
+def test_a_set_that_grows_has_the_files_of_one_made_at_once(tmp_path: Path) -> None:
+    model, sizes = opened(), []
+    assert isinstance(model.model.restorer, Restorer)
+    model.model.restorer.net.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    sample_folder(model, tmp_path / "grown", n=18, sampler=WALK, batch=16)
+    assert set(sizes) == {16}, "the last block whole, though two of it are written: its digits depend on how many share a call"
+    assert len(digests(tmp_path / "grown")) == 18
+    assert make(tmp_path / "grown", n=32, batch=None).kept == 18
+    make(tmp_path / "once", n=32, batch=16)
+    assert digests(tmp_path / "grown") == digests(tmp_path / "once")
+
+
+def test_a_batch_is_measured_only_where_nobody_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times: list[int] = []
+    fits = sampling.fits
+    monkeypatch.setattr(sampling, "fits", lambda *given, **asks: (times.append(1), fits(*given, **asks))[1])
+    make(tmp_path / "said", n=2)
+    make(tmp_path / "said", n=3, batch=None)
+    assert times == []
+    make(tmp_path / "found", n=2, batch=None)
+    make(tmp_path / "found", n=2, batch=None)
+    assert times == [1]
+
+
+def test_what_else_settles_last_digits_is_refused_by_name(tmp_path: Path) -> None:
+    make(tmp_path, n=2)
+    model = opened()
+    model.model.restorer.compiled = True  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"were made with another compiled \(False, now True\)"):
+        sample_folder(model, tmp_path, n=2, sampler=WALK, batch=4)
+    held = json.loads((tmp_path / "sample.json").read_text())
+    (tmp_path / "sample.json").write_text(json.dumps({**held, "device": "cuda"}))
+    with pytest.raises(ValueError, match=r"were made with another device \('cuda', now 'cpu'\)"):
+        make(tmp_path, n=2)
+
+
+def test_what_was_being_written_counts_after_a_second_control_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = opened(), [0]
+
+    def ask(*_: object) -> None:
+        calls[0] += 1
+        if calls[0] == 3:  # in the second block, while the first is written
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    write = sampling.write
+    monkeypatch.setattr(sampling, "write", lambda *given: (time.sleep(0.02), write(*given))[1])
+    assert isinstance(model.model.restorer, Restorer)
+    model.model.restorer.net.register_forward_pre_hook(ask)
+    with pytest.raises(Stopped, match="interrupted: 4 of 22 pictures are done"):
+        sample_folder(model, tmp_path, n=22, sampler=WALK, batch=4)
+    assert len(digests(tmp_path)) == 4
+
+
 def test_names_have_the_digits_that_the_number_needs() -> None:
     names = [sampling.named(7, n) for n in (1, 10_000, 10_001, 50_000)]
     assert names == ["sample_0007.png", "sample_0007.png", "sample_00007.png", "sample_00007.png"]
@@ -191,4 +245,5 @@ def test_generated_and_the_files_are_the_same_pictures(tmp_path: Path) -> None:
     assert all(torch.equal(torch.from_numpy(to_uint8(x[i])), torch.from_numpy(to_uint8(read(made.path(i)).x))) for i in range(8))
     assert json.loads((tmp_path / "sample.json").read_text())["batch"] == 4
     plain = Model(build("noise"), lambda x, t: x, Normal(shape=(1, 8, 8)))
-    assert sample_folder(Opened(plain, "", ""), tmp_path / "plain", n=2, sampler=None).batch == 64
+    assert sample_folder(Opened(plain, "", ""), tmp_path / "plain", n=50, sampler=None).batch == 64
+    assert sample_folder(Opened(plain, "", ""), tmp_path / "few", n=3, sampler=None).batch == 4, "no more than are asked for"

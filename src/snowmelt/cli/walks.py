@@ -83,7 +83,7 @@ class Calls:
             raise ValueError(f"{meant}, and this model is tuned for few calls ({model.estimates}): give the run it was tuned from, or --fast")
         if self.faithful:
             return None
-        if self.best or self.sampler is not None or self.steps is not None:
+        if self.sampler is not None or self.steps is not None:
             walk = walk_of(self.sampler, self.steps, model)
             walk.require_short(model)  # before the first picture
             return walk

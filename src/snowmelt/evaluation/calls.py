@@ -9,7 +9,7 @@ order 2                   the same, with the estimate extrapolated from the one 
 Heun                      two calls a move
 DDPM                      where noise can be renewed
 one call                  the restorer itself
-tuned                     the copy that is tuned for few calls, up to as many as it is good for
+tuned                     the same two algorithms with the copy that is tuned for few calls, up to as many calls as it is good for
 ========================  =====================================================================================================
 
 A walk that would read what nobody could know of a stranger's picture does not fit, nor does one that the degradation or the model refuses.
@@ -30,10 +30,12 @@ from snowmelt.evaluation.scoring import row, score
 from snowmelt.evaluation.sets import Judge
 from snowmelt.model import Model
 from snowmelt.samplers import Ancestral, Heun, Naive, Sampler, TACoS, default_walk
+from snowmelt.types import Batch, State
 
 ONCE, FIRST, SECOND, TUNED = "one call", ("Algorithm 2", "DDIM"), "order 2", "tuned"
 _FRESH = "fresh noise"
-WALKS = (ONCE, "Algorithm 1", f"Algorithm 1, {_FRESH}", *FIRST, SECOND, "Heun", "DDPM")  # in the order of tables and colours
+_ALGORITHM_1 = ("Algorithm 1", f"Algorithm 1, {_FRESH}")
+WALKS = (ONCE, *_ALGORITHM_1, *FIRST, SECOND, "Heun", "DDPM")  # in the order of tables and colours
 
 
 class Planned(NamedTuple):
@@ -61,13 +63,22 @@ def planned(model: Model, calls: Iterable[int], tuned: Model | None = None) -> l
         for n in numbers:
             _add(found, model, name, make(n), _least(make(n)))
     if tuned is not None and tuned.most_calls is not None:
+        once = False
         for name, walk in _few(tuned).items():
+            least = 2 if once and not isinstance(walk, TACoS) else 1  # one call of the others is the restorer's own answer
             for n in dict.fromkeys((*(2**k for k in range(16) if 2**k < tuned.most_calls), tuned.most_calls)):
-                _add(found, tuned, name, dataclasses.replace(walk, steps=n), 1, tuned=True)
+                _add(found, tuned, name, dataclasses.replace(walk, steps=n), least, tuned=True)
+            once = once or (not isinstance(walk, TACoS) and (name, 1) in found)
         if not any(one.tuned for one in found.values()):  # no walk could know the draw: its one call
-            name = next(iter(_few(tuned)))
+            name = f"{TUNED}, g = {tuned.gap:g}, {ONCE}"
             found[name, 1] = Planned(name, 1, None, tuned=True)
     return list(found.values())
+
+
+def usual(tuned: Model) -> str:
+    """What a tuned copy does when nothing is said, as a spec, or "one call"."""
+    walk = default_walk(tuned)
+    return registry.spec(walk) if _fits(walk, tuned) else ONCE
 
 
 def measured(
@@ -83,7 +94,7 @@ def measured(
     device: torch.device | str,
     tick: Callable[[int], None],
 ) -> dict[str, Any]:
-    """What a walk makes of the pictures `ids` of `data`, degraded by `model`: a row.
+    """What a walk makes of the pictures `ids` of `data`, degraded by `model`: a row; of one that diverged, the part of the pictures that did.
 
     Args:
         model: degrades, and walks where the walk is not the tuned copy's.
@@ -99,8 +110,19 @@ def measured(
     """
     own = tuned if one.tuned else None
     method = methods.direct if one.sampler is None else methods.walk(one.sampler, seed)
-    entry = Entry(one.walk, "direct" if one.sampler is None else "walk", one.calls, method, own)
+    lost: list[int] = []
+
+    def seen(model: Model, state: State, part: Sequence[int]) -> tuple[Batch, Batch | None]:
+        made = method(model, state, part)
+        lost.append(sum(not all(bool(x[i].isfinite().all()) for x in made if x is not None) for i in range(len(part))))
+        out, last = (None if x is None else x.nan_to_num(0.0, 0.0, 0.0) for x in made)
+        assert out is not None  # noqa: S101 - a method returns pictures
+        return out, last
+
+    entry = Entry(one.walk, "direct" if one.sampler is None else "walk", one.calls, seen, own)
     scores = score(model, entry, data, ids, judge, seed=seed, batch=batch, device=device, tick=lambda n: tick(n * one.calls))
+    if any(lost):  # a result, too; no set with such pictures has features
+        return {**named(one), "images": len(ids), "diverged": sum(lost) / len(ids), "intervals": {}}
     return {**named(one), "images": len(ids), **_short(row(scores, judge, seed=seed))}
 
 
@@ -125,8 +147,8 @@ def _walks(degradation: Degradation) -> dict[str, Callable[[int], Sampler]]:
     snap = degradation.knots is not None
     solves = degradation.recovers
     out: dict[str, Callable[[int], Sampler]] = {
-        "Algorithm 1": lambda n: Naive(n, snap=snap),
-        f"Algorithm 1, {_FRESH}": lambda n: Naive(n, fresh=True, snap=snap),
+        _ALGORITHM_1[0]: lambda n: Naive(n, snap=snap),
+        _ALGORITHM_1[1]: lambda n: Naive(n, fresh=True, snap=snap),
         FIRST[0]: lambda n: TACoS(n, snap=snap),
     }
     if solves:
@@ -141,10 +163,12 @@ def _walks(degradation: Degradation) -> dict[str, Callable[[int], Sampler]]:
 
 
 def _few(tuned: Model) -> dict[str, Sampler]:
-    """The walks of a tuned copy: its default, and where there is noise that with fresh noise in every move."""
-    name = f"{TUNED}, g = {tuned.gap:g}"
-    walk = default_walk(tuned)
-    return {name: walk, f"{name}, {_FRESH}": Naive(walk.steps, fresh=True, snap=walk.snap)}
+    """The walks of a tuned copy, by name, that which it takes when nothing is said first: of order 1, the only order it is good for."""
+    usual = default_walk(tuned)
+    second = FIRST[1] if tuned.degradation.recovers else FIRST[0]
+    found = {name: make(usual.steps) for name, make in _walks(tuned.degradation).items() if name in (second, *_ALGORITHM_1)}
+    first = sorted(found, key=lambda name: found[name] != usual)
+    return {f"{TUNED}, g = {tuned.gap:g}, {name}": found[name] for name in first}
 
 
 def _least(walk: Sampler) -> int:

@@ -88,7 +88,7 @@ def to_onnx(
     for name in ("onnx", "onnxruntime"):
         _needed(name)
     graph = _graph(model, size, path, overwrite=overwrite)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         with _said(path, "ONNX"):
             temporary.write_bytes(_onnx_bytes(graph, metadata(graph, model, weights)))
         return _compared(graph, model, _onnx_run(temporary, graph), path, multiple=1)
@@ -103,7 +103,7 @@ def to_torch_export(
     size is free, sides are multiples of what the network pads to, at least two of them: whoever calls it pads.
     """
     graph = _graph(model, size, path, overwrite=overwrite)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         with _said(path, "torch.export"):
             program = _program(graph)
             with temporary.open("wb") as file:
@@ -253,12 +253,6 @@ def _compared(graph: Graph, model: Model, run: Run, path: str | Path, *, multipl
         way = "" if graph.size else "; give --size, in case it is the size"
         raise ValueError(f"{path} was not written: it would differ from the model by {worst:.1e} of the range, more than {WORST:.0e}{way}")
     return Exported({port.name: port.axes for port in graph.ports}, graph.outputs, graph.size, graph.why, multiple, worst, count)
-
-
-@contextlib.contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
-    with replacing(path) as temporary:
-        yield temporary
 
 
 @contextlib.contextmanager

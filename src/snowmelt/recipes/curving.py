@@ -15,7 +15,7 @@ import torch
 from snowmelt import registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
-from snowmelt.evaluation.calls import ONCE, Planned, beside, measured, named, planned
+from snowmelt.evaluation.calls import Planned, beside, measured, named, planned, usual
 from snowmelt.evaluation.curve import GENERATED, NAME, RESTORED, Curve
 from snowmelt.evaluation.generated import against
 from snowmelt.evaluation.sets import Judge, floor_row, judge_for
@@ -28,6 +28,7 @@ from snowmelt.recipes.recipe import EvaluationOptions, Recipe
 from snowmelt.recipes.report import commit, environment
 from snowmelt.recipes.run import judged
 from snowmelt.recipes.tuning import copy_of
+from snowmelt.restoration.identity import digest_of
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
 
@@ -59,7 +60,7 @@ class Task:
     def plan(self) -> list[tuple[str, Planned]]:
         """All walks, few calls first."""
         walks = planned(self.model, self.o.curve_calls, self.tuned)
-        both = [(of, one) for of in self.images for one in walks if of == RESTORED or one.walk != ONCE]
+        both = [(of, one) for of in self.images for one in walks if of == RESTORED or one.sampler is not None]
         return sorted(both, key=lambda pair: pair[1].calls)
 
     def weights_for(self, one: Planned) -> str:
@@ -165,6 +166,7 @@ def _kept(place: Path, task: Task, recipe: Recipe) -> Curve:
         "noise floor": task.model.noise_floor,
         "features": None if task.features is None else task.features.name,
         "prior": None if task.model.prior is None else registry.spec(task.model.prior),
+        **({} if task.model.prior is None else {"prior_sha256": digest_of(task.model.prior.tensors())}),
     }
     earlier = Curve.read(place / NAME) if (place / NAME).is_file() else Curve()
     return dataclasses.replace(earlier.valid(settings, ("", *(one[:_LABEL] for one in task.weights)), task.images), facts={})
@@ -185,6 +187,9 @@ def _facts(task: Task, recipe: Recipe, run: Path, part: str | None) -> dict[str,
     if task.tuned is not None:
         most = task.tuned.most_calls
         facts["tuned"] = f"{task.tuned.estimates}, good for {most} call{'s' if most != 1 else ''}; weights {task.weights[1][:_LABEL]}"
+        facts["tuned walk"] = usual(task.tuned)
+    if model.degradation.knots is not None:
+        facts["knots"] = model.degradation.knots
     if RESTORED not in task.images:
         facts["restored"] = "not measured: at t = 1 nothing is left of the picture, so what counts is what is generated"
     if GENERATED in task.images:

@@ -24,6 +24,8 @@ from snowmelt.samplers import Sampler, default_walk
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, Batch, Draw
 
+_BATCH = 64  # not what fits in memory: numbers that are kept must not depend on the machine
+
 
 def shown(o: EvaluationOptions, model: Model) -> Sampler:
     """The walk whose pictures are shown."""
@@ -57,7 +59,7 @@ def made_by(
     """The pictures of :func:`make`; `tick` is told how many more there are."""
     guiding = model if guidance is None else guided(model, guidance)
     parts = []
-    for part in generated(guiding.to(device), n, sampler=walk, seed=seed, conditions=asked(model, n)):
+    for part in generated(guiding.to(device), n, sampler=walk, seed=seed, batch=_BATCH, conditions=asked(model, n)):
         parts.append(part)
         tick(len(part))
     return torch.cat(parts)

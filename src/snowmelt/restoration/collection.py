@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from snowmelt.data.images import upright, write
 from snowmelt.restoration import trajectory
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import ahead, load
-from snowmelt.restoration.memory import UNMEASURED, fitting, peak_bytes
+from snowmelt.restoration.memory import UNMEASURED, fitting, peak_bytes, uncompiled
 from snowmelt.restoration.picture import Loaded, compute, finished, lossless, psnr, reason, save
 from snowmelt.restoration.plan import Failure, Job, Plan, sweep
 from snowmelt.restoration.tally import Tally
@@ -54,6 +55,8 @@ class Collection:
         self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how(), errors=journal.errors)
         self._fit: dict[tuple[int, ...], int] = {}
         self._pending: Future[None] | None = None
+        self._news: list[Callable[[], None]] = []  # of the thread that writes, told in the one that was called
+        self.watch = Stopwatch(work.model.restorer, work.device)
         self.say: Callable[[str], None] = nothing
         self.finished: Callable[[Job, dict[str, Any]], None] | None = None
 
@@ -61,7 +64,7 @@ class Collection:
         sweep(self.plan.jobs)
         self.journal.settle([job.source for job in self.plan.jobs])
         shown = Bar(f"{self.work.verb}ing", self.tally.total, unit="pictures") if bar else None
-        start, watch = time.perf_counter(), Stopwatch(self.work.model.restorer, self.work.device)
+        start, watch = time.perf_counter(), self.watch
         try:
             with shown or nullcontext(), watch.watching(), ThreadPoolExecutor(1, "snowmelt-write") as pool:
                 for failure in self.plan.refused:
@@ -76,6 +79,7 @@ class Collection:
                     del batch, made  # or they would be in memory until the next but one is read
                 self._settle()
         except KeyboardInterrupt:
+            self._settle()  # a disk that is full is the better reason
             done = self.tally.done + self.tally.kept
             raise Stopped(f"interrupted: {done:,} of {self.tally.total:,} pictures are done; the same command goes on") from None
         finally:
@@ -119,9 +123,10 @@ class Collection:
                 self._leave(one, verdict)
                 self._advance(shown, 1)
                 continue
-            most = self._most(one)
+            alike = bool(waiting) and self._alike(waiting[0], one)
+            most = self._most(one, shared=alike)
             full = len(waiting) >= most or (len(waiting) + 1) * one.x[0].numel() > _BATCH_PIXELS
-            if waiting and (full or not self._alike(waiting[0], one)):
+            if waiting and (full or not alike):
                 yield waiting
                 waiting = []
             waiting.append(one)
@@ -132,18 +137,23 @@ class Collection:
         if waiting:
             yield waiting
 
-    def _most(self, one: Loaded) -> int:
-        """How many pictures of this shape share a call."""
+    def _most(self, one: Loaded, *, shared: bool) -> int:
+        """How many pictures of this shape share a call; measured once there is another to share it with."""
         if self.batch is not None:
             return self.batch
+        if 2 * one.x[0].numel() > _BATCH_PIXELS:
+            return 1
         if not isinstance(self.work.model.restorer, nn.Module):
             return UNMEASURED
         shape = tuple(one.x.shape)
         if shape not in self._fit:
+            if not shared:
+                return 2
             try:
-                self._fit[shape] = fitting(cost(self.work, one), torch.device(self.work.device))
+                with self.watch.paused():
+                    self._fit[shape] = fitting(cost(self.work, one), torch.device(self.work.device))
             except Exception:  # it will fail again when it is its turn, and then by its name
-                return 1
+                self._fit[shape] = 1
         return self._fit[shape]
 
     def _overlaps(self, batch: list[Loaded]) -> bool:
@@ -168,9 +178,13 @@ class Collection:
 
     def _settle(self) -> None:
         """Wait for what is being written, so that the journal has the order of the plan; what went wrong with it is raised here."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if self._pending is None:
+            return
+        error, self._pending = self._pending.exception(), None
+        while self._news:
+            self._news.pop(0)()
+        if error is not None:
+            raise error
 
     def _keep(self, made: list[_Made], shown: Bar | None) -> None:
         """Write what was computed and note it, in the order of the plan; in the thread that writes."""
@@ -186,9 +200,9 @@ class Collection:
             except OSError as error:
                 if error.errno in _NO_MORE:
                     raise
-                self._fail(Failure(one.job.source, reason(error)))
+                self._fail(Failure(one.job.source, reason(error)), later=True)
             except ValueError as error:
-                self._fail(Failure(one.job.source, reason(error)))
+                self._fail(Failure(one.job.source, reason(error)), later=True)
             else:
                 self.tally.done += 1
                 self.tally.last = one.job.target
@@ -196,7 +210,7 @@ class Collection:
                 self.tally.megapixels += entry["width"] * entry["height"] / 1e6
                 self.journal.done(one.job.source, one.job.target, entry)
                 if self.finished:
-                    self.finished(one.job, entry)
+                    self._news.append(partial(self.finished, one.job, entry))
 
     def _write(self, one: Loaded, states: list[State], row: int, seconds: float) -> dict[str, Any]:
         """Everything of one picture, its restoration last: that it is there says that all of it is."""
@@ -243,10 +257,15 @@ class Collection:
         """What the estimator says of a picture, in words."""
         return {} if one.estimate is None else {"damage": one.estimate.describe(self.work.model.degradation)[0]}
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: Failure, *, later: bool = False) -> None:
+        """Note a failure and say it: from the thread that writes, `later`."""
         self.tally.failed.append(failure)
         self.journal.failed(failure.source, failure.reason)
-        self.say(f"left out {failure.source}: {failure.reason}")
+        tell = partial(self.say, f"left out {failure.source}: {failure.reason}")
+        if later:
+            self._news.append(tell)
+        else:
+            tell()
 
     @staticmethod
     def _advance(shown: Bar | None, n: int) -> None:
@@ -255,7 +274,7 @@ class Collection:
 
 
 def cost(work: Work, one: Loaded) -> int:
-    """The bytes that each of several pictures such as this one takes, in the first moves of their walks."""
+    """The bytes that each of several pictures such as this one takes, in the first moves of their walks, uncompiled."""
     walk = None if work.sampler is None else replace(work.sampler, steps=2, times=(), snap=False)
     short, x = replace(work, sampler=walk, trajectory=False), one.x.to(work.device)[None]
     mask = None if one.mask is None else one.mask.to(work.device)
@@ -264,7 +283,8 @@ def cost(work: Work, one: Loaded) -> int:
         keys = [f"{one.job.key}/{i}" for i in range(n)]
         return short.walk(x.expand(n, -1, -1, -1), one.severity, keys, None if mask is None else mask.expand(n, -1, -1, -1))
 
-    return max(peak_bytes(lambda: walked(2)) - peak_bytes(lambda: walked(1)), 1)
+    with uncompiled(work.model.restorer):
+        return max(peak_bytes(lambda: walked(2)) - peak_bytes(lambda: walked(1)), 1)
 
 
 def nothing(text: str) -> None:

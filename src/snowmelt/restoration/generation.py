@@ -111,6 +111,15 @@ def numbered(
     return walked(model, start, sampler, own)
 
 
+def intended(model: Model, *, seed: int, sampler: Walk, noise: float | None = None, conditions: Draw = EMPTY) -> Sampler | None:
+    """The walk that is meant, or None for one call, once everything that is asked for fits the model.
+
+    Raises:
+        ValueError: as :func:`generate`.
+    """
+    return choose(model, _first(model, seed, noise, conditions), sampler)
+
+
 def fits(model: Model, *, seed: int, sampler: Walk, noise: float | None = None, conditions: Draw = EMPTY) -> tuple[int, Sampler | None]:
     """How many samples to make at a time, and the walk that is meant; measured on walks of one and two samples.
 
@@ -187,7 +196,7 @@ def _seeded(model: Model, n: int, seed: int, sampler: Walk, noise: float | None,
     if batch is None:
         batch, walk = fits(model, seed=seed, sampler=sampler, noise=noise, conditions=conditions)
     else:
-        walk = choose(model, _first(model, seed, noise, conditions), sampler)
+        walk = intended(model, seed=seed, sampler=sampler, noise=noise, conditions=conditions)
     make = Fitting(batch)
     for first in range(0, n, batch):
         numbers = range(first, min(first + batch, n))

@@ -3,8 +3,7 @@
 restored.jsonl is a journal. A line is added when a picture is finished and whole, so a killed run loses nothing but a line that was half
 written, which the next run drops; it is never held in memory and never rewritten while pictures come in. Lines of one kind say
 the settings, under a short hash of them; lines of the next are pictures, which name that hash; and one line says at the end of a run how fast it was.
-errors.jsonl holds one line for
-each picture that is still to be restored: a line goes when its picture succeeds, and the file with its last line.
+errors.jsonl holds one line for each picture that is still to be restored: a line goes when its picture succeeds, and the file with its last line.
 
 A shard writes files of its own (restored.2-of-8.jsonl): processes on several machines then never share one.
 """

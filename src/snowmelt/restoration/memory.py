@@ -167,7 +167,7 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _walk(model: Model, walk: Sampler | None, begin: Callable[[int], State], n: int) -> None:
     """The first moves of a walk, or one call, as they will be made but uncompiled: what a compiled network takes cannot be counted."""
-    with _uncompiled(model.restorer), torch.no_grad():
+    with uncompiled(model.restorer), torch.no_grad():
         state = begin(n)
         if walk is None:
             model.estimate(state.x, severity(state.t, state.x), state.z)
@@ -183,7 +183,7 @@ def _begun(model: Model, shape: tuple[int, ...], device: torch.device, n: int) -
 
 
 @contextlib.contextmanager
-def _uncompiled(restorer: object) -> Iterator[None]:
+def uncompiled(restorer: object) -> Iterator[None]:
     """The restorer, and what it wraps, without torch.compile for a while."""
     parts = [part for part in restorer.modules() if getattr(part, "compiled", False) is True] if isinstance(restorer, nn.Module) else []
     for part in parts:

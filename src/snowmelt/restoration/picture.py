@@ -48,10 +48,10 @@ class Loaded:
 
 
 def compute(work: Work, batch: Sequence[Loaded]) -> list[State]:
-    """The walk of pictures of one shape, on the CPU; without memory for it, again by smaller tiles.
+    """The walk of pictures of one shape, on the CPU; without memory for a single one, again by smaller tiles.
 
     Raises:
-        MemoryError: even the smallest tiles were too large.
+        MemoryError, RuntimeError: even the smallest tiles were too large, or there is no memory for several.
     """
     x = torch.stack([one.x for one in batch]).to(work.device)
     levels = {one.severity for one in batch}
@@ -63,7 +63,7 @@ def compute(work: Work, batch: Sequence[Loaded]) -> list[State]:
             states = now.walk(x, severity, [one.job.key for one in batch], torch.cat(masks) if masks else None)
             return [s._replace(x=s.x.cpu(), x0=None if s.x0 is None else s.x0.cpu()) for s in states]
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not out_of_memory(error) or len(batch) > 1:  # fewer at a time are the same pictures, tiles may be others
                 raise
         now = with_smaller_tiles(now)  # beyond the except clause, whose traceback keeps the memory
     raise MemoryError(f"not enough memory for {batch[0].x.shape[2]} x {batch[0].x.shape[1]} px, even by tiles: make it smaller")

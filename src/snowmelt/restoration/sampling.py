@@ -17,7 +17,7 @@ import os
 import re
 import uuid
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from snowmelt import files, registry
 from snowmelt.data.images import read, to_uint8, write
-from snowmelt.restoration.generation import fits, numbered
+from snowmelt.restoration.generation import fits, intended, numbered
 from snowmelt.restoration.identity import Opened, digest_of, opened
 from snowmelt.restoration.memory import Fitting
 from snowmelt.restoration.told import require_rows
@@ -108,7 +109,8 @@ def sample_folder(
         conditions: what is asked for, one row a picture; see :func:`snowmelt.generate`.
         said: what else settles the pictures, or is worth keeping beside them, as values for JSON.
         shard: (i, n), the i-th of n shares of the work; pictures are those of the whole.
-        batch: how many are computed together; by default what fits in memory, found once for all runs over this folder.
+        batch: how many are computed together, also where fewer are asked for: so files stay the same when n grows. By default what fits in memory,
+            at most the power of two from n on, found once for all runs over this folder.
         overwrite: delete the pictures that are there, and begin anew.
         device: where to compute.
         bar: show progress on stderr.
@@ -123,7 +125,8 @@ def sample_folder(
     require_rows(conditions, n)
     found = opened(model)
     found = found._replace(model=found.model.to(device))
-    most, walk = fits(found.model, seed=seed, sampler=sampler, noise=noise, conditions=conditions)
+    asks: dict[str, Any] = {"seed": seed, "noise": noise, "conditions": conditions}
+    walk = intended(found.model, sampler=sampler, **asks)
     spec = "one call" if walk is None else registry.spec(walk)
     prior = found.model.prior
     settles = {
@@ -134,13 +137,17 @@ def sample_folder(
         "number": n,
         "seed": seed,
         **({"conditions_sha256": digest_of(conditions)} if conditions else {}),
-        "batch": batch or most,
+        "device": torch.device(device).type,
+        "compiled": getattr(found.model.restorer, "compiled", False) is True,
     }
+
+    def measured() -> int:
+        return min(fits(found.model, sampler=walk, **asks)[0], 1 << (n - 1).bit_length())
+
     if overwrite:
         _clear(folder)
-    size = _claimed(folder, {"run": found.name, **said, **settles}, asked=batch, more=not conditions)
-    make = functools.partial(numbered, found.model, seed=seed, sampler=walk, noise=noise, conditions=conditions)
-    job = _Job(Sampled(folder, n, size, spec), shard, make)
+    size = _claimed(folder, {"run": found.name, **said, **settles}, asked=batch, measured=measured, more=not conditions)
+    job = _Job(Sampled(folder, n, size, spec), shard, functools.partial(numbered, found.model, sampler=walk, **asks), whole=not conditions)
     return job.run(bar=bar)
 
 
@@ -184,10 +191,18 @@ def pack(found: Sampled) -> Path:
 
 
 class _Job:
-    """One share of the pictures: its blocks, and what is written of them."""
+    """One share of the pictures: its blocks, and what is written of them.
 
-    def __init__(self, found: Sampled, shard: tuple[int, int], make: Callable[[range], Tensor]) -> None:
-        self.found, self.make, self.fitting = found, make, Fitting(found.batch)
+    Args:
+        found: the set.
+        shard: (i, n).
+        make: the pictures with some numbers.
+        whole: compute the last block as far as it goes, and write what is asked for of it: last digits depend on how many share a call.
+    """
+
+    def __init__(self, found: Sampled, shard: tuple[int, int], make: Callable[[range], Tensor], *, whole: bool) -> None:
+        self.found, self.make, self.fitting, self.whole = found, make, Fitting(found.batch), whole
+        self.written: list[Future[None]] = []
         n, size = found.number, found.batch
         self.alone = shard[1] == 1
         self.blocks = [range(first, min(first + size, n)) for first in range(0, n, size)][shard[0] - 1 :: shard[1]]
@@ -200,27 +215,28 @@ class _Job:
         shown = Bar("sampling", found.total, done=found.kept, unit="pictures") if bar else None
         try:
             with until_asked() as asked, shown or nullcontext(), ThreadPoolExecutor(_WRITERS, "snowmelt-write") as pool:
-                before: list[Future[None]] = []
                 for block, missing in todo:
-                    x = self.fitting(block, self.make).cpu()
-                    self._finish(before, shown)
-                    before = [pool.submit(write, found.path(i), x[i - block.start]) for i in missing]
+                    x = self.fitting(range(block.start, block.start + found.batch) if self.whole else block, self.make).cpu()
+                    self._finish(shown)
+                    self.written = [pool.submit(write, found.path(i), x[i - block.start]) for i in missing]
                     if asked.is_set():
                         break
-                self._finish(before, shown)
+                self._finish(shown)
         except KeyboardInterrupt:
+            self._finish(None)
             raise self._stopped() from None
         if found.done + found.kept < found.total:
             raise self._stopped()
         return found
 
-    def _finish(self, written: Sequence["Future[None]"], shown: Bar | None) -> None:
-        """Wait for the files of a block; what went wrong with one is raised here."""
-        for one in written:
-            one.result()
-        self.found.done += len(written)
-        if shown is not None:
-            shown.advance(len(written))
+    def _finish(self, shown: Bar | None) -> None:
+        """Wait for the files of a block, and count them; what went wrong with one is raised here."""
+        while self.written:
+            self.written[0].result()
+            del self.written[0]
+            self.found.done += 1
+            if shown is not None:
+                shown.advance(1)
 
     def _stopped(self) -> Stopped:
         found = self.found
@@ -243,7 +259,7 @@ class _Job:
         return any(i in block for block in self.blocks)
 
 
-def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, more: bool) -> int:
+def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, measured: Callable[[], int], more: bool) -> int:
     """Say in OUT/sample.json what the pictures are, or find that what is there was made the same way; how many to compute together.
 
     Raises:
@@ -251,13 +267,13 @@ def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, more:
     """
     path = folder / NAME
     if not path.exists():
-        _write_first(path, settings)
+        _write_first(path, {**settings, "batch": asked or measured()})
     held = files.read_json(path)
     if not isinstance(held, dict):
         raise files.BadFile(f"{path} does not say how the pictures beside it were made: choose another --out, or add --overwrite")
-    own = {name: value for name, value in settings.items() if name != "batch" or asked is not None}
+    own = settings if asked is None else {**settings, "batch": asked}
     other = [name for name in own if name not in _FREE and (name not in held or held[name] != own[name])]
-    other += [name for name in held if name not in settings]
+    other += [name for name in held if name not in settings and name != "batch"]
     if other == ["number"] and more and _goes_on(held["number"], settings["number"]):
         files.write_json(path, {**held, "number": settings["number"]})
         other = []

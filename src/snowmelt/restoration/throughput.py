@@ -2,7 +2,7 @@
 
 The network is watched by hooks on the module itself, so tiles, every call of a walk and whatever is computed beside them count as what they are. On a
 CPU a clock does; on a GPU, where calls return before they are done, the events of its own queue do, and nothing waits for them before the
-pictures themselves are fetched. On any other device calls are not timed.
+pictures themselves are fetched. On any other device calls are not timed. The first call of a compiled network at a size is left out, for it compiles.
 """
 
 import contextlib
@@ -71,6 +71,9 @@ class Stopwatch:
         self._events = kind == "cuda"
         self._seconds = 0.0
         self._start: Any = None
+        self._paused = False
+        self._compiled = getattr(restorer, "compiled", False) is True
+        self._met: set[tuple[Any, ...]] = set()
         self._pairs: list[tuple[Any, Any]] = []
 
     @contextlib.contextmanager
@@ -85,6 +88,15 @@ class Stopwatch:
         finally:
             for hook in hooks:
                 hook.remove()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what is called until the block ends."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
 
     @property
     def seconds(self) -> float | None:
@@ -104,11 +116,25 @@ class Stopwatch:
         event.record()
         return event
 
-    def _begin(self, *_: object) -> None:
-        self._start = self._now()
+    # Outside of the graph: what a compiler makes of a clock is a constant.
+    @torch.compiler.disable
+    def _begin(self, _: object, given: tuple[Any, ...]) -> None:
+        self._start = None if self._paused or self._compiles(given) else self._now()
 
+    @torch.compiler.disable
     def _end(self, *_: object) -> None:
+        if self._start is None:
+            return
         if self._events:
             self._pairs.append((self._start, self._now()))
         else:
             self._seconds += self._now() - self._start
+
+    def _compiles(self, given: tuple[Any, ...]) -> bool:
+        """Whether a call is the first of a compiled network with pictures of this size, one or several."""
+        if not self._compiled:
+            return False
+        key = (len(given[0]) == 1, *given[0].shape[1:])
+        first = key not in self._met
+        self._met.add(key)
+        return first

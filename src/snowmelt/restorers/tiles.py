@@ -82,7 +82,8 @@ def tiled(
 ) -> Batch:
     """net(x, t), or net(x, t, features), tile by tile where x is larger than a tile; sums over tiles are in the dtype of x, whatever net returns.
 
-    Without memory for a tile its side is halved, with a warning, as long as that leaves a core.
+    Without memory for a tile its side is halved, with a warning, as long as that leaves a core. Several pictures that ran whole are not cut: whoever
+    called takes fewer at a time, which changes no more than last digits, while tiles of a network that says nothing are other pictures.
 
     Args:
         net: maps (b, c_in, h, w) and (b,) to (b, c_out, h, w), each sample and severity by itself.
@@ -94,6 +95,7 @@ def tiled(
 
     Raises:
         ValueError: tiles are too small for the radius of the network.
+        MemoryError, RuntimeError: there is no memory for several whole pictures, or for the smallest tile.
     """
     run = call or net
     h, w = x.shape[-2:]
@@ -108,7 +110,8 @@ def tiled(
             return out
         except (MemoryError, RuntimeError) as error:
             size = max(min(now.size, max(h, w)) // 2, least(net))
-            if not out_of_memory(error) or size >= min(now.size, max(h, w)):
+            fewer = tiles is None and whole and len(x) > 1
+            if not out_of_memory(error) or fewer or size >= min(now.size, max(h, w)):
                 raise
             _log.warning("out of memory for %s: going on with tiles of %d px", f"{w} x {h} px" if whole else f"tiles of {now.size} px", size)
         # Beyond the except clause, whose traceback keeps alive what the tile had computed.

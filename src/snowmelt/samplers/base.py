@@ -228,7 +228,7 @@ class Sampler(Part, kind="sampler"):
         if missing:
             raise ValueError(
                 f"{label(type(self))} steps through {label(type(degradation))} with its draw, and {', '.join(missing)} is not known for these "
-                "samples: give it in State.z, or use one call of the restorer (snowmelt.restore(..., sampler=None))"
+                "samples: give it in State.z, or use one call of the restorer (--faithful, in Python snowmelt.restore(..., sampler=None))"
             )
 
 
