@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -43,6 +45,17 @@ def test_without_a_gap_it_is_the_restoration_loss_bit_for_bit(loss):
     x0, t, z = drawn(m)
     found = consistency_loss(m, x0, t, torch.zeros_like(t), z, loss=loss)
     assert torch.equal(found, restoration_loss(m, x0, t, z, loss=loss) / t)
+
+
+@pytest.mark.parametrize("least", [1e-30, 1e-42])
+def test_severities_that_are_all_but_0_give_finite_losses_and_gradients(least):
+    m = model()
+    x0, t, z = drawn(m)
+    t[0] = least
+    found = consistency_loss(m, x0, t, 0.5 * t, z)
+    found.mean().backward()
+    assert found.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in m.restorer.net.parameters() if p.grad is not None)
 
 
 def test_it_is_the_distance_of_two_estimates_of_one_sample_by_its_definition():
@@ -87,9 +100,10 @@ def test_the_gap_grows_in_stages_of_equal_length(gap, stages):
     assert all(abs(seen.count(g) - 100 / len(stages)) <= 1 for g in stages)
 
 
-def test_a_gap_outside_its_bounds_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"training.gap = 1.0 lies outside \[0, 0.99\]"):
-        TrainingOptions(gap=1.0)
+@pytest.mark.parametrize("gap", [1.0, 0.009, 1e-9, -0.5])
+def test_a_gap_outside_its_bounds_is_refused_by_name(gap):
+    with pytest.raises(ValueError, match=rf"training.gap = {gap} lies outside \[0.01, 0.99\]"):
+        TrainingOptions(gap=gap)
 
 
 MOST = {"mean": None, "median": None, "consistency(0.5)": 16, "consistency(0.94)": 2, "consistency(0.97)": 1, "consistency(0.99)": 1}
@@ -100,7 +114,7 @@ def test_how_far_a_tuned_model_may_walk(estimates, most):
     assert dataclasses.replace(model(), estimates=estimates).most_calls == most
 
 
-@pytest.mark.parametrize("word", ["mode", "consistency", "consistency(1)", "consistency(0.94", "Consistency(0.5)"])
+@pytest.mark.parametrize("word", ["mode", "consistency", "consistency(1)", "consistency(0.94", "consistency(0.0)", "Consistency(0.5)"])
 def test_estimates_that_are_none_are_refused(word):
     with pytest.raises(ValueError, match="is none of mean, median and consistency"):
         dataclasses.replace(model(), estimates=word)
@@ -135,6 +149,8 @@ RECIPE = {
     "model": {"backbone": "unet:widths=(16,),patch=2", "noise_floor": 0.05, "input": "float", "prior": "gaussian-mixture:components=2,grid=2"},
     "training": {"images": 640, "batch": 32, "validate_every": 320, "validation_images": 16},
 }
+
+TABLE = {**RECIPE, "degradation": "recursive-blur:steps=20,kernel_size=3", "model": {"backbone": "unet:widths=(8,),patch=2,groups=4"}}
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +206,83 @@ def test_the_verb_says_what_comes_next_and_goes_on(finished, tmp_path, capsys):
     assert "training.gap is 0.875 there and 0.5 here" in capsys.readouterr().err
     assert main(["sample", str(out), "-n", "2", "--out", str(tmp_path / "new"), "--steps", "12", "--sampler", "tacos"]) == 2
     assert "tuned, consistency(0.875), for walks of at most 4 calls" in capsys.readouterr().err
+
+
+def test_a_copy_to_another_place_is_named_as_it_is_used(finished, tmp_path, capsys):
+    assert main(["tune", str(finished), "--gap", "0.875", "--images", "32", "--out", str(tmp_path / "x")]) == 0
+    said = capsys.readouterr().out
+    assert f"snowmelt sample {tmp_path / 'x'} -n 16 --out new" in said
+    assert "--fast" not in said
+    assert "--curve" not in said
+
+
+def test_a_run_is_no_place_for_its_own_copy(finished):
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    for same in (finished, finished / "fast" / ".."):
+        for fresh in (True, False):
+            with pytest.raises(ValueError, match="is the run itself"):
+                tune(finished, 0.5, out=same, images=32, fresh=fresh)
+    assert {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()} == before
+
+
+def test_a_copy_of_a_moved_run_goes_on_and_one_of_other_weights_does_not(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("fast"))
+    tune(run, 0.5, images=32)
+    before = {path.name for path in (run / "fast").glob("*.safetensors")}
+    run = run.rename(tmp_path / "moved")
+    tune(run, 0.5, images=32)
+    assert {path.name for path in (run / "fast").glob("*.safetensors")} == before
+    runs.train(from_table({**RECIPE, "training": {**RECIPE["training"], "images": 320}}), run, fresh=True)
+    assert (run / "fast" / "model.json").is_file()
+    with pytest.raises(ValueError, match="was tuned from other weights than .* has now: .*--fresh"):
+        tune(run, 0.5, images=32)
+    tune(run, 0.5, images=32, fresh=True)
+    assert load(run / "fast").notes["init"]["weights"] == runs.weights_of(run)
+
+
+def test_an_unfinished_run_is_not_tuned(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("fast"))
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["images"] < 640]
+    assert kept
+    (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in kept))
+    with pytest.raises(ValueError, match=r"has seen \d+ of 640 images: finish it with 'snowmelt train"):
+        tune(run, 0.5, images=32)
+    (run / "metrics.jsonl").unlink()  # one that was made elsewhere
+    assert tune(run, 0.5, images=32).gap == 0.5
+
+
+def test_a_tuned_copy_is_evaluated_by_its_own_walk_and_survives_its_run(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("fast"))
+    tune(run, 0.94, images=32)
+    report = runs.evaluate(run / "fast", images=8, walk="tacos:steps=12")
+    assert report.facts["degradation"].startswith("gaussian-blur")
+    assert (run / "fast" / "evaluation.json").is_file()
+    runs.clear(run)
+    assert (run / "fast" / "evaluation.json").is_file()
+    assert not (run / "model.json").exists()
+
+
+@pytest.mark.parametrize("gap", [0.01, 0.25, 0.5, 0.75, 0.8, 0.875, 0.9, 0.94, 0.95, 0.99])
+def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
+    recipe = from_table(TABLE)
+    trainer = runs.make_trainer(recipe, tmp_path / "never")
+    k = torch.arange(1, 21)
+    s = trainer._earlier(gap, k / 20, {})
+    assert (s * 20).round().tolist() == [math.floor(gap * float(i) + 1e-9) for i in k]
+    assert torch.equal(s, (s * 20).round() / 20)
+    assert (s < k / 20).all()
+
+
+def test_without_knots_the_earlier_severity_is_the_gap_times_t(finished, tmp_path):
+    t = torch.tensor([1e-7, 1e-3, 0.3, 1.0])
+    assert torch.equal(runs.make_trainer(runs.stored(finished), tmp_path / "never")._earlier(0.5, t, {}), 0.5 * t)
+
+
+def test_a_table_is_tuned_on_its_knots(tmp_path):
+    recipe = from_table(TABLE)
+    recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, images=64, gap=0.5, validate_every=64))
+    assert runs.train(recipe, tmp_path / "run").gap == 0.5

@@ -164,6 +164,28 @@ def test_two_runs_agree_within_fifteen_per_cent() -> None:
     assert not tables.agree({"one": kept(ROWS)}, {"two": kept(ROWS)})[0]
 
 
+def test_what_only_one_of_two_runs_has_is_named_and_no_agreement() -> None:
+    import tables
+
+    fewer, skipped = ROWS[1:], [{"what": "a peer", "skipped": "not installed", "goal": 3.0}, *ROWS[1:]]
+    for other in (fewer, skipped):
+        good, words = tables.agree({"one": kept(ROWS)}, {"one": kept(other)})
+        assert not good
+        assert words.endswith("1 in one file only: one: a peer")
+    good, words = tables.agree({"one": kept(ROWS), "two": kept(ROWS)}, {"one": kept(ROWS)})
+    assert (good, words.rpartition("; ")[2]) == (False, "1 in one file only: section two")
+    assert tables.agree({"one": kept(skipped)}, {"one": kept(skipped)})[0]
+
+
+def test_the_timed_steps_of_a_walk_cost_what_all_of_them_do() -> None:
+    import whole_walks
+
+    for case in whole_walks.CASES:
+        steps = snowmelt.build(case.spec).steps
+        timed = whole_walks.timed_steps(steps, case.every)
+        assert sum(timed) / len(timed) == pytest.approx((steps + 1) / 2, abs=0.5)
+
+
 def test_rows_of_one_name_are_told_apart_by_their_whole_numbers() -> None:
     import tables
 
@@ -312,6 +334,25 @@ def test_a_piece_that_is_done_is_not_done_again(tmp_path, monkeypatch) -> None:
     for _ in range(2):
         gpu.written("operators", tmp_path, smoke=True)
     assert calls == [True]
+
+
+def test_parts_of_a_training_stay_until_new_ones_are_whole(tmp_path) -> None:
+    python, out = tmp_path / "python", tmp_path / "out"
+    python.write_text('#!/bin/bash\nfolder="${6}"; mkdir -p "$folder"; echo more >> "$folder/log"\n')  # gpu_train.py RECIPE --data D --run FOLDER
+    python.chmod(0o755)
+    environment = {**os.environ, "OUT": str(out), "PYTHON": str(python)}
+    command = ["bash", "benchmarks/gpu.sh", "train", "photo", str(tmp_path)]
+    for _ in range(2):
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert list(before) == ["photo.tar.part-aa"]
+    assert before["photo.tar.part-aa"].count(b"more") == 2
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "split").write_text("#!/bin/bash\nexit 1\n")
+    (broken / "split").chmod(0o755)
+    assert subprocess.run(command, cwd=ROOT, env={**environment, "PATH": f"{broken}:{os.environ['PATH']}"}).returncode != 0
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
 def test_training_on_the_gpu_s_machine_goes_on_where_time_ran_out(tmp_path) -> None:

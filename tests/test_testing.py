@@ -32,7 +32,7 @@ from snowmelt.testing import (
 )
 from snowmelt.types import EMPTY, Draw, Generators
 
-CLAUSES = ["identity", "pure", "keeps_shape", "finite", "rows_independent", "draws", "oracle_exact", "round_trips"]
+CLAUSES = ["identity", "pure", "keeps_shape", "finite", "rows_independent", "one_severity", "changes", "draws", "oracle_exact", "round_trips"]
 
 EVERY = [
     *(name for name in names("degradation") if not any(field.required for field in registry.schema(name))),
@@ -211,6 +211,18 @@ class OneSeverityForAll(Toy):
 
 
 @dataclass(frozen=True)
+class ReadsTheStride(Toy):
+    def degrade(self, x, t, z):
+        return (1 - (t if t.stride(0) else t / 2)) * x
+
+
+@dataclass(frozen=True)
+class ChangesTheWrongWay(Toy):
+    def change(self, x, t, s, z=EMPTY):
+        return self(x, t, z) - self(x, s, z)
+
+
+@dataclass(frozen=True)
 class DrawIsNotBatchFirst(Drawing):
     def draw(self, like, generator=None):
         return {**super().draw(like, generator), "level": torch.zeros(1)}
@@ -369,6 +381,8 @@ CAUGHT = {
     NotFinite: "is not finite at t = 0.50",
     LeaksAcrossTheBatch: "row 0 alone against row 0 of a batch is off by",
     OneSeverityForAll: "row 1 alone against row 1 of a batch is off by",
+    ReadsTheStride: "t = 0.35 kept once for all samples against t = 0.35 of each is off by",
+    ChangesTheWrongWay: "change(x, t, s, z) against D(x, s, z) - D(x, t, z) is off by",
     DrawIsNotBatchFirst: "drew level of shape (1,) for a batch of 4",
     DrawReadsPixels: "drew a e that depends on the pixels",
     DrawIgnoresTheGenerator: "drew two different values of e from the same generator",

@@ -119,7 +119,7 @@ def consistency_loss(
 
     Both pictures come from the same sample and draw, so no teacher and no walk is needed. Below s = .05 what is held is x0 itself: without such an
     anchor the estimates of a network that is not bound to x_t near t = 0, a residual for instance, agree with each other and with no sample.
-    At s = 0 this is :func:`restoration_loss` over t, bit for bit.
+    A t - s below 1e-4 counts as that, for float32 has none near t = 0. At s = 0 this is :func:`restoration_loss` over t, bit for bit.
 
     Args:
         model: what is tuned.
@@ -135,7 +135,7 @@ def consistency_loss(
     with torch.no_grad():
         earlier = model.estimate(model.degrade(x0, s, z), s, z)
         target = torch.where(expand(s < _ANCHOR, x0), x0, earlier.to(x0))
-    return restoration_loss(model, x0, t, z, loss=loss, weight=weight, target=target) / (t - s)
+    return restoration_loss(model, x0, t, z, loss=loss, weight=weight, target=target) / (t - s).clamp(min=_LEAST)
 
 
 def check_weight(degradation: Degradation, weight: Weight) -> None:

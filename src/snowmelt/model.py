@@ -33,7 +33,7 @@ from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, expand, severity
 
 FORMAT = 1
-_TUNED = re.compile(r"consistency\((0?\.\d+)\)")
+_TUNED = re.compile(r"consistency\((0?\.(?=\d*[1-9])\d+)\)")
 _WALK = 32
 SHIPPED = Path(__file__).parent / "shipped"
 

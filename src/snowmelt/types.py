@@ -45,7 +45,7 @@ class State(NamedTuple):
 
 
 def severity(t: float | Tensor, like: Batch) -> Severity:
-    """A severity for every row of `like`: (b,), on its device, in its dtype; one number is kept once, see :func:`once`."""
+    """A severity for every row of `like`: (b,), on its device, in its dtype; read only, for one number is kept once, see :func:`once`."""
     if isinstance(t, Tensor):
         return t.to(device=like.device, dtype=like.dtype).expand(like.shape[0])
     return like.new_full((1,), t).expand(like.shape[0])

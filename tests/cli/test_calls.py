@@ -1,14 +1,22 @@
 """How many calls: --fast, --faithful, --best in restore, sample and translate; the curve that tells which."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+import snowmelt
 from snowmelt.cli.walks import Calls, tuned_copy
-from snowmelt.model import load, weights_of
+from snowmelt.model import Model, load, weights_of
+from snowmelt.priors import Normal
 from snowmelt.recipes import curving, tuning
+from snowmelt.registry import build
+from snowmelt.restoration.walks import choose
+from snowmelt.types import State
 
 
 def journal(out: Path) -> dict:
@@ -148,6 +156,14 @@ def test_sample_takes_the_copy_and_refuses_the_mean(cli, hot: Path, tmp_path: Pa
     assert not (tmp_path / "no").exists()
 
 
+def test_the_best_walk_where_nobody_knows_the_draw_is_one_call_and_others_name_it() -> None:
+    model = Model(build("snow"), lambda x, t: x)
+    assert Calls(best=True).walk(model) == "default"
+    assert choose(model, State(torch.zeros(1, 3, 8, 8), 1.0), Calls(best=True).walk(model)) is None
+    with pytest.raises(ValueError, match="use one call of the restorer .--faithful"):
+        snowmelt.restore(model, torch.zeros(1, 3, 8, 8), severity=1.0, sampler=Calls(steps=4).walk(model))
+
+
 # --- the curve -------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +189,27 @@ def test_the_curve_is_measured_kept_and_gone_on_with(cli, both: Path, monkeypatc
     assert cli("evaluate", both, "--curve", "--images", "5", "--calls", "1").code == 0
     assert ("one call", 1) in seen, "other pictures, other rows"
     assert {row["images"] for row in json.loads((both / "curve.json").read_text())["rows"]} == {5}
+
+
+def test_one_call_of_a_tuned_copy_is_not_generated_with_and_another_prior_is_another_setting(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from snowmelt.data.sources import open_data
+    from snowmelt.evaluation.sets import Judge
+    from snowmelt.recipes.recipe import EvaluationOptions
+    from snowmelt.recipes.run import stored
+
+    recipe, shape = stored(both), (1, 8, 8)
+    test = open_data(recipe.data, "test")
+    models = [Model(build("snow"), lambda x, t: x, Normal(shape=shape), estimates=how) for how in ("mean", "consistency(0.94)")]
+    how: dict[str, Any] = {"o": EvaluationOptions(generate=4), "features": lambda x: x, "judge": Judge(), "device": "cpu"}
+    task = curving.Task(models[0], models[1], ("a", "b"), test, test, [0, 1], **how)
+    plan = task.plan()
+    assert ("restored", "tuned, g = 0.94, one call") in [(of, one.walk) for of, one in plan]
+    assert all(one.sampler is not None for of, one in plan if of == "generated")
+
+    before = curving._kept(both, dataclasses.replace(task, features=None), recipe).settings
+    monkeypatch.setattr(Normal, "tensors", lambda self: {"mean": torch.ones(1)})
+    after = curving._kept(both, dataclasses.replace(task, features=None), recipe).settings
+    assert {name for name in before if before[name] != after[name]} == {"prior_sha256"}
 
 
 def test_an_interrupted_curve_keeps_what_is_done(both: Path, monkeypatch: pytest.MonkeyPatch) -> None:

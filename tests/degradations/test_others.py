@@ -71,6 +71,14 @@ def test_large_pictures_are_pixelated_by_the_means_themselves_to_the_same_result
     torch.testing.assert_close(d.adjoint(x, severities[-1]), pulled, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_means_of_large_blocks_are_finite_in_half_precision(dtype, monkeypatch):
+    monkeypatch.setitem(ways.LARGEST_PX["cpu"], "blocks", 0)
+    d, x = Pixelate(levels=9), torch.full((1, 1, 512, 512), 0.75, dtype=dtype)
+    for level in (8, 9):
+        assert torch.equal(d(x, torch.full((1,), level / 9, dtype=torch.float32)), x)
+
+
 # --- grey ------------------------------------------------------------------------------------------------
 
 

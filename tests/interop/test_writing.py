@@ -97,6 +97,7 @@ def test_it_says_that_it_does_not_clip(tmp_path: Path) -> None:
         ({"noise_floor": 0.1}, ["noise_floor = 0.1"]),
         ({"input": "8bit"}, ["input = 8bit"]),
         ({"range": (0.0, 1.0)}, ["range"]),
+        ({"estimates": "consistency(0.5)"}, ["tuned for few calls, consistency(0.5)"]),
         ({"restorer": {"conditions": Conditions(classes=3)}}, ["it is told label"]),
         ({"backbone": small(steps=20)}, ["20 steps", "10"]),
         ({"shape": (1, 7, 8)}, ["7 x 8 px", "multiples of 2"]),

@@ -7,13 +7,17 @@ import pytest
 import snowmelt
 from snowmelt.data.options import DataOptions
 from snowmelt.model import Model
-from snowmelt.recipes.judging import judge, walks
+from snowmelt.recipes.judging import fitting, judge, walks
 from snowmelt.recipes.recipe import EvaluationOptions, Recipe
+
+
+def of(degradation: str, **fields: str) -> Model:
+    return Model(snowmelt.build(degradation), lambda x, t: x, **fields)  # type: ignore[arg-type]
 
 
 def names(samplers: tuple[str, ...] | None, degradation: str) -> list[str]:
     options = EvaluationOptions(calls=(4,)) if samplers is None else EvaluationOptions(calls=(4,), samplers=samplers)
-    return [f"{type(one).__name__} {getattr(one, 'eta', '')}".strip() for one in walks(options, snowmelt.build(degradation))[0]]
+    return [f"{type(one).__name__} {getattr(one, 'eta', '')}".strip() for one in walks(options, of(degradation))[0]]
 
 
 def test_for_noise_only_the_default_walks_are_exchanged() -> None:
@@ -25,8 +29,20 @@ def test_for_noise_only_the_default_walks_are_exchanged() -> None:
 
 def test_a_sampler_that_says_its_steps_is_taken_once() -> None:
     options = EvaluationOptions(calls=(4, 8), samplers=("tacos:steps=5", "naive"))
-    found = [(type(one).__name__, one.steps) for one in walks(options, snowmelt.build("gaussian-blur"))[0]]
+    found = [(type(one).__name__, one.steps) for one in walks(options, of("gaussian-blur"))[0]]
     assert found == [("TACoS", 5), ("Naive", 4), ("Naive", 8)]
+
+
+def test_of_a_tuned_model_only_short_walks_are_compared_and_the_one_it_is_tuned_for() -> None:
+    made = ("tacos:steps=8", "tacos:steps=2")
+    options = EvaluationOptions(calls=(1, 4), samplers=("naive", "tacos:order=2"), walk="tacos:steps=8", generators=made, generate=2)
+    found = [(type(one).__name__, one.steps) for one in walks(options, of("gaussian-blur", estimates="consistency(0.94)"))[0]]
+    assert ("TACoS", 2) in found
+    assert ("Naive", 1) in found
+    assert not {("Naive", 4), ("TACoS", 4)} & set(found)
+    tuned, plain = (fitting(options, one) for one in (of("gaussian-blur", estimates="consistency(0.94)"), of("gaussian-blur")))
+    assert (tuned.walk, tuned.generators) == (None, ("tacos:steps=2",))
+    assert plain == options
 
 
 def test_pictures_of_other_classes_than_the_models_are_refused(tmp_path: Path) -> None:

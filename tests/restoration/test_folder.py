@@ -482,11 +482,10 @@ def test_a_shape_is_measured_once_another_picture_has_it_and_large_ones_go_alone
     restorer.compiled = True
     calls: list[tuple[int, int, bool]] = []
 
-    def count(net, given):
-        calls.append((given[0].shape[0], given[0].shape[-1], restorer.compiled))
+    def counted(self, *, learning):
+        return lambda x, t: (calls.append((x.shape[0], x.shape[-1], self.compiled)), self.net(x, t))[1]
 
-    restorer.net.register_forward_pre_hook(count)
-    monkeypatch.setattr(Restorer, "_network", lambda self, *, learning: self.net)
+    monkeypatch.setattr(Restorer, "_network", counted)
     monkeypatch.setattr(collection, "_BATCH_PIXELS", 24 * 24)
     timed = dataclasses.replace(model, restorer=restorer)
     tally = restore_folder(tmp_path / "in", model=timed, out=tmp_path / "out", severity=1, sampler=None, batch=None)

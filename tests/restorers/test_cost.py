@@ -10,6 +10,7 @@ from snowmelt.degradations import GaussianBlur, Mask
 from snowmelt.restorers import Residual, Restorer, UNet, Zero
 from snowmelt.restorers.backbones import _Attention
 from snowmelt.restorers.cost import _ATTENTION, FlopCounterMode, Peak, cost, kept_bytes, size
+from snowmelt.restorers.tiles import WHOLE_PX
 
 SMALL = UNet(widths=(16, 32), blocks=1)
 
@@ -34,6 +35,18 @@ def test_a_convolution_costs_two_operations_a_tap_for_every_value_it_writes():
     assert found.parameters == 9 * 3 * 3 + 3
     assert found.weight_bytes == 4 * found.parameters
     assert found.state_bytes == 5 * found.weight_bytes
+
+
+def test_a_picture_beyond_the_limit_of_tiles_is_counted_whole():
+    restorer = plain(Zero(), (1, 8, 8))
+    restorer.net = nn.Sequential()
+    restorer.net.conv = nn.Conv2d(1, 1, 1)
+    restorer.net.forward = lambda x, t: restorer.net.conv(x)
+    height, width = 1100, 1000
+    assert height * width > WHOLE_PX
+    found, tiles = cost(restorer, (1, height, width)), restorer.tiles
+    assert found.flops == 2 * height * width  # tiles that overlap would count some pixels twice
+    assert tiles is None  # it stays as it is
 
 
 def test_attention_is_counted_on_cpus_too():

@@ -48,6 +48,22 @@ def test_a_batch_is_begun_while_the_one_before_is_worked_on_and_none_beyond_the_
     assert made[:4] == [range(0, 4), range(4, 8), range(8, 9), range(2, 4)]
 
 
+def test_what_was_begun_and_is_not_asked_for_is_not_made() -> None:
+    made, free = [], threading.Event()
+
+    def slow(numbers: range) -> range:
+        made.append(numbers)
+        free.wait(5)
+        return numbers
+
+    with Ahead(slow, 12) as get:
+        get._begun[range(2, 4)] = get._thread.submit(slow, range(2, 4))  # the thread is busy with it
+        get._begun[range(4, 6)] = get._thread.submit(slow, range(4, 6))
+        threading.Timer(0.1, free.set).start()
+        assert get(range(8, 10)) == range(8, 10)
+    assert range(4, 6) not in made
+
+
 def test_an_error_is_raised_in_the_loop_and_soon(small: Small, tmp_path: Path) -> None:
     run = small(tmp_path, ahead=True)
     inner = run._fed

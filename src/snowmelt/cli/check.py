@@ -22,6 +22,8 @@ _TITLES = {
     "identity": "identity at t = 0",
     "finite": "finite",
     "rows_independent": "no leaks between samples",
+    "one_severity": "one severity for all",
+    "changes": "change",
     "draws": "draws without looking",
     "oracle_exact": "a way back",
     "recovers": "recover",

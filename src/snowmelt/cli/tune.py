@@ -26,7 +26,7 @@ def tune(
 
     Args:
         run: the directory that 'snowmelt train --out' wrote.
-        gap: how far estimates are pulled towards those of clean pictures, in (0, 0.99]: 0.94 suits two calls, 0.97 one, 0.75 eight.
+        gap: how far estimates are pulled towards those of clean pictures, in [0.01, 0.99]: 0.94 suits two calls, 0.97 one, 0.75 eight.
         images: to see in all; by default 500 steps for each stage, in which the gap grows from 1/2.
         lr: peak learning rate; by default a twentieth of the run's.
         data: where the pictures lie now, if not where the recipe says.
@@ -42,7 +42,7 @@ def tune(
     model = tuning.tune(run, gap, images=images, lr=lr, path=data, out=out, fresh=fresh, device=where)
     place, most = out or run / tuning.FAST, model.most_calls
     print(f"tuned {run} for walks of {most} call{'s' if most != 1 else ''}; the copy is in {place}. Next:")
-    if out is None:
-        verb = f"sample {run} -n 16" if model.prior is not None else f"restore PICTURES --model {run} --severity 1"
-        print(f"  snowmelt {verb} --fast --out new")
-    print(f"  snowmelt evaluate {run} --curve")
+    where_to = f"{run} --fast" if out is None else str(out)
+    print(f"  snowmelt {f'sample {where_to} -n 16' if model.prior is not None else f'restore PICTURES --severity 1 --model {where_to}'} --out new")
+    if out is None:  # the curve compares a run with the copy in it
+        print(f"  snowmelt evaluate {run} --curve")

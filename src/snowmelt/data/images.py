@@ -176,7 +176,7 @@ def write(
 
 def from_uint8(array: Pixels) -> Tensor:
     """Pixels (..., h, w, c) as floats (..., c, h, w) in [-1, 1]: v / 127.5 - 1."""
-    return _floats(array, 255)
+    return floats(torch.from_numpy(np.array(np.moveaxis(array, -1, -3), dtype=np.uint8, order="C")))
 
 
 def floats(x: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class Paired(Dataset):
         twins = None if generators is None else [torch.Generator().set_state(one.get_state()) for one in generators]
         out = {**self.x0.batch(indices, generators, raw=raw), "endpoint": self.endpoint.batch(indices, twins)["x0"]}
         if broken := self.skipped:
-            raise ValueError(f"data.pairs: {', '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
+            raise ValueError(f"data.pairs: {': '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
         return out
 
     def numbered(self, seed: int, numbers: Sequence[int], *, raw: bool = False) -> dict[str, Tensor]:

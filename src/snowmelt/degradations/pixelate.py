@@ -66,11 +66,11 @@ class Pixelate(SeparableTable):
     def _pyramid(self, x: Tensor) -> list[Tensor]:
         """The means of blocks of 1, 2, 4, ... px, one value a block; smaller blocks at the end are means of what they have."""
         h, w = x.shape[-2:]
-        sums, out = x, [x]
+        sums, out = x.float() if x.dtype.itemsize < 4 else x, [x]  # of 256 x 256 pixels, the sum would be infinite in float16
         for level in range(1, self.levels + 1):
             sums = _doubled(sums)
-            rows, columns = (_sizes(n, 2**level, x) for n in (h, w))
-            out.append(sums / (rows[:, None] * columns))
+            rows, columns = (_sizes(n, 2**level, sums) for n in (h, w))
+            out.append((sums / (rows[:, None] * columns)).to(x.dtype))
         return out
 
 

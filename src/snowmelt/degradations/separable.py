@@ -54,7 +54,7 @@ def separably(rows: Tensor, columns: Tensor, x: Tensor) -> Tensor:
     """R x C^T for every channel: rows (b, h, h) and columns (b, w, w), or one of each for all, and x (b, c, h, w).
 
     One matrix for all is two products with all samples at once. With a matrix a sample, channels stand beside each other, so
-    that no matrix is copied for each of them.
+    that no matrix is copied for each of them. The two agree to rounding, and so do a sample alone and in a batch.
     """
     b, c, h, w = x.shape
     if len(rows) == 1:

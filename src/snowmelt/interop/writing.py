@@ -69,6 +69,8 @@ def _fitting(model: Model) -> tuple[Restorer, DiffusersUNet2D, Betas]:
         raise _refused(f"its backbone is {registry.spec(backbone)}", "train with --model.backbone diffusers-unet2d")
     if not schedules.known_prediction(restorer.parameterization):
         raise _refused(f"its parameterization is {registry.spec(restorer.parameterization)}", "train with eps, x0 or v")
+    if model.gap:
+        raise _refused(f"it is tuned for few calls, {model.estimates}", "a DDPM walks with means: give the model that it was tuned from")
     if restorer.conditions:
         raise _refused(f"it is told {', '.join(restorer.conditions.names)}", "a DDPMPipeline has no conditions: train without")
     if model.noise_floor or model.input != "float":

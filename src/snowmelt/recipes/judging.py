@@ -1,5 +1,6 @@
 """From a trained model to its evaluation: the recipe's data, walks and features, and everything that is written."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ import torch
 from snowmelt import registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
-from snowmelt.degradations import Degradation
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
 from snowmelt.metrics.features import Features, load_features
 from snowmelt.model import Model, weights_of
@@ -17,7 +17,7 @@ from snowmelt.recipes import generating
 from snowmelt.recipes.recipe import EvaluationOptions, Recipe
 from snowmelt.recipes.report import Made, environment
 from snowmelt.recipes.report import write as write_report
-from snowmelt.samplers import Sampler
+from snowmelt.samplers import Sampler, default_walk
 from snowmelt.training.loop import history
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
@@ -41,11 +41,11 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
         FileNotFoundError: there are no such data, or no such features.
         ValueError: options that do not fit: pictures are to be generated and the model has no prior.
     """
-    o = recipe.evaluation
+    o = fitting(recipe.evaluation, model)
     features = load_features(o.features) if o.features else None
     test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
     require_classes(model, test)
-    fair, handed = walks(o, model.degradation)
+    fair, handed = walks(o, model)
     count = min(o.images, len(test))
     own = generating.shown(o, model)
     made = generating.make(model, o.generate, own, seed=o.seed, device=device) if o.generate else None  # before all else: it needs a prior
@@ -96,13 +96,35 @@ def require_classes(model: Model, test: Dataset) -> None:
         raise ValueError(f"these pictures are of the classes {theirs}, and the model was trained with {own}: take pictures of the same classes")
 
 
-def walks(o: EvaluationOptions, degradation: Degradation) -> tuple[list[Sampler], list[Sampler]]:
-    """The walks to compare, and those to show beside because they read what nobody could know; none of these unless asked for."""
+def fitting(o: EvaluationOptions, model: Model) -> EvaluationOptions:
+    """The options without the walks that generate and are too long for a tuned model; it has its options from the run that it was tuned from."""
+    short = [spec for spec in (o.walk, *o.generators) if spec is not None and _short(registry.build(spec, "sampler"), model)]
+    return dataclasses.replace(o, walk=o.walk if o.walk in short else None, generators=tuple(spec for spec in o.generators if spec in short))
+
+
+def walks(o: EvaluationOptions, model: Model) -> tuple[list[Sampler], list[Sampler]]:
+    """The walks to compare, and those to show beside because they read what nobody could know; none of these unless asked for.
+
+    Of a tuned model those that are not too long for it, and the one that it is tuned for.
+    """
+    degradation = model.degradation
     own = _FOR_NOISE if degradation.noise and o.samplers == _DEFAULT else o.samplers  # what was asked for stays
     hidden = set(degradation.hidden)
     fair = [one for one in _each(own, o.calls) if not one.reads(degradation) & hidden]
     handed = [one for one in _each(o.samplers, o.calls) if one.reads(degradation) & hidden] if o.handed else []
+    if model.most_calls is not None:
+        fair = [*(one for one in fair if _short(one, model)), default_walk(model)]
+        handed = [one for one in handed if _short(one, model)]
     return distinct(fair, degradation), distinct(handed, degradation)
+
+
+def _short(walk: Sampler, model: Model) -> bool:
+    """Whether a walk is short enough for the model, if that is tuned for few calls."""
+    try:
+        walk.require_short(model)
+    except ValueError:
+        return False
+    return True
 
 
 def _each(specs: tuple[str, ...], calls: tuple[int, ...]) -> list[Sampler]:

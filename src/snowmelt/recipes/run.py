@@ -15,7 +15,7 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import Bits
-from snowmelt.files import write_text
+from snowmelt.files import read_json, write_text
 from snowmelt.model import Model, alone, load, located, save_estimator, save_prior, weights_of
 from snowmelt.priors import Normal, Prior
 from snowmelt.randomness import seed
@@ -221,12 +221,27 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
     if not (out / RECIPE).is_file():
         raise ValueError(f"{out} is not empty and holds no run of snowmelt: choose another --out")
     differing = differences(to_table(recipe), to_table(stored(out)))
+    if recipe.training.gap and recipe.model.init is not None:  # what it is tuned from is known by its weights, wherever it lies now
+        differing.pop("model.init", None)
     if differing:
         key, (new, old) = next(iter(differing.items()))
         raise ValueError(
             f"{out} holds the run of another recipe: {key} is {old!r} there and {new!r} here"
             f"{f' ({len(differing)} fields differ)' if len(differing) > 1 else ''}; choose another --out, or --fresh to start over"
         )
+    if recipe.training.gap and recipe.model.init is not None:
+        _require_same_parent(recipe.model.init, out)
+
+
+def _require_same_parent(init: str, out: Path) -> None:
+    """Refuse to go on with a copy that was begun from other weights than those it is to be tuned from.
+
+    Raises:
+        ValueError: it was.
+    """
+    begun = read_json(out / "model.json").get("notes", {}).get("init", {}).get("weights") if (out / "model.json").is_file() else None
+    if begun not in (None, weights_of(located(init))):
+        raise ValueError(f"{out} was tuned from other weights than {init} has now: choose another --out, or --fresh to start over")
 
 
 def clear(out: Path) -> None:
@@ -236,6 +251,8 @@ def clear(out: Path) -> None:
         for path in out.glob(pattern):
             path.unlink()
     for part in {path.parent for name in ("evaluation.json", "bound.json") for path in out.glob(f"*/{name}")}:
+        if (part / RECIPE).is_file():  # a run of its own, such as a tuned copy
+            continue
         for path in itertools.chain(*map(part.glob, reports)):
             path.unlink()
         with contextlib.suppress(OSError):  # what somebody put beside a report stays, and its folder with it

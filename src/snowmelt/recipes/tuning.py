@@ -17,7 +17,8 @@ from snowmelt.files import read_json
 from snowmelt.model import Model, load, save_prior, weights_of
 from snowmelt.priors.base import Learned
 from snowmelt.recipes.recipe import Recipe
-from snowmelt.recipes.run import stored, train, with_path
+from snowmelt.recipes.run import RECIPE, stored, train, with_path
+from snowmelt.training.loop import history
 
 FAST = "fast"
 _STAGE_STEPS = 500
@@ -40,7 +41,7 @@ def tune(
 
     Args:
         run: the run directory; it stays as it is.
-        gap: g in (0, .99]: 0.94 for walks of two calls, 0.97 for one, 0.75 for eight.
+        gap: g in [.01, .99]: 0.94 for walks of two calls, 0.97 for one, 0.75 for eight.
         images: to see in all; by default 500 steps for each stage of the gap, 1/2, 3/4, 7/8, ...
         lr: peak learning rate; by default a twentieth of the run's.
         path: where the data lie now, if not where the recipe says.
@@ -49,12 +50,16 @@ def tune(
         device: "cpu", "cuda", "mps".
 
     Raises:
-        ValueError: a gap outside (0, .99]; the run is itself tuned, is not finished, or `out` holds something else.
+        ValueError: a gap outside [.01, .99]; the run is itself tuned, is not finished, or `out` is the run or holds something else, such as
+            the copy of other weights than the run has now.
         Stopped: interrupted, and saved.
     """
     run = Path(run)
+    out = Path(out) if out else run / FAST
+    if out.resolve() == run.resolve():  # --fresh would delete what is to be tuned
+        raise ValueError(f"--out {out} is the run itself, which stays as it is: give another directory, or leave --out away for {run / FAST}")
     parent = load(run)
-    made = train(tuning(run, parent, gap, images=images, lr=lr, path=path), out := Path(out) if out else run / FAST, fresh=fresh, device=device)
+    made = train(tuning(run, parent, gap, images=images, lr=lr, path=path), out, fresh=fresh, device=device)
     if isinstance(parent.prior, Learned):  # the law of x at t = 1 is the degradation's: nothing to fit again
         save_prior(parent.prior, out)
         made = dataclasses.replace(made, prior=parent.prior)
@@ -87,17 +92,29 @@ def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, l
         raise ValueError(f"{run} is tuned already, {parent.estimates}: tune the run that it was tuned from")
     if not gap:
         raise ValueError("--gap 0 is a training proper, which tunes nothing: give 0.94, for instance")
+    _require_finished(run, recipe)
     o = recipe.training
     asked = dataclasses.replace(
         o,
         gap=gap,
         loss="pseudo-huber",
         weight="uniform",
-        lr=lr or o.lr / _SLOWER,
+        lr=o.lr / _SLOWER if lr is None else lr,
         warmup=_WARMUP,
         ema=_EMA,
         severity_images=0,
     )
-    asked = dataclasses.replace(asked, images=images or _STAGE_STEPS * asked.step_images * len(asked.gaps))
+    asked = dataclasses.replace(asked, images=_STAGE_STEPS * asked.step_images * len(asked.gaps) if images is None else images)
     told = dataclasses.replace(recipe.model, init=str(run), prior=None)
     return dataclasses.replace(recipe, about=f"{recipe.about or run.name}, tuned for few calls", model=told, training=asked)
+
+
+def _require_finished(run: Path, recipe: Recipe) -> None:
+    """Refuse a run that has not seen all its images; one without metrics was made elsewhere, and is taken as it is.
+
+    Raises:
+        ValueError: it has not.
+    """
+    lines, wanted = history(run), recipe.training.steps * recipe.training.step_images
+    if lines and (seen := lines[-1]["images"]) < wanted:
+        raise ValueError(f"{run} has seen {seen:,} of {wanted:,} images: finish it with 'snowmelt train {run / RECIPE} --out {run}', then tune it")

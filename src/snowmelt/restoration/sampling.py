@@ -41,6 +41,7 @@ from snowmelt.types import EMPTY, Draw
 
 NAME, PACKED = "sample.json", "samples.npz"
 _WRITERS = 4
+_LEAST = 16  # pictures at a time, where they fit: a set may begin with one and grow to thousands
 _FREE = {"run"}  # where a run lies says nothing of what is in it: its weights are compared
 _PICTURE = re.compile(r"sample_(\d{4,})\.png")
 _PART = re.compile(r"\.(?:sample_(?P<number>\d{4,})\.png|grid\.png|sample\.json|samples\.npz)\..+\.part")
@@ -110,7 +111,7 @@ def sample_folder(
         said: what else settles the pictures, or is worth keeping beside them, as values for JSON.
         shard: (i, n), the i-th of n shares of the work; pictures are those of the whole.
         batch: how many are computed together, also where fewer are asked for: so files stay the same when n grows. By default what fits in memory,
-            at most the power of two from n on, found once for all runs over this folder.
+            at most the power of two from n on, or 16, found once for all runs over this folder.
         overwrite: delete the pictures that are there, and begin anew.
         device: where to compute.
         bar: show progress on stderr.
@@ -142,7 +143,7 @@ def sample_folder(
     }
 
     def measured() -> int:
-        return min(fits(found.model, sampler=walk, **asks)[0], 1 << (n - 1).bit_length())
+        return min(fits(found.model, sampler=walk, **asks)[0], max(1 << (n - 1).bit_length(), _LEAST))
 
     if overwrite:
         _clear(folder)

@@ -117,11 +117,11 @@ class Stopwatch:
         return event
 
     # Outside of the graph: what a compiler makes of a clock is a constant.
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _begin(self, _: object, given: tuple[Any, ...]) -> None:
         self._start = None if self._paused or self._compiles(given) else self._now()
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _end(self, *_: object) -> None:
         if self._start is None:
             return

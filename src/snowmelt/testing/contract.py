@@ -116,6 +116,21 @@ def _rows_independent(d: Degradation, x: Batch) -> str:
     return f"each of {len(x)} samples comes out the same alone and in a batch, each at its own severity"
 
 
+def _one_severity(d: Degradation, x: Batch) -> str:
+    z = _draw(d, x)
+    for t in (0.35, 1.0):
+        each = torch.full((len(x),), t, dtype=x.dtype)
+        close(_name(d), f"t = {t:g} kept once for all samples against t = {t:g} of each", d(x, each[:1].expand(len(x)), z), d(x, each, z), 1e-9)
+    return "a severity kept once for all samples does what it does as one of each"
+
+
+def _changes(d: Degradation, x: Batch) -> str:
+    t, z = _severities(x), _draw(d, x)
+    for s in (0.5 * t, torch.zeros_like(t)):
+        close(_name(d), "change(x, t, s, z) against D(x, s, z) - D(x, t, z)", d.change(x, t, s, z), d(x, s, z) - d(x, t, z), 1e-9)
+    return "change() is the difference of two calls"
+
+
 def _draws(d: Degradation, x: Batch) -> str | None:
     z = _draw(d, x)
     blank = d.draw(torch.full_like(x, torch.nan), generator(0, "check"))
@@ -248,6 +263,18 @@ CLAUSES = (
         _rows_independent,
         "Sample i of a batch may depend on sample i, its severity and its draw only.",
         "Average over dimensions 1 and up, never over dimension 0, and use all of t: it has one severity for each sample.",
+        needs=_RESTS,
+    ),
+    Clause(
+        _one_severity,
+        "A severity that all samples share may be kept once, as severity() makes it: the result must be what it is with one for each.",
+        "What reads severities through once() must leave the same numbers as all of them would.",
+        needs=_RESTS,
+    ),
+    Clause(
+        _changes,
+        "change(x, t, s, z) must be D(x, s, z) - D(x, t, z), to rounding.",
+        "Correct the short cut, or leave change() out: then it is two calls.",
         needs=_RESTS,
     ),
     Clause(

@@ -38,8 +38,11 @@ class Ahead(Generic[T]):
 
     def __call__(self, numbers: range) -> T:
         """What `make` returns for these numbers; the as many that follow are begun."""
-        now = self._begun.pop(numbers, None) or self._thread.submit(self._make, numbers)
-        self._begun.clear()  # of another order than was expected, nothing is kept
+        begun = self._begun.pop(numbers, None)
+        for stale in self._begun.values():  # of another order than was expected, nothing is kept
+            stale.cancel()
+        self._begun.clear()
+        now = begun or self._thread.submit(self._make, numbers)
         following = range(numbers.stop, min(numbers.stop + len(numbers), self._end))
         if following:
             self._begun[following] = self._thread.submit(self._make, following)

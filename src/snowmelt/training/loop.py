@@ -47,6 +47,7 @@ from snowmelt.types import Batch, Draw, Severity
 _LOG_EVERY = 20
 _FIT_IMAGES = 20_000
 _GRID_ROWS = 8
+_ON_KNOT = 1e-6  # as snowmelt.schedules.knot has it
 _MOST_SKIPPED = 100  # steps in a row: by then the scale has fallen from 65,536 to 5e-26
 
 
@@ -231,12 +232,17 @@ class Trainer:
             x0, t, z = self._next(numbers)
         o, model = self.options, timed(self.model, self.waiting)
         if gap := o.gap_at(numbers.start // o.step_images):
-            return consistency_loss(model, x0, t, self._earlier(gap * t, z), z, loss=o.loss, weight=o.weight).mean()
+            return consistency_loss(model, x0, t, self._earlier(gap, t, z), z, loss=o.loss, weight=o.weight).mean()
         return restoration_loss(model, x0, t, z, loss=o.loss, weight=o.weight).mean()
 
-    def _earlier(self, s: Tensor, z: Draw) -> Tensor:
-        """Severities as they are, or moved down to the next knot, which is moving their negatives up."""
-        return s if self.options.severities not in ("auto", "knots") else -self.model.degradation.snapped(-s, z)
+    def _earlier(self, gap: float, t: Tensor, z: Draw) -> Tensor:
+        """Severities gap t, as they are or moved down to the next knot, which is moving their negatives up; always below t."""
+        s, snapped = gap * t, self.model.degradation.snapped
+        if self.options.severities not in ("auto", "knots"):
+            return s
+        near = s + _ON_KNOT  # what is a knot but for rounding stays there
+        down = -snapped(-near, z)
+        return torch.where((down == near) | (down >= t), -snapped(-s, z), down)  # equal where there are no knots
 
     def _severities(self, numbers: range, z: Draw) -> Tensor:
         """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1, or of the law that the options name."""

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
-_WIDEST_GAP = 0.99
+_GAPS = (0.01, 0.99)
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class TrainingOptions:
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
-        if not 0 <= self.gap <= _WIDEST_GAP:
-            raise ValueError(f"training.gap = {self.gap} lies outside [0, {_WIDEST_GAP}]")
+        if self.gap != 0 and not _GAPS[0] <= self.gap <= _GAPS[1]:
+            raise ValueError(f"training.gap = {self.gap} lies outside [{_GAPS[0]}, {_GAPS[1]}], and 0 tunes nothing")
         if not 0 < self.severity_std < float("inf"):
             raise ValueError(f"training.severity_std = {self.severity_std} lies outside (0, ∞)")
         if not abs(self.severity_mean) < float("inf"):

@@ -21,7 +21,7 @@ class Waiting:
     """A stopwatch: ``with waiting: ...`` is time in which the network waits."""
 
     def __init__(self, device: torch.device, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._on_gpu, self._clock = device.type == "cuda", clock
+        self._device, self._on_gpu, self._clock = device, device.type == "cuda", clock
         self._begun, self._spent_s = 0.0, 0.0
         self._marks: list[torch.cuda.Event] = []
 
@@ -38,7 +38,7 @@ class Waiting:
         """Seconds waited since the last reading. Waits for the GPU."""
         spent_s, self._spent_s = self._spent_s, 0.0
         if self._on_gpu:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self._device)
             spent_s = sum(a.elapsed_time(b) for a, b in zip(self._marks[::2], self._marks[1::2], strict=True)) / 1e3
             self._marks.clear()
         return spent_s
@@ -46,7 +46,7 @@ class Waiting:
     def _mark(self) -> None:
         if self._on_gpu:
             self._marks.append(torch.cuda.Event(enable_timing=True))  # type: ignore[no-untyped-call]
-            self._marks[-1].record()
+            self._marks[-1].record(torch.cuda.current_stream(self._device))
 
 
 @dataclasses.dataclass(frozen=True)
