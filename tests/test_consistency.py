@@ -266,15 +266,16 @@ def test_a_tuned_copy_is_evaluated_by_its_own_walk_and_survives_its_run(finished
     assert not (run / "model.json").exists()
 
 
-@pytest.mark.parametrize("gap", [0.01, 0.25, 0.5, 0.75, 0.8, 0.875, 0.9, 0.94, 0.95, 0.99])
+@pytest.mark.parametrize("gap", [0.01, 0.25, 0.5, 0.75, 0.8, 0.875, 0.9, 0.9375, 0.94, 0.95, 0.99])
 def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
-    recipe = from_table(TABLE)
-    trainer = runs.make_trainer(recipe, tmp_path / "never")
-    k = torch.arange(1, 21)
-    s = trainer._earlier(gap, k / 20, {})
-    assert (s * 20).round().tolist() == [math.floor(gap * float(i) + 1e-9) for i in k]
-    assert torch.equal(s, (s * 20).round() / 20)
-    assert (s < k / 20).all()
+    trainer = runs.make_trainer(from_table(TABLE), tmp_path / "never")
+    for knots in (20, 50, 100):  # in float32, .9375 * 16 / 50 * 50 lies below 15
+        trainer.model = dataclasses.replace(trainer.model, degradation=build(f"recursive-blur:steps={knots},kernel_size=3"))
+        k = torch.arange(1, knots + 1)
+        s = trainer._earlier(gap, k / knots, {})
+        assert (s * knots).round().tolist() == [math.floor(gap * float(i) + 1e-9) for i in k]
+        assert torch.equal(s, (s * knots).round() / knots)
+        assert (s < k / knots).all()
 
 
 def test_without_knots_the_earlier_severity_is_the_gap_times_t(finished, tmp_path):

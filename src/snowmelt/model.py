@@ -86,7 +86,7 @@ class Model:
 
     @property
     def most_calls(self) -> int | None:
-        """The longest walk that a tuned restorer is good for, 32 (1 - g) calls: beyond, its errors add up. None of one that is not tuned."""
+        """The longest walk that a tuned restorer is good for, 32 (1 - g) calls, beyond which its errors add up; None of one that is not tuned."""
         return max(1, round(_WALK * (1 - self.gap))) if self.gap else None
 
     def draw(self, like: Batch, generator: Generators = None, item: Mapping[str, Tensor] = EMPTY) -> Draw:
@@ -328,6 +328,8 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
     prior = registry.build(info["prior"], "prior") if info["prior"] else None
     if prior is not None and "prior" in files:
         prior = prior.with_tensors(read_hashed(path, files["prior"], "model.json"))
+    if not (info["estimates"] in ("mean", "median") or _TUNED.fullmatch(str(info["estimates"]))):
+        raise BadFile(f"{path / 'model.json'}: estimates = {info['estimates']!r} is none of mean, median and consistency(g)")
     return Model(
         degradation,
         restorer.eval().requires_grad_(False),

@@ -207,8 +207,8 @@ def test_up_is_a_step_of_the_chain_without_a_call(text):
     source = generator(1, "walk")
     down, z = Ancestral().move(d, start.x, guess(start.x, at(1, x)), at(1, x), at(0.5, x), start.z, source)
     up = chain.advance(d, down, at(0.5, x), at(1, x), z, source)
-    assert torch.equal(states[1].x, down)
-    assert torch.equal(states[2].x, up)
+    assert torch.allclose(states[1].x, down, atol=1e-6)  # a walk's severities are known to be one number: another order of the same sums
+    assert torch.allclose(states[2].x, up, atol=1e-6)
     assert torch.equal(states[2].x0, states[1].x0)
 
 
