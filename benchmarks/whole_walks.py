@@ -85,7 +85,7 @@ def rows(case: Case, rounds: int) -> list[Row]:
 def _row(case: Case, name: str, ratio: Ratio, timed: str, calls: int, loop: list[float]) -> Row:
     what = f"{case.what}, {case.pictures} picture{'s' * (case.pictures > 1)}: {name}"
     whole = case.every == 1 or name != "same trajectory"  # else what was timed of ours is no walk
-    per_s = {"walks/s": case.pictures / (middle(loop) / ratio.median)} if whole else {}
+    per_s = {"walks/s": case.pictures / (middle(loop) * case.every / ratio.median)} if whole else {}
     return {"what": what, "the paper's steps": timed, "our calls": calls, **per_s, **spread(ratio), **goal(GOALS, name)}
 
 
