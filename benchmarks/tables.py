@@ -104,7 +104,7 @@ def goals(sections: Mapping[str, Row]) -> str:
 
 def worst(rows: Sequence[Row], column: str, most: float) -> Iterator[Goal]:
     """Of all rows the one with the largest value in a column, and how many are within the limit."""
-    known = [row for row in rows if isinstance(row.get(column), float)]
+    known = [row for row in rows if isinstance(row.get(column), float) and "taken" not in row]  # rows of two ways to one result are no shares
     if known:
         top = max(known, key=lambda row: row[column])
         good = sum(row[column] <= most for row in known)
