@@ -13,7 +13,6 @@ the same toy before this one was written (EARLIER), with what agrees and what do
     python benchmarks/few_calls.py --out benchmarks/results/few-calls.json --figure docs/images/few-calls.svg
 """
 
-import argparse
 import copy
 import itertools
 import json
@@ -279,12 +278,7 @@ def figure(rows: list[dict[str, Any]], nets: list[dict[str, Any]], floor: float)
 
 def main() -> None:
     """Measure everything and print the tables; with --out, keep all figures as JSON with date, commit and device."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
-    parser.add_argument("--figure", type=Path, help="an SVG file: distance against calls")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = oracle.arguments(__doc__)
     begun, kept = time.process_time(), json.loads(KEPT.read_text(encoding="utf-8"))
     by_path = with_kept([row for path in oracle.PATHS for row in exact(path)], kept["samples"])
     floor = sum(kept["floors"]) / len(kept["floors"])

@@ -238,14 +238,20 @@ def figure(rows: list[dict[str, object]], floor: list[float]) -> str:
     )
 
 
-def main() -> None:
-    """Measure everything and print both tables; with --out, keep all figures as JSON with date, commit and device."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments(about: str | None) -> argparse.Namespace:
+    """What was asked for; the threads are set."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     parser.add_argument("--figure", type=Path, help="an SVG file: distance against calls")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    return options
+
+
+def main() -> None:
+    """Measure everything and print both tables; with --out, keep all figures as JSON with date, commit and device."""
+    options = arguments(__doc__)
     by_order = list(orders())
     print(order_table(by_order), end="\n\n", flush=True)
     by_path = [row for path in PATHS for row in samples(path)]

@@ -67,6 +67,19 @@ def test_it_is_the_distance_of_two_estimates_of_one_sample_by_its_definition():
     assert torch.allclose(consistency_loss(m, x0, t, s, z), wanted, rtol=1e-5)
 
 
+def test_near_a_clean_picture_the_estimate_is_held_to_the_picture_itself():
+    """The anchor: without it, estimates of a residual agree with each other and with nothing."""
+    m = model()
+    x0, _, z = drawn(m)
+    t, s = torch.full((5,), 0.06), torch.tensor([0.0, 0.02, 0.0499, 0.0501, 0.055])
+    found = consistency_loss(m, x0, t, s, z)
+    assert torch.equal(found[:3], (restoration_loss(m, x0, t, z, loss="pseudo-huber") / (t - s))[:3])
+    later, earlier = (m.estimate(m.degrade(x0, u, z), u, z) for u in (t, s))
+    wanted = (((later - earlier).square().flatten(1).mean(1) + 0.06**2).sqrt() - 0.06) / (t - s)
+    assert torch.allclose(found[3:], wanted[3:], rtol=1e-4)
+    assert not torch.allclose(found[:3], wanted[:3], rtol=1e-2)
+
+
 def test_gradients_flow_through_the_estimate_at_t_alone():
     m = model()
     x0, t, z = drawn(m)
@@ -180,6 +193,7 @@ def test_it_begins_with_the_averaged_weights_of_the_run(finished, tmp_path):
     recipe = runs.stored(finished)
     tuned = tuning(finished, load(finished), 0.5)
     assert tuned.training.images == 500 * recipe.training.batch
+    assert tuned.training.lr == recipe.training.lr / 20
     trainer = runs.make_trainer(tuned, tmp_path / "never")
     ours, theirs = trainer.model.restorer.state_dict(), load(finished).restorer.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

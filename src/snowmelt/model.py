@@ -72,8 +72,7 @@ class Model:
         Raises:
             ValueError: its preconditioning would not fit what it is shown; or `estimates` is no word that is known.
         """
-        if self.estimates not in ("mean", "median") and not _TUNED.fullmatch(self.estimates):
-            raise ValueError(f"model.estimates = {self.estimates!r} is none of mean, median and consistency(g) with g in (0, 1)")
+        _require_word(self.estimates)
         if isinstance(self.restorer, Restorer) and self.restorer.noise_floor != self.noise_floor:
             made_for = self.restorer.noise_floor
             raise ValueError(f"model.noise_floor = {self.noise_floor:g}, but its restorer was made for {made_for:g}: give both the same")
@@ -156,6 +155,16 @@ class Model:
         parts = {"restorer": self.restorer, "estimator": self.estimator}
         moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, torch.nn.Module)}
         return dataclasses.replace(self, **moved) if moved else self
+
+
+def _require_word(estimates: str) -> None:
+    """Refuse what is no word for what a restorer estimates; a TypeError if it is no word at all.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if estimates not in ("mean", "median") and not _TUNED.fullmatch(estimates):
+        raise ValueError(f"model.estimates = {estimates!r} is none of mean, median and consistency(g) with g in (0, 1)")
 
 
 def alone(model: Model, part: str) -> Model:
@@ -328,8 +337,10 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
     prior = registry.build(info["prior"], "prior") if info["prior"] else None
     if prior is not None and "prior" in files:
         prior = prior.with_tensors(read_hashed(path, files["prior"], "model.json"))
-    if not (info["estimates"] in ("mean", "median") or _TUNED.fullmatch(str(info["estimates"]))):
-        raise BadFile(f"{path / 'model.json'}: estimates = {info['estimates']!r} is none of mean, median and consistency(g)")
+    try:
+        _require_word(info["estimates"])
+    except ValueError as error:
+        raise BadFile(f"{path / 'model.json'}: {error}") from None
     return Model(
         degradation,
         restorer.eval().requires_grad_(False),

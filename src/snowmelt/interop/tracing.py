@@ -29,12 +29,10 @@ from snowmelt.degradations import Choice, Compose, Degradation, Mixture
 from snowmelt.model import Model
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.statistics import Statistics
-from snowmelt.restorers.tiles import Tiles
+from snowmelt.restorers.tiles import WHOLE
 from snowmelt.types import Batch, Draw
 
-WHOLE = Tiles(1 << 30)  # no picture is larger: an exported graph has no loop over tiles
 _DUST = 0.01
-LARGEST_MATRIX_PX = 256  # beyond it the cosine transform goes by complex numbers
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Graph(nn.Module):
 def whole(restorer: Restorer) -> Restorer:
     """A copy of a restorer that computes in float32 on the CPU, whole pictures at a time, eagerly."""
     out = copy.deepcopy(restorer).cpu().float().eval().requires_grad_(False)
-    out.precision, out.tiles = "fp32", WHOLE
+    out.precision, out.tiles = "fp32", WHOLE  # a graph has no loop over tiles
     if hasattr(out, "compiled"):
         out.compiled = False
     return out
@@ -263,11 +261,7 @@ def _frequencies(n: int, d: float = 1.0, *, dtype: torch.dtype = torch.float32, 
 
 def _only(fits: bool, name: str) -> None:
     if not fits:
-        raise NotImplementedError(f"a graph of real numbers knows {name} of whole pictures, orthonormal, only")
-
-
-def _complex(*given: Any, **named: Any) -> Tensor:
-    raise NotImplementedError(f"a cosine transform of more than {LARGEST_MATRIX_PX} px goes by complex numbers: give a smaller --size")
+        raise ValueError(f"a graph of real numbers knows {name} of whole pictures, orthonormal, only")
 
 
 _MEANING: dict[Any, Callable[..., Any]] = {
@@ -276,6 +270,4 @@ _MEANING: dict[Any, Callable[..., Any]] = {
     torch.fft.rfft2: _real_fft,
     torch.fft.irfft2: _inverse_real_fft,
     torch.fft.fftfreq: _frequencies,
-    torch.fft.rfft: _complex,
-    torch.fft.irfft: _complex,
 }

@@ -26,7 +26,7 @@ from snowmelt.recipes import generating
 from snowmelt.recipes.judging import require_classes
 from snowmelt.recipes.recipe import EvaluationOptions, Recipe
 from snowmelt.recipes.report import commit, environment
-from snowmelt.recipes.run import judged
+from snowmelt.recipes.run import judged, laid
 from snowmelt.recipes.tuning import copy_of
 from snowmelt.restoration.identity import digest_of
 from snowmelt.training.prior import noise_at_end
@@ -119,8 +119,7 @@ def curve(
         BadFile: the curve.json that is there is damaged.
     """
     run, recipe, model, place = judged(run, path, out, part)
-    changes = {name: value for name, value in {"images": images, **options}.items() if value is not None}
-    recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
+    recipe = laid(recipe, images=images, **options)
     if options.get("generate") and model.prior is None:
         raise ValueError(f"a model of {registry.spec(model.degradation)} has no prior to generate from: leave --generate out, or fit one first")
     task = _task(run, recipe, model, part, device)

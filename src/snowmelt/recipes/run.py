@@ -291,6 +291,12 @@ def with_path(recipe: Recipe, path: str | None) -> Recipe:
     return recipe if path is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path=path))
 
 
+def laid(recipe: Recipe, **options: Any) -> Recipe:
+    """The recipe with fields of its evaluation laid over; None leaves one as it is."""
+    changes = {name: value for name, value in options.items() if value is not None}
+    return dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
+
+
 def evaluate(
     run: str | Path,
     *,
@@ -317,8 +323,7 @@ def evaluate(
     run, recipe, model, place = judged(run, path, out, part)
     if isinstance(model.restorer, Restorer):
         model.restorer.compiled = compiled
-    changes = {name: value for name, value in {"images": images, **options}.items() if value is not None}
-    recipe = dataclasses.replace(recipe, evaluation=dataclasses.replace(recipe.evaluation, **changes))
+    recipe = laid(recipe, images=images, **options)
     if n := recipe.evaluation.bits_per_dim:
         bits.bits_per_dim(run, recipe, model, place, images=n, device=device)
     title = f"{recipe.about or run.name}: {part}" if part else ""

@@ -22,7 +22,7 @@ from snowmelt.training.loop import history
 
 FAST = "fast"
 _STAGE_STEPS = 500
-_SLOWER = 20  # measured: at a quarter of the rate of training, estimates drift away from what was measured and distances are a third larger
+_SLOWER = 20  # at a quarter of the rate of training, estimates drifted away from what was measured (--lr tries others)
 _WARMUP, _EMA = 0.02, 0.02
 
 

@@ -21,12 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from snowmelt.restorers.restorer import Restorer
-from snowmelt.restorers.tiles import Tiles
+from snowmelt.restorers.tiles import WHOLE
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
 _COPIES = 5  # weights, gradients, AdamW's two moments, moving average: all in float32
 _COUNTED = (1, 2)
-_WHOLE = Tiles(1 << 30)  # no picture is larger
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def cost(restorer: Restorer, shape: tuple[int, ...], batch: int = 1) -> Cost:
     if batch < 1:
         raise ValueError(f"cost: batch = {batch} lies under 1")
     plain = copy.copy(restorer)  # weights shared
-    plain.compiled, plain.training, plain.tiles = False, True, _WHOLE
+    plain.compiled, plain.training, plain.tiles = False, True, WHOLE
     weights = list(plain.parameters())
     flops, held, kept = [], [], []
     for n in _COUNTED:

@@ -64,6 +64,9 @@ class Tiles:
         return self.size // 8 if self.overlap is None else self.overlap
 
 
+WHOLE = Tiles(1 << 30)  # no picture is larger: none is cut
+
+
 class Span(NamedTuple):
     """One tile along one axis: its pixels [start, stop) and their weights (stop - start,)."""
 

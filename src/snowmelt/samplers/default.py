@@ -27,7 +27,7 @@ def default_sampler(degradation: Degradation, calls: int = 12) -> Sampler:
 def default_walk(model: Model) -> Sampler:
     """The walk of a model when nothing is said: :func:`default_sampler` of its degradation, or of a tuned restorer the few calls it is tuned for.
 
-    These are of order 1. Measured on the exact toy and on digits (docs: How many calls): 32 (1 - g) calls of TACoS are what a gap g is best at.
+    These are of order 1: on the toy of benchmarks/few_calls.py, a gap g is about best at 32 (1 - g) calls of TACoS.
     """
     degradation, most = model.degradation, model.most_calls
     if most is None:
