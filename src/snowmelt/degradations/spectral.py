@@ -106,7 +106,7 @@ def _inverse_dct(y: Tensor, dim: Literal[-2, -1]) -> Tensor:
 
 def _by_matrix(n: int, like: Tensor) -> bool:
     """Whether an axis goes through its matrix: short ones, half precisions, which have no FFT everywhere, and traced graphs of real numbers."""
-    real_only: bool = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    real_only: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return real_only or by_matrix("cosine", n, like) or like.dtype not in (torch.float32, torch.float64)
 
 
