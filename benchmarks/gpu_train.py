@@ -17,7 +17,7 @@ import torch
 
 from snowmelt.recipes import recipe as recipes
 from snowmelt.recipes.run import train
-from snowmelt.training.loop import Stopped
+from snowmelt.stopping import Stopped
 
 _AFTERWARDS_S = 25  # validation, a grid of samples, the checkpoint
 

@@ -49,6 +49,9 @@ ROOMS = [
     "metrics",
     "randomness",
     "files",
+    "processes",
+    "stopping",
+    "locks",
 ]
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from snowmelt.metrics import load_features
+from snowmelt.stopping import Stopped
 from snowmelt.training import features
-from snowmelt.training.loop import Stopped
 
 DIGITS = ("train-features", "--data", "bundled:digits", "--limit", "300", "--size", "16", "--epochs", "2")
 

@@ -10,7 +10,7 @@ from snowmelt.recipes import run
 from snowmelt.recipes.demo import recipe as demo_recipe
 from snowmelt.recipes.recipe import Recipe, from_table
 from snowmelt.recipes.report import WRITTEN
-from snowmelt.training.loop import Stopped
+from snowmelt.stopping import Stopped
 
 TINY = {
     "degradation": "gaussian-blur:sigma_px=2",

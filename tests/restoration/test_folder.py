@@ -27,7 +27,7 @@ from snowmelt.restoration import collection, folder, loading, restore_folder
 from snowmelt.restoration.plan import plan, shard_of
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.tiles import Tiles
-from snowmelt.training.loop import Stopped
+from snowmelt.stopping import Stopped
 
 KEPT = ("restored.jsonl", "errors.jsonl")
 

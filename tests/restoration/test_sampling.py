@@ -23,7 +23,7 @@ from snowmelt.registry import build
 from snowmelt.restoration import sample_folder, sampling
 from snowmelt.restoration.identity import Opened
 from snowmelt.restorers import Restorer
-from snowmelt.training.loop import Stopped
+from snowmelt.stopping import Stopped
 
 WALK = "ancestral:steps=2"
 MAKE = """

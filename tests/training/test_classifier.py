@@ -17,9 +17,9 @@ from snowmelt.data.stores import Held
 from snowmelt.files import BadFile
 from snowmelt.model import Model
 from snowmelt.restorers import Restorer
+from snowmelt.stopping import Stopped
 from snowmelt.training import classifier
 from snowmelt.training.classifier import DegradedClassifier, LabelLikelihood, accuracies, fit, load_classifier, save_classifier
-from snowmelt.training.loop import Stopped
 
 NET = "unet:widths=(8,16),groups=4,blocks=1"
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from snowmelt.stopping import Stopped
 from snowmelt.training import descent
 from snowmelt.training.descent import descend, warm_cosine
-from snowmelt.training.loop import Stopped
 
 
 def run(

@@ -7,9 +7,9 @@ import torch
 
 from snowmelt.data import DataOptions, open_data
 from snowmelt.randomness import permutation
+from snowmelt.stopping import Stopped
 from snowmelt.training import features
 from snowmelt.training.features import accuracy, fit, moved
-from snowmelt.training.loop import Stopped
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator, permutation
 from snowmelt.registry import build
 from snowmelt.restorers.severity import LARGEST_PX
+from snowmelt.stopping import Stopped
 from snowmelt.training import severity
-from snowmelt.training.loop import Stopped
 from snowmelt.training.severity import Damage, fit, negative_log_likelihood
 
 NOISE = "noise:schedule=ve"

@@ -29,7 +29,7 @@ from snowmelt.restoration.plan import Failure, Job, Plan, sweep
 from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.throughput import Pace, Stopwatch
 from snowmelt.restoration.work import Work, several
-from snowmelt.training.loop import Stopped
+from snowmelt.stopping import Stopped
 from snowmelt.training.progress import Bar
 from snowmelt.types import State
 

@@ -35,7 +35,7 @@ from snowmelt.restoration.identity import Opened, digest_of, opened
 from snowmelt.restoration.memory import Fitting
 from snowmelt.restoration.told import require_rows
 from snowmelt.restoration.walks import Walk
-from snowmelt.training.loop import Stopped, until_asked
+from snowmelt.stopping import Stopped, until_asked
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, Draw
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from snowmelt.training.loop import Stopped, until_asked
+from snowmelt.stopping import Stopped, until_asked
 from snowmelt.training.progress import Bar
 
 _LOG_EVERY = 20

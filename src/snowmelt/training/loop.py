@@ -10,12 +10,9 @@ import dataclasses
 import json
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -33,6 +30,7 @@ from snowmelt.priors import Normal
 from snowmelt.randomness import fractions, generators
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
+from snowmelt.stopping import Stopped, until_asked
 from snowmelt.training import checkpoint
 from snowmelt.training.agreement import agree
 from snowmelt.training.ahead import Ahead
@@ -61,10 +59,6 @@ class Fed(NamedTuple):
 
 class Diverged(RuntimeError):
     """The loss is no longer a finite number, or its gradients have not been for long."""
-
-
-class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
-    """Long work was interrupted between two steps; what is done is saved, and the same call goes on."""
 
 
 class Trainer:
@@ -342,24 +336,3 @@ def moved(x: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)
-
-
-@contextlib.contextmanager
-def until_asked() -> Iterator[threading.Event]:
-    """An event set by the first Ctrl-C or SIGTERM; the second one interrupts at once."""
-    asked = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,229 @@
+"""Several processes that share one piece of work: who they are, how they meet, and sums that are the same whoever takes part.
+
+``torchrun --nproc-per-node N -m snowmelt VERB ...`` starts N processes of one command and tells each its number, its *rank*, in the environment. All of
+them compute the same thing but for their share of the samples. One process alone is the case N = 1, and needs nothing.
+
+Floating-point sums depend on their order, so a sum over processes that leaves the order to the network gives other weights for every N.
+:func:`summed` adds the parts pairwise in a tree that is fixed by their numbers,
+
+.. math:: ((g_0 + g_1) + (g_2 + g_3)) + ((g_4 + g_5) + (g_6 + g_7)),
+
+and :class:`Tree` adds the parts of one process in the same way. So if V parts are shared out evenly to N processes and V / N is a power of two, the sum
+has the same bits for every such N, N = 1 included. Each process adds one Nth of the numbers and passes that on: twice the size of the gradient travels,
+as in a ring, whatever N.
+
+Nothing here imports torch before there are two processes.
+"""
+
+import contextlib
+import gc
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LAST_WORDS_S = 3.0
+
+
+class Lost(RuntimeError):
+    """Another process is gone, and the work cannot go on without it; the message names it."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that share a piece of work.
+
+    Attributes:
+        rank: its number, in [0, size).
+        size: how many there are.
+        local: its number among those of its machine.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes and speaks for all."""
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.size == 1
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """(i, n): it has the i-th of n shares, counted from 1."""
+        return self.rank + 1, self.size
+
+
+def here() -> Process:
+    """This process, by what torchrun has said in the environment; one alone where it has said nothing.
+
+    Raises:
+        ValueError: the environment contradicts itself.
+    """
+    said = {name: os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))}
+    try:
+        rank, size, local = (int(value) for value in said.values())
+    except ValueError:
+        rank, size, local = 0, 0, 0
+    if not 0 <= rank < size or local < 0:
+        shown = ", ".join(f"{name}={value}" for name, value in said.items())
+        raise ValueError(f"the environment says {shown}, which is no process of a group: start with torchrun, or unset them")
+    return Process(rank, size, local)
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Process]:
+    """While this lasts, the processes of the group can speak with each other.
+
+    A process that ends well waits for the others; one that fails says so and leaves, so that none waits for it.
+
+    Raises:
+        Lost: another process is gone.
+    """
+    process = here()
+    if process.alone or _met():
+        yield process
+        return
+    import torch
+    from torch import distributed
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(process.local % torch.cuda.device_count())
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    _said(f"name/{process.rank}", f"process {os.getpid()} on {socket.gethostname()}")
+    try:
+        yield process
+        barrier()
+    finally:
+        # Leaving the interpreter to tear a group down aborted now and then; asked to, it goes quietly.
+        gc.collect()
+        with contextlib.suppress(Exception):
+            distributed.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if _met():
+        from torch import distributed
+
+        with _together():
+            distributed.barrier()
+
+
+def summed(flat: "Tensor") -> "Tensor":
+    """The sum of what all processes give, vectors (n,) of one length, on all of them with the same bits: their parts in the order of a tree.
+
+    Raises:
+        Lost: another process is gone.
+    """
+    process = here()
+    if process.alone or not _met():
+        return flat
+    from torch import distributed
+
+    n, length = process.size, flat.numel()
+    each = -(-length // n)
+    padded = flat.new_zeros(n * each)
+    padded[:length] = flat
+    parts = flat.new_empty(n * each)
+    with _together():
+        distributed.all_to_all_single(parts, padded)  # row r: what process r has of our Nth
+        tree = Tree()
+        for part in parts.view(n, each):
+            tree.add(part)
+        distributed.all_gather(list(padded.view(n, each).unbind()), tree.total())
+    return padded[:length]
+
+
+class Tree:
+    """A sum of vectors in an order that depends on their number alone: pairs, then pairs of pairs; log2(n) of them are held at most.
+
+    Example:
+        >>> import torch
+        >>> tree = Tree()
+        >>> for value in (1.0, 2.0, 3.0):
+        ...     tree.add(torch.tensor([value]))
+        >>> tree.total()
+        tensor([6.])
+    """
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, Tensor]] = []
+
+    def add(self, vector: "Tensor") -> None:
+        """One more; it is kept, and never changed."""
+        size = 1
+        while self._held and self._held[-1][0] == size:
+            vector, size = self._held.pop()[1] + vector, 2 * size
+        self._held.append((size, vector))
+
+    def total(self) -> "Tensor":
+        """The sum of all that were added.
+
+        Raises:
+            IndexError: none was.
+        """
+        total = self._held[-1][1]
+        for _, vector in reversed(self._held[:-1]):
+            total = vector + total
+        return total
+
+
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """What all do at once: where it fails because one is gone, that one is named."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise Lost(f"{_missing()}; the others have stopped too ({str(error).splitlines()[0][:120]})") from error
+
+
+def _missing() -> str:
+    """Which processes do not answer any more, as far as can be found out in some seconds."""
+    process, end = here(), time.monotonic() + _LAST_WORDS_S
+    _said(f"left/{process.rank}", "yes")
+    silent = set(range(process.size))
+    while silent and time.monotonic() < end:
+        silent -= {rank for rank in silent if _heard(f"left/{rank}") is not None}
+        time.sleep(0.05)
+    if not silent:
+        return "the connection between the processes broke"
+    names = (f"rank {rank} of {process.size} ({_heard(f'name/{rank}') or 'never began'})" for rank in sorted(silent))
+    return f"{', '.join(names)} is gone"
+
+
+def _store() -> Any:
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()
+
+
+def _said(key: str, value: str) -> None:
+    with contextlib.suppress(Exception):  # the store is gone with the process that held it
+        _store().set(f"snowmelt/{key}", value)
+
+
+def _heard(key: str) -> str | None:
+    try:
+        store = _store()
+        return store.get(f"snowmelt/{key}").decode() if store.check([f"snowmelt/{key}"]) else None
+    except Exception:
+        return None
+
+
+def _met() -> bool:
+    """Whether the processes have met; asking must not import torch."""
+    import sys
+
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
