@@ -8,12 +8,13 @@ TESTS  ?= 2
 DEMO_FLAGS ?=
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
+MUTATIONS_FLAGS ?=
 REPRODUCE_FLAGS ?=
 ROW    ?=
 DATA   ?= data
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check docs bench reproduce clean distclean
+.PHONY: help demo test test-all soak mutations check docs bench reproduce clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -31,6 +32,14 @@ test: $(VENV)/.with-test  ## the fast tests
 
 test-all: $(VENV)/.with-test  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) $(TEST_FLAGS)
+
+soak: $(VENV)/.with-test  ## the promises of docs/reliability.md, many rounds of each: hours; prints the figures
+	@mkdir -p build
+	SNOWMELT_SOAK=1 SNOWMELT_FIGURES=build/soak.json OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) --timeout 14400 $(TEST_FLAGS) \
+	  $$(grep -rlE --include='test_*.py' '(^|[^.])\bfigure\(' tests)
+
+mutations: $(VENV)/.with-test  ## plants twelve faults in a copy, one at a time: do the tests notice?
+	$(PY) scripts/mutations.py --json build/mutations.json --tests $(TESTS) $(MUTATIONS_FLAGS)
 
 check: $(VENV)/.with-test-dev  ## style, types, import order, documentation
 	$(PY) -m ruff check .

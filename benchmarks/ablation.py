@@ -16,7 +16,6 @@ import dataclasses
 import itertools
 import json
 import math
-import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable
@@ -40,6 +39,7 @@ from snowmelt.files import write_json, write_text
 from snowmelt.metrics.distribution import frechet
 from snowmelt.metrics.features import load_features
 from snowmelt.model import Model
+from snowmelt.pictures import between_markers
 from snowmelt.randomness import permutation
 from snowmelt.recipes.recipe import Recipe, from_table
 from snowmelt.recipes.report import environment
@@ -378,7 +378,7 @@ def operator_table() -> str:
 def filled(page: str, found: dict[str, Any]) -> str:
     """The page with its tables written anew."""
     for name, text in (("operators", operator_table()), ("ablation", tables(found))):
-        page = re.sub(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", lambda m, text=text: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.DOTALL)
+        page = between_markers(page, name, text)
     return page
 
 

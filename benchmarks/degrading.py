@@ -26,7 +26,7 @@ from snowmelt.randomness import fractions, generators
 from snowmelt.recipes.defaults import suggest
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import TACoS
-from snowmelt.training.loop import precision
+from snowmelt.training.exactness import precision
 
 TITLE = "What a degradation costs"
 ABOUT = (

@@ -27,7 +27,7 @@ from snowmelt.data.sources import open_data
 from snowmelt.data.stores import Held
 from snowmelt.degradations import Degradation
 from snowmelt.model import Model
-from snowmelt.pictures import markdown_table
+from snowmelt.pictures import between_markers, markdown_table
 from snowmelt.recipes.recipe import load
 from snowmelt.recipes.report import environment
 from snowmelt.restorers.severity import Estimate, Estimator
@@ -257,7 +257,7 @@ def conditions(found: dict[str, Any], kept: dict[str, Any]) -> str:
 
 def filled(page: str, found: dict[str, Any]) -> str:
     """The page with its tables written anew."""
-    return re.sub(r"(<!-- tables -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}\n{tables(found)}\n\n{m[2]}", page, flags=re.DOTALL)
+    return between_markers(page, "tables", tables(found))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from snowmelt.pictures import between_markers
+
 Row = Mapping[str, Any]
 WANTED: dict[str, tuple[str, str, Callable[[float, float], bool]]] = {
     "goal": ("ratio", "at least", lambda found, wanted: found >= wanted),
@@ -117,21 +119,8 @@ def page(text: str, sections: Mapping[str, Row]) -> str:
     """The page with everything between its markers written anew; markers of what is not kept say so."""
     for name in re.findall(r"<!-- begin (\S+) -->", text):
         block = goals(sections) if name == "goals" else section(sections.get(name))
-        text = replaced(text, name, block)
+        text = between_markers(text, name, block)
     return text
-
-
-def replaced(text: str, name: str, block: str) -> str:
-    """`text` with the lines between the markers of `name` replaced.
-
-    Raises:
-        ValueError: the page does not have this pair of markers once.
-    """
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    if not text.count(begin) == text.count(end) == 1 or text.index(end) < text.index(begin):
-        raise ValueError(f"the page has {min(text.count(begin), text.count(end))} pairs of markers for {name}: it needs one, {begin} before {end}")
-    before, rest = text.split(begin)
-    return f"{before}{begin}\n\n{block}\n\n{end}{rest.split(end)[1]}"
 
 
 # --- do two runs agree? --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 
 from snowmelt.evaluation.curve import GENERATED, NAME, RESTORED, Curve
 from snowmelt.evaluation.scoring import MEASUREMENT
-from snowmelt.pictures import markdown_table
+from snowmelt.pictures import between_markers, markdown_table
 from snowmelt.recipes.recipe import from_table, load
 
 ROOT = Path(__file__).parents[1]
@@ -45,9 +45,8 @@ def filled(text: str, found: dict[str, str]) -> str:
     Raises:
         ValueError: it lacks the markers of a part.
     """
-    write = _benchmark("tables").replaced
     for name, part in found.items():
-        text = write(text, name, part)
+        text = between_markers(text, name, part)
     return text
 
 

@@ -4,16 +4,15 @@
 """
 
 import argparse
-import re
 from pathlib import Path
 
 from snowmelt.degradations import GaussianBlur
+from snowmelt.pictures import between_markers
 from snowmelt.restorers import Residual, Restorer, UNet
 from snowmelt.restorers.backbones import SIZES
 from snowmelt.restorers.cost import cost, size
 
 PAGE = Path(__file__).parents[1] / "docs" / "networks.md"
-PLACE = re.compile(r"(?<=<!-- begin sizes -->\n).*?(?=<!-- end sizes -->)", re.S)
 PATCHES = {32: 2, 64: 4, 128: 4}  # side in px: patch
 BATCH = 64
 HEAD = ("backbone", "px", "parameters", "GFLOP a call", f"memory: call on {BATCH}", f"memory: training step of {BATCH}")
@@ -40,7 +39,7 @@ def main() -> None:
     write, made = parser.parse_args().write, table()
     print(made, end="")
     if write:
-        PAGE.write_text(PLACE.sub(lambda _: made, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        PAGE.write_text(between_markers(PAGE.read_text(encoding="utf-8"), "sizes", made.strip()), encoding="utf-8")
 
 
 if __name__ == "__main__":

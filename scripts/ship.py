@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from snowmelt.files import read_json, read_tensors, sha256, write_json, write_tensors, write_text
+from snowmelt.files import read_json, read_tensors, sha256, write_sealed, write_tensors, write_text
 from snowmelt.model import SHIPPED, load
-from snowmelt.training.loop import history
+from snowmelt.training.history import read as history
 
 LARGEST_BYTES = 8_000_000
 
@@ -58,7 +58,7 @@ def ship(run: Path, out: Path, share: float = 1.0) -> int:
         recipe["model"]["init"] = Path(recipe["model"]["init"]).name
     if share < 1:
         info["notes"]["share"] = share
-    write_json(out / "model.json", {**info, "files": files})
+    write_sealed(out / "model.json", {**info, "files": files})
     size = sum(path.stat().st_size for path in out.iterdir())
     if size > LARGEST_BYTES:
         shutil.rmtree(out)

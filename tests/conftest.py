@@ -78,4 +78,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for promise, said in sorted(found.items()):
         terminalreporter.line(f"{promise}: {said['figure']}{'' if said['outcome'] == 'passed' else ' (FAILED)'}")
     if path := os.environ.get("SNOWMELT_FIGURES"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(dict(sorted(found.items())), indent=2) + "\n")

@@ -128,8 +128,9 @@ def test_a_training_that_diverges_is_repeated_at_half_the_rate(ablation: ModuleT
 
 def test_a_page_is_written_between_its_marks(ablation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- begin ablation -->\nold\n<!-- end ablation -->\nafter\n", encoding="utf-8")
+    marked = "<!-- begin operators -->\n\n{}\n\n<!-- end operators -->\nbetween\n<!-- begin ablation -->\n\n{}\n\n<!-- end ablation -->\nafter\n"
+    page.write_text(marked.format("old", "old"), encoding="utf-8")
     monkeypatch.setattr(ablation, "PAGE", page)
     monkeypatch.setattr(ablation, "KEPT", tmp_path / "nothing.json")
     ablation.document()
-    assert page.read_text(encoding="utf-8") == f"before\n<!-- begin ablation -->\n\n{ablation.tables({})}\n\n<!-- end ablation -->\nafter\n"
+    assert page.read_text(encoding="utf-8") == marked.format(ablation.operator_table(), ablation.tables({}))

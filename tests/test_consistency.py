@@ -18,6 +18,7 @@ from snowmelt.recipes.tuning import tune, tuning
 from snowmelt.registry import build
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler, default_walk
+from snowmelt.training.objective import Objective
 from snowmelt.training.options import TrainingOptions
 
 LOSSES = ("l2", "l1", "charbonnier", "pseudo-huber")
@@ -284,9 +285,10 @@ def test_a_tuned_copy_is_evaluated_by_its_own_walk_and_survives_its_run(finished
 def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
     trainer = runs.make_trainer(from_table(TABLE), tmp_path / "never")
     for knots in (20, 50, 100):  # in float32, .9375 * 16 / 50 * 50 lies below 15
-        trainer.model = dataclasses.replace(trainer.model, degradation=build(f"recursive-blur:steps={knots},kernel_size=3"))
+        model = dataclasses.replace(trainer.model, degradation=build(f"recursive-blur:steps={knots},kernel_size=3"))
+        objective = Objective(model, trainer.options, trainer.waiting)
         k = torch.arange(1, knots + 1)
-        s = trainer._earlier(gap, k / knots, {})
+        s = objective._earlier(gap, k / knots, {})
         assert (s * knots).round().tolist() == [math.floor(gap * float(i) + 1e-9) for i in k]
         assert torch.equal(s, (s * knots).round() / knots)
         assert (s < k / knots).all()
@@ -294,7 +296,7 @@ def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
 
 def test_without_knots_the_earlier_severity_is_the_gap_times_t(finished, tmp_path):
     t = torch.tensor([1e-7, 1e-3, 0.3, 1.0])
-    assert torch.equal(runs.make_trainer(runs.stored(finished), tmp_path / "never")._earlier(0.5, t, {}), 0.5 * t)
+    assert torch.equal(runs.make_trainer(runs.stored(finished), tmp_path / "never").objective._earlier(0.5, t, {}), 0.5 * t)
 
 
 def test_a_table_is_tuned_on_its_knots(tmp_path):

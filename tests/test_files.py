@@ -7,11 +7,12 @@ import struct
 import sys
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snowmelt import files
+from snowmelt import disk, files
 from snowmelt.files import BadFile, read_json, read_tensors, replacing, sha256, write_bytes, write_json, write_tensors, write_text
 
 
@@ -64,7 +65,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path, rea
 def test_a_full_disk_is_reported_with_the_path_and_what_is_free(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(OSError, match=r"cannot write .*a\.txt: No space left on device \(\d+ MB free in ") as caught, replacing(path):
+    with pytest.raises(OSError, match=r"cannot write .*a\.txt: No space left on device \([\d,]+ bytes free in ") as caught, replacing(path):
         raise OSError(28, "No space left on device")
     assert caught.value.errno == 28
     assert path.read_text() == "old"
@@ -259,3 +260,85 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
             (made / name).write_text("")
     assert os.listdir(path) == ["new"]
     assert os.listdir(tmp_path / "deep") == ["run"]
+
+
+def test_a_file_of_tensors_is_what_the_library_writes_to_the_byte_and_its_hash_is_returned(tmp_path):
+    named = {**tensors(), "bool": torch.tensor([True, False]), "größe/σ": torch.zeros(1), 'a"b': torch.ones(2, dtype=torch.int16)}
+    named |= {"u8": torch.arange(3).byte()}
+    named |= {"i8": torch.arange(3).to(torch.int8), "f16": torch.ones(3).half(), "i32": torch.arange(2, dtype=torch.int32)}
+    digest = write_tensors(tmp_path / "ours", named)
+    assert (tmp_path / "ours").read_bytes() == safetensors.torch.save({name: value.contiguous() for name, value in named.items()})
+    assert digest == sha256(tmp_path / "ours")
+    assert write_tensors(tmp_path / "none", {}) == sha256(tmp_path / "none")
+    assert (tmp_path / "none").read_bytes() == safetensors.torch.save({})
+
+
+def test_no_temporary_file_of_another_name_is_ever_made(tmp_path, monkeypatch):
+    """One that the library makes has a name of its own, which nobody sweeps up after a kill."""
+    seen = []
+    flush = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (seen.extend(os.listdir(tmp_path)), flush(handle)))
+    write_tensors(tmp_path / "a.safetensors", tensors())
+    assert seen
+    assert all(name.startswith((".a.safetensors.", "a.safetensors")) for name in seen)
+
+
+def test_what_killed_processes_left_is_swept_up(tmp_path):
+    for name in (".a.json.x1y.part", ".a.jsonl.x1y.part", "a.json.x1y.part", ".b.json.x1y.part"):
+        (tmp_path / name).write_text("")
+    disk.sweep_parts(tmp_path, "a.json", "c*")
+    assert set(os.listdir(tmp_path)) == {".a.jsonl.x1y.part", "a.json.x1y.part", ".b.json.x1y.part"}
+
+
+def test_a_name_as_long_as_a_name_may_be_can_be_written(tmp_path):
+    name = "雪" * 84 + ".md"  # 254 bytes
+    write_text(tmp_path / name, "x")
+    assert os.listdir(tmp_path) == [name]
+
+
+# --- seals -----------------------------------------------------------------------------------------------
+
+TABLE = {"format": 3, "rate": 1e-05, "name": "σ", "inner": {"b": [1, 2.5, None, True], "a": {}}}
+
+
+def test_a_sealed_table_comes_back_however_it_is_laid_out(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_sealed(path, TABLE)
+    assert files.read_sealed(path, 3) == TABLE
+    text = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(sorted(text.items(), reverse=True)), ensure_ascii=False), encoding="utf-8")
+    assert files.read_sealed(path, 3) == TABLE
+    files.write_sealed(path, text | {"rate": 2})  # read, changed and written: with a seal of its own
+    assert files.read_sealed(path, 3) == TABLE | {"rate": 2}
+
+
+CHANGES = [{"rate": 1.0000000000000002e-05}, {"name": "s"}, {"more": None}, {"inner": {}}, {"seal": None}, {"seal": "0" * 64}]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+@pytest.mark.parametrize("required", [True, False])
+def test_a_change_behind_the_back_of_the_seal_is_a_bad_file(tmp_path, change, required):
+    path = tmp_path / "a.json"
+    files.write_sealed(path, TABLE)
+    write_json(path, read_json(path) | change)
+    with pytest.raises(BadFile, match=r"a\.json is damaged, or was changed after it was written" + ("$" if required else "; remove the line")):
+        files.read_sealed(path, 3, required=required)
+
+
+def test_the_line_of_the_seal_can_be_taken_out_where_none_is_required(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_sealed(path, TABLE)
+    path.write_text("".join(line for line in path.read_text().replace("1e-05", "2e-05").splitlines(keepends=True) if '"seal"' not in line))
+    assert files.read_sealed(path, 3, required=False) == TABLE | {"rate": 2e-05}
+    with pytest.raises(BadFile, match=r"a\.json is damaged"):
+        files.read_sealed(path, 3)
+    with pytest.raises(BadFile, match="has format 3; this snowmelt"):
+        files.read_sealed(path, 2, required=False)
+
+
+@pytest.mark.parametrize("data", [*HOSTILE, b"[]", b"3", b"null", b'{"seal": []}', b'{"format": NaN, "seal": "x"}'])
+def test_what_is_no_sealed_table_is_a_bad_file(tmp_path, data):
+    write_bytes(tmp_path / "a.json", data)
+    for required in (True, False):
+        with pytest.raises(BadFile, match=r"a\.json"):
+            files.read_sealed(tmp_path / "a.json", 3, required=required)

@@ -1,15 +1,18 @@
 """Losses, one value per sample, against the formulas written out."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from snowmelt.losses import distance, estimates, restoration_loss
+from snowmelt import registry
+from snowmelt.losses import Weight, check_weight, distance, estimates, restoration_loss
 from snowmelt.model import Model
-from snowmelt.randomness import generator
-from snowmelt.registry import build
+from snowmelt.randomness import generator, generators
+from snowmelt.registry import SpecError, build
+from snowmelt.restorers import Restorer, UNet
 
 LOSSES = ("l2", "l1", "charbonnier", "pseudo-huber")
 
@@ -114,3 +117,29 @@ def test_conversions_between_the_losses_of_x0_eps_and_v():
     torch.testing.assert_close(distance(eps_hat, eps, "l2"), (alpha / sigma) ** 2 * error)
     v, v_hat = alpha * eps - sigma * x0, alpha * eps_hat - sigma * x0_hat
     torch.testing.assert_close(distance(v_hat, v, "l2"), ((alpha / sigma) ** 2 + 1) * error)
+
+
+@pytest.mark.parametrize("spec", ["noise", "noise:schedule=betas", "gaussian-blur:sigma_px=2+noise", "mask", "jpeg"])
+def test_losses_and_gradients_are_finite_at_the_ends_of_severity(spec):
+    """Where sigma and c_out vanish and ratios of signal to noise do not end: every weight of every parameterization that there can be."""
+    t, d, looked_at = torch.tensor([1e-16, 1e-8, 1e-5, 1e-3, 0.5, 1 - 1e-7, 1.0]), build(spec), 0
+    x0 = torch.rand(len(t), 3, 8, 8, generator=generator(0, "ends")) * 2 - 1
+    for name in registry.names("parameterization"):
+        try:
+            restorer = Restorer(d, UNet(widths=(8, 8), patch=2, groups=4, blocks=1), (3, 8, 8), parameterization=build(name, "parameterization"))
+        except SpecError:
+            continue
+        model = Model(d, restorer.fit([x0]))
+        z = model.draw(x0, generators(0, "ends", range(len(t))))
+        for weight in get_args(Weight):
+            try:
+                check_weight(d, weight)
+            except TypeError:
+                continue
+            restorer.zero_grad()
+            each = restoration_loss(model, x0, t, z, weight=weight)
+            each.sum().backward()
+            looked_at += 1
+            assert bool(each.isfinite().all()), (name, weight, each.tolist())
+            assert all(bool(p.grad.isfinite().all()) for p in restorer.parameters()), (name, weight)
+    assert looked_at >= 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snowmelt.files import BadFile, read_json, read_tensors, write_json
+from snowmelt.files import BadFile, read_json, read_tensors, write_sealed
 from snowmelt.model import Model, load, save, save_estimator
 from snowmelt.priors import Normal
 from snowmelt.randomness import generator, generators
@@ -240,7 +240,7 @@ def test_an_interrupted_save_leaves_the_old_model(tmp_path, monkeypatch):
     def killed(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write_json", killed)
+    monkeypatch.setattr(module, "write_sealed", killed)
     with pytest.raises(KeyboardInterrupt):
         save(new, tmp_path)
     assert torch.equal(estimate(load(tmp_path)), estimate(old))
@@ -253,7 +253,7 @@ def test_a_plain_function_cannot_be_saved(tmp_path):
 
 
 def change(path: os.PathLike[str], **entries: object) -> None:
-    write_json(path / "model.json", read_json(path / "model.json") | entries)
+    write_sealed(path / "model.json", read_json(path / "model.json") | entries)
 
 
 def test_a_damaged_tensor_file_is_detected_wherever_the_bit_flipped(tmp_path):
@@ -277,7 +277,7 @@ def test_a_file_outside_the_directory_is_not_read(tmp_path):
     entry = read_json(tmp_path / "run" / "model.json")["files"]["weights"]
     (tmp_path / "run" / entry["file"]).rename(tmp_path / entry["file"])
     change(tmp_path / "run", files={"weights": {**entry, "file": "../" + entry["file"]}})
-    with pytest.raises(BadFile, match="which is missing"):
+    with pytest.raises(BadFile, match="names '../weights-.*, which is no name of a file beside it"):
         load(tmp_path / "run")
 
 
@@ -317,8 +317,8 @@ def test_weights_of_another_size_are_refused(tmp_path):
     save(made(), tmp_path)
     info = read_json(tmp_path / "model.json")
     info["restorer"]["backbone"]["widths"] = [16, 16]
-    write_json(tmp_path / "model.json", info)
-    with pytest.raises(BadFile, match="the weights in .* do not fit the model described there"):
+    write_sealed(tmp_path / "model.json", info)
+    with pytest.raises(BadFile, match=r"weights-\w{12}\.safetensors does not fit the network described beside it: it also has 'net\."):
         load(tmp_path)
 
 
@@ -331,7 +331,7 @@ def places(value: object, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 def outcomes(tmp_path: os.PathLike[str], bad: object) -> set[type]:
     """What load says when each entry of model.json in turn is removed (...) or replaced by `bad`."""
     save(made(prior=Normal(SHAPE)), tmp_path)
-    text = (tmp_path / "model.json").read_text()
+    text = json.dumps({name: value for name, value in read_json(tmp_path / "model.json").items() if name != "seal"})
     seen: set[type] = set()
     for *path, last in places(json.loads(text)):
         info = json.loads(text)
@@ -342,7 +342,7 @@ def outcomes(tmp_path: os.PathLike[str], bad: object) -> set[type]:
             del inner[last]
         else:
             inner[last] = copy.deepcopy(bad)
-        write_json(tmp_path / "model.json", info)
+        write_sealed(tmp_path / "model.json", info)
         try:
             load(tmp_path)
         except Exception as error:  # noqa: BLE001 - its type is what is looked at
@@ -390,7 +390,7 @@ def test_a_model_saved_before_there_were_estimators_still_loads(tmp_path):
     save(made(), tmp_path)
     info = read_json(tmp_path / "model.json")
     assert info.pop("estimator") is None
-    write_json(tmp_path / "model.json", info)
+    write_sealed(tmp_path / "model.json", info)
     assert load(tmp_path).estimator is None
 
 
@@ -401,6 +401,7 @@ def test_an_estimator_is_added_to_a_saved_model_and_all_else_stays(tmp_path):
     save_estimator(reader(0), tmp_path)
     save_estimator(reader(1), tmp_path)
     after = read_json(tmp_path / "model.json")
+    assert before.pop("seal") != after.pop("seal")
     assert {**after, "estimator": None, "files": {k: v for k, v in after["files"].items() if k != "estimator"}} == before
     assert {name: (tmp_path / name).read_bytes() for name in files} == files
     assert len(list(tmp_path.glob("estimator-*"))) == 1
@@ -415,6 +416,6 @@ def test_an_estimator_that_does_not_fit_its_description_is_refused(tmp_path, fie
     save(made(estimator=reader()), tmp_path)
     info = read_json(tmp_path / "model.json")
     info["estimator"][field] = value
-    write_json(tmp_path / "model.json", info)
+    write_sealed(tmp_path / "model.json", info)
     with pytest.raises(BadFile, match="estimator|wrong type"):
         load(tmp_path)

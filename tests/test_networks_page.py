@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from snowmelt.pictures import between_markers
 from snowmelt.restorers import UNet
 from snowmelt.restorers.backbones import SIZES
 
@@ -17,7 +18,9 @@ def networks(script):
 
 @pytest.fixture(scope="module")
 def rows(networks) -> list[list[str]]:
-    table = networks.PLACE.search(networks.PAGE.read_text(encoding="utf-8")).group()
+    page = networks.PAGE.read_text(encoding="utf-8")
+    table = page.partition("<!-- begin sizes -->")[2].partition("<!-- end sizes -->")[0].strip()
+    assert between_markers(page, "sizes", table) == page, "run scripts/networks.py --write"
     return [[cell.strip() for cell in line.strip("| \n").split("|")] for line in table.splitlines()[2:]]
 
 

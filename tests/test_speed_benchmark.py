@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import snowmelt
+from snowmelt.pictures import between_markers
 from snowmelt.samplers import TACoS
 from snowmelt.types import State
 
@@ -147,7 +148,7 @@ def test_a_page_is_written_between_its_markers_only() -> None:
     assert new.count(tables.UNMEASURED) == 2
     assert "35.1" in tables.page(page, {"one": kept(ROWS)})
     with pytest.raises(ValueError, match="0 pairs of markers for one"):
-        tables.replaced("<!-- begin one -->", "one", "")
+        between_markers("<!-- begin one -->", "one", "")
 
 
 def test_two_runs_agree_within_fifteen_per_cent() -> None:

@@ -3,15 +3,23 @@
 A field is an annotation: a number with a :class:`Range`, a choice, a list, a word. :func:`checked` holds a value against
 its annotation, :func:`scalar` reads one from text, and every refusal is a :class:`SpecError` that begins with the dotted
 name of the field. Parts (:mod:`snowmelt.registry`) and recipes use the same rules.
+
+A text may come from a stranger: its length and depth are bounded here, so that reading it takes milliseconds, whatever it says.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+
+MOST_LETTERS, MOST_VALUES, DEEPEST = 20_000, 5_000, 32
+_LONGEST_WORD, _SHOWN = 80, 200
+_EXPONENT = re.compile(r"[=(,][-+]?[\d.]+[eE]$")
 
 
 class SpecError(ValueError):
@@ -36,7 +44,7 @@ class Range:
 
 def nearest(word: str, known: typing.Iterable[str]) -> str:
     """" (did you mean 'x'?)" for the known word closest to `word`, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4) if len(word) <= _LONGEST_WORD else []
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -49,7 +57,13 @@ def strip(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Split at `separator` outside quotes and parentheses; the + of an exponent (1e+5) does not count."""
+    """Split at `separator` outside quotes and parentheses; the + of an exponent (1e+5) does not count.
+
+    Raises:
+        SpecError: quotes or parentheses are unbalanced or nested too deeply, or the text is longer than any spec.
+    """
+    if len(text) > MOST_LETTERS:
+        raise SpecError(f"{shown(text)} has {len(text):,} letters; a spec has at most {MOST_LETTERS:,}")
     out, depth, quoted, start = [], 0, False, 0
     for i, char in enumerate(text):
         if char == '"':
@@ -58,15 +72,17 @@ def split(text: str, separator: str) -> list[str]:
             continue
         elif char == "(":
             depth += 1
+            if depth > DEEPEST:
+                raise SpecError(f"{shown(text)} has parentheses in parentheses, more than {DEEPEST} deep")
         elif char == ")":
             depth -= 1
             if depth < 0:
                 break
-        elif char == separator and depth == 0 and not (char == "+" and re.search(r"[=(,][-+]?[\d.]+[eE]$", text[:i])):
+        elif char == separator and depth == 0 and not (char == "+" and text[i - 1 : i] in ("e", "E") and _EXPONENT.search(text[max(i - 64, 0) : i])):
             out.append(text[start:i])
             start = i + 1
     if quoted or depth != 0:
-        raise SpecError(f"unbalanced {'quotes' if quoted else 'parentheses'} in {text!r}")
+        raise SpecError(f"unbalanced {'quotes' if quoted else 'parentheses'} in {shown(text)}")
     return [*out, text[start:]]
 
 
@@ -88,7 +104,7 @@ def scalar(where: str, kind: Any, value: str) -> Any:
         try:
             return kind(value)
         except ValueError:
-            raise SpecError(f"{where} = {value} is not {'a whole number' if kind is int else 'a number'}") from None
+            raise SpecError(f"{where} = {shown(str(value), quoted=False)} is not {'a whole number' if kind is int else 'a number'}") from None
     return str(value)
 
 
@@ -106,23 +122,43 @@ def checked(where: str, annotation: Any, value: Any) -> Any:
     if typing.get_origin(kind) is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
-            raise SpecError(f"{where} = {value} is unknown{nearest(str(value), map(str, choices))}; choose one of {', '.join(map(str, choices))}")
+            said = shown(value, quoted=False)
+            raise SpecError(f"{where} = {said} is unknown{nearest(said, map(str, choices))}; choose one of {', '.join(map(str, choices))}")
         return value
     if typing.get_origin(kind) is tuple:
         item = Annotated[(typing.get_args(kind)[0], *extras)] if extras else typing.get_args(kind)[0]
         if not isinstance(value, list | tuple):
-            raise SpecError(f"{where} = {value!r} is not a list")
+            raise SpecError(f"{where} = {shown(value)} is not a list")
         return tuple(checked(where, item, v) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with contextlib.suppress(OverflowError):  # a whole number beyond all floats lies outside every range, or is no float
+            value = float(value)
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
-        raise SpecError(f"{where} = {value!r} is not {type_name(kind)}")
+        raise SpecError(f"{where} = {shown(value)} is not {type_name(kind)}")
     if isinstance(value, float) and math.isnan(value):
         raise SpecError(f"{where} is not a number (NaN)")
     for bounds in extras:
         if isinstance(bounds, Range) and value not in bounds:
-            raise SpecError(f"{where} = {number(value)} lies outside {bounds}")
+            said = number(value) if isinstance(value, float) else shown(value)
+            raise SpecError(f"{where} = {said} lies outside {bounds}")
     return value
+
+
+def require_small(where: str, table: Any) -> None:
+    """Refuse tables and lists in each other that are deeper or hold more than any description of a part.
+
+    Raises:
+        SpecError: they do.
+    """
+    level, seen = [table], 0
+    for _ in range(DEEPEST):
+        level = [one for outer in level for one in (outer.values() if isinstance(outer, Mapping) else outer)]
+        seen += len(level)
+        level = [one for one in level if isinstance(one, Mapping | list | tuple)]
+        if not level or seen > MOST_VALUES:
+            break
+    if level:
+        raise SpecError(f"{where} describes more than {MOST_VALUES:,} things, or things more than {DEEPEST} deep in each other")
 
 
 def alternatives(base: Any) -> tuple[Any, ...]:
@@ -142,6 +178,16 @@ def type_name(kind: Any) -> str:
         return " or ".join("none" if o is type(None) else type_name(o) for o in options)
     names = [getattr(o, "part_kind", "") or o.__name__ for o in options]  # a part is called by its kind
     return " or ".join("none" if n == "NoneType" else n for n in names)
+
+
+def shown(value: Any, *, quoted: bool = True) -> str:
+    """Somebody's value as a message shows it: in one line, and not all of a long one."""
+    try:
+        text = value if isinstance(value, str) and not quoted else repr(value)
+    except (ValueError, RecursionError):  # Python writes no whole number of more than 4,300 digits, and no list in a thousand lists
+        text = "something too long to write"
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def number(value: Any) -> str:

@@ -6,16 +6,18 @@ pictures from 8-bit files, rounds to their grid:
 .. math:: x_t = \mathrm{round}_8\left(D(x_0, t, z) + \sigma_{floor}\, z_{floor}\right).
 
 Saved, it is a directory: ``model.json`` says everything in words and numbers, safetensors files hold weights and their
-moving average, each with its SHA-256 in model.json, which is written last. ``load`` rebuilds all of it; nothing
-has to be typed again and nothing is ever unpickled.
+moving average, each with its SHA-256 in model.json, which is written last and has its own, the seal. ``load`` rebuilds all
+of it; nothing has to be typed again and nothing is ever unpickled.
 """
 
 import dataclasses
+import functools
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,10 +26,10 @@ from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.images import quantise
 from snowmelt.degradations import Choice, Degradation, chain
-from snowmelt.files import BadFile, described_by, read_hashed, read_info, sweep_hashed, write_hashed, write_json
+from snowmelt.files import BadFile, described_by, read_hashed, read_sealed, require_inside, sweep_hashed, write_hashed, write_sealed
 from snowmelt.priors import Prior
 from snowmelt.randomness import normal
-from snowmelt.registry import label
+from snowmelt.registry import Range, label
 from snowmelt.restorers import Conditions, Informed, Restorer
 from snowmelt.restorers.severity import Estimator
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, expand, severity
@@ -35,7 +37,17 @@ from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, expa
 FORMAT = 1
 _TUNED = re.compile(r"consistency\((0?\.(?=\d*[1-9])\d+)\)")
 _WALK = 32
+_GROUPS = ("weights", "ema", "prior", "estimator")
 SHIPPED = Path(__file__).parent / "shipped"
+# What model.json says of a model, and of its restorer.
+_SAID = {
+    "noise_floor": Annotated[float, Range(0, 1)],
+    "input": Literal["float", "8bit"],
+    "range": Annotated[tuple[float, ...], Range(-1e6, 1e6)],
+    "estimates": str,
+}
+_OF_RESTORER = {"shape": Annotated[tuple[int, ...], Range(1, 65_536)], "told": bool, "variance": Literal["fixed", "learned"]}
+_MOST_VALUES = 3 * 8192**2  # of one sample, the largest that a recipe can ask for
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,13 @@ class Model:
         return dataclasses.replace(self, **moved) if moved else self
 
 
+def noted(notes: Any, *names: str) -> str | None:
+    """The word in a model's notes under names, each in the one before: ("recipe", "data", "path"); None where there is none."""
+    for name in names:
+        notes = notes.get(name) if isinstance(notes, Mapping) else None
+    return notes if isinstance(notes, str) else None
+
+
 def _require_word(estimates: str) -> None:
     """Refuse what is no word for what a restorer estimates; a TypeError if it is no word at all.
 
@@ -210,8 +229,8 @@ def save(model: Model, path: str | Path, *, ema: Mapping[str, Tensor] | None = N
     for group, tensors in groups.items():
         if tensors:
             files[group] = write_hashed(path, group, tensors)
-    write_json(path / "model.json", {"format": FORMAT, "snowmelt": __version__, **_describe(model, restorer), "files": files})
-    sweep_hashed(path, {entry["file"] for entry in files.values()})
+    write_sealed(path / "model.json", {"format": FORMAT, "snowmelt": __version__, **_describe(model, restorer), "files": files})
+    _sweep(path, files)
 
 
 def save_estimator(estimator: Estimator, path: str | Path) -> None:
@@ -224,8 +243,8 @@ def save_estimator(estimator: Estimator, path: str | Path) -> None:
     path = Path(path)
     info = _read(path)
     info["files"] = {**info["files"], "estimator": write_hashed(path, "estimator", estimator.tensors())}
-    write_json(path / "model.json", {**info, "estimator": estimator.table()})
-    sweep_hashed(path, {entry["file"] for entry in info["files"].values()})
+    write_sealed(path / "model.json", {**info, "estimator": estimator.table()})
+    _sweep(path, info["files"])
 
 
 def save_prior(prior: Prior, path: str | Path) -> None:
@@ -240,8 +259,8 @@ def save_prior(prior: Prior, path: str | Path) -> None:
     info["files"] = {name: entry for name, entry in info["files"].items() if name != "prior"}
     if tensors:
         info["files"]["prior"] = write_hashed(path, "prior", tensors)
-    write_json(path / "model.json", {**info, "prior": registry.table(prior)})
-    sweep_hashed(path, {entry["file"] for entry in info["files"].values()})
+    write_sealed(path / "model.json", {**info, "prior": registry.table(prior)})
+    _sweep(path, info["files"])
 
 
 def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
@@ -261,7 +280,7 @@ def load(path: str | Path, *, weights: Literal["ema", "raw"] = "ema") -> Model:
     info = _read(path)
     with described_by(path / "model.json"):
         whole = _rebuild(info, path, weights)
-        return whole if part is None else alone(whole, part)
+    return whole if part is None else alone(whole, part)
 
 
 def shipped() -> list[str]:
@@ -276,15 +295,19 @@ def located(path: str | Path) -> Path:
 
 def weights_of(path: Path) -> str:
     """The SHA-256 of the weights that :func:`load` takes from a model's directory."""
-    files = _read(_parted(path)[0])["files"]
-    return str(files["ema" if "ema" in files else "weights"]["sha256"])
+    path = _parted(path)[0]
+    info = _read(path)
+    with described_by(path / "model.json"):
+        return str(info["files"]["ema" if "ema" in info["files"] else "weights"]["sha256"])
 
 
 def _parted(path: Path) -> tuple[Path, str | None]:
     """A model's directory, and the part of it that a path names beyond that."""
     if (path / "model.json").is_file() or not (path.parent / "model.json").is_file():
         return path, None
-    several = _read(path.parent).get("degradation", {}).get("name") == label(Choice)
+    info = _read(path.parent)
+    with described_by(path.parent / "model.json"):
+        several = info["degradation"].get("name") == label(Choice)
     return (path.parent, path.name) if several else (path, None)
 
 
@@ -293,7 +316,14 @@ def _read(path: Path) -> dict[str, Any]:
     if not (path / "model.json").is_file():
         known = f", or {' or '.join(shipped())}" if shipped() else ""
         raise FileNotFoundError(f"{path} holds no model (no model.json): give the directory that 'snowmelt train --out' wrote{known}")
-    return read_info(path / "model.json", FORMAT)
+    require_inside(path, path / "model.json")
+    return read_sealed(path / "model.json", FORMAT, required=False)  # those of earlier versions have none
+
+
+def _sweep(path: Path, files: Mapping[str, Mapping[str, str]]) -> None:
+    """Delete the tensors of a model's earlier states, and nothing else: checkpoints lie in the same directory."""
+    for group in _GROUPS:
+        sweep_hashed(path, {entry["file"] for entry in files.values()}, group)
 
 
 def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
@@ -318,51 +348,43 @@ def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
 
 
 def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
-    part, files = info["restorer"], info["files"]
-    degradation = registry.build(info["degradation"])
-    restorer = Restorer(
-        degradation,
-        registry.build(part["backbone"], "backbone"),
-        tuple(part["shape"]),
-        parameterization=registry.build(part["parameterization"], "parameterization"),
-        told=part["told"],
-        noise_floor=info["noise_floor"],
-        **_told(part, path),
-    )
+    """What model.json describes. It may be a stranger's: what it asks for takes no memory before the tensors beside it are seen to be just that."""
+    said, part, files = _entries(info, _SAID), info["restorer"], info["files"]
+    _require_word(said["estimates"])
+    own = _entries({"variance": "fixed", **part}, _OF_RESTORER)
+    if len(shape := own.pop("shape")) != 3 or math.prod(shape) > _MOST_VALUES:
+        raise ValueError(f"restorer.shape = {shape} is not (c, h, w) of at most {_MOST_VALUES:,} values")
+    degradation, backbone = registry.build(info["degradation"]), registry.build(part["backbone"], "backbone")
+    parameterization = registry.build(part["parameterization"], "parameterization")
+    conditions = Conditions(**part.get("conditions", {}))  # models saved before there were any have no entry
+
+    def described() -> Restorer:
+        keywords = {**own, "parameterization": parameterization, "noise_floor": said["noise_floor"], "conditions": conditions}
+        return Restorer(degradation, backbone, shape, **keywords)
+
     group = "ema" if weights == "ema" and "ema" in files else "weights"
+    tensors = read_hashed(path, files[group], "model.json", described)
+    strange = next((name for name, value in tensors.items() if value.is_complex() or not bool(value.isfinite().all())), None)
+    if strange is not None:
+        raise BadFile(f"the {group} in {path} are no numbers to compute with: {strange} holds NaN or infinity; take another model")
+    restorer = described()
     try:
-        restorer.load_state_dict(read_hashed(path, files[group], "model.json"))
-    except RuntimeError as error:
+        restorer.load_state_dict(tensors)
+    except RuntimeError as error:  # of a plug-in, whose sizes nobody knew before it was made
         raise BadFile(f"the {group} in {path} do not fit the model described there: {error}") from None
-    prior = registry.build(info["prior"], "prior") if info["prior"] else None
+    prior = registry.build(info["prior"], "prior") if info["prior"] is not None else None
     if prior is not None and "prior" in files:
         prior = prior.with_tensors(read_hashed(path, files["prior"], "model.json"))
-    try:
-        _require_word(info["estimates"])
-    except ValueError as error:
-        raise BadFile(f"{path / 'model.json'}: {error}") from None
-    return Model(
-        degradation,
-        restorer.eval().requires_grad_(False),
-        prior,
-        noise_floor=info["noise_floor"],
-        input=info["input"],
-        range=tuple(info["range"]),
-        estimates=info["estimates"],
-        estimator=_estimator(info, path),
-        notes=info["notes"],
-    )
+    if prior is not None:
+        prior.require_learned(shape)
+    said["range"] = (said["range"][0], said["range"][1])
+    registry.checked("notes.classes", tuple[str, ...] | None, info["notes"].get("classes"))
+    return Model(degradation, restorer.eval().requires_grad_(False), prior, **said, estimator=_estimator(info, path), notes=info["notes"])
 
 
-def _told(part: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The conditions and the kind of variance; models saved before there were any have no entry."""
-    try:
-        conditions = Conditions(**part.get("conditions", {}))
-    except ValueError as error:
-        raise BadFile(f"{path / 'model.json'}: {error}") from None
-    if (variance := part.get("variance", "fixed")) not in ("fixed", "learned"):
-        raise BadFile(f"{path / 'model.json'}: restorer.variance = {variance!r} is neither fixed nor learned")
-    return {"conditions": conditions, "variance": variance}
+def _entries(table: Mapping[str, Any], kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Those entries of a table, each of its kind and in its range."""
+    return {name: registry.checked(name, kind, table[name]) for name, kind in kinds.items()}
 
 
 def _estimator(info: Mapping[str, Any], path: Path) -> Estimator | None:
@@ -370,7 +392,9 @@ def _estimator(info: Mapping[str, Any], path: Path) -> Estimator | None:
     table = info.get("estimator")
     if table is None:
         return None
+    described = functools.partial(Estimator.described, table)
     try:
-        return Estimator.restored(table, read_hashed(path, info["files"]["estimator"], "model.json"))
-    except (RuntimeError, ValueError) as error:
+        tensors = read_hashed(path, info["files"]["estimator"], "model.json", described)
+        return described().restored(tensors)
+    except ValueError as error:
         raise BadFile(f"the estimator in {path} does not fit what is described there: {error}") from None

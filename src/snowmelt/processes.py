@@ -1,16 +1,16 @@
 """Several processes that share one piece of work: who they are, how they meet, and sums that are the same whoever takes part.
 
-``torchrun --nproc-per-node N -m snowmelt VERB ...`` starts N processes of one command and tells each its number, its *rank*, in the environment. All of
-them compute the same thing but for their share of the samples. One process alone is the case N = 1, and needs nothing.
+``torchrun --nproc-per-node N -m snowmelt VERB ...`` starts N processes of one command and tells each its number, its *rank*, in the
+environment. All of them compute the same thing but for their share of the samples. One process alone is the case N = 1, and needs nothing.
 
 Floating-point sums depend on their order, so a sum over processes that leaves the order to the network gives other weights for every N.
 :func:`summed` adds the parts pairwise in a tree that is fixed by their numbers,
 
 .. math:: ((g_0 + g_1) + (g_2 + g_3)) + ((g_4 + g_5) + (g_6 + g_7)),
 
-and :class:`Tree` adds the parts of one process in the same way. So if V parts are shared out evenly to N processes and V / N is a power of two, the sum
-has the same bits for every such N, N = 1 included. Each process adds one Nth of the numbers and passes that on: twice the size of the gradient travels,
-as in a ring, whatever N.
+and :class:`Tree` adds the parts of one process in the same way. So if V parts are shared out evenly to N processes and V / N is a power of
+two, the sum has the same bits for every such N, N = 1 included. Each process adds one Nth of the numbers and passes that on: twice the size
+of the gradient travels, as in a ring, whatever N.
 
 Nothing here imports torch before there are two processes.
 """
@@ -36,7 +36,7 @@ class Lost(RuntimeError):
 
 @dataclass(frozen=True)
 class Process:
-    """One of the processes that share a piece of work.
+    """One of the processes that share a piece of work; by default one that is alone.
 
     Attributes:
         rank: its number, in [0, size).
@@ -62,6 +62,9 @@ class Process:
     def share(self) -> tuple[int, int]:
         """(i, n): it has the i-th of n shares, counted from 1."""
         return self.rank + 1, self.size
+
+
+ALONE = Process()
 
 
 def here() -> Process:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from snowmelt.fields import Range as Range  # re-exported: whoever writes a part meets these here
-from snowmelt.fields import Raw, alternatives, number, scalar, split, strip, type_name
+from snowmelt.fields import Raw, alternatives, number, require_small, scalar, shown, split, strip, type_name
 from snowmelt.fields import SpecError as SpecError
 from snowmelt.fields import checked as checked
 from snowmelt.fields import nearest as nearest
@@ -127,7 +127,7 @@ def lookup(name: str, kind: str = "degradation") -> type[Part]:
     known = names(kind)
     if name not in known:
         raise SpecError(
-            f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}. "
+            f"unknown {kind} {shown(name)}{nearest(name, known)}; known: {', '.join(known)}. "
             "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)"
         )
     return _parts[kind][name]
@@ -177,10 +177,10 @@ def build(source: "str | Mapping[str, Any] | Part", kind: str = "degradation") -
             raise SpecError(f"{spec(source)!r} is a {source.part_kind}, but a {kind} is needed here")
         return source
     if isinstance(source, Mapping):
-        table = dict(source)
-        if "name" not in table:
-            raise SpecError(f"a {kind} table needs a 'name'; got the keys {sorted(table)}")
-        return _make(lookup(str(table.pop("name")), kind), table)
+        require_small(f"a {kind} table", source)
+        return _of_table(source, kind)
+    if not isinstance(source, str):
+        raise SpecError(f"a {kind} is described by a spec or a table, and {shown(source)} is neither")
     terms = split(source, "+")
     parts = [_build_term(term, kind) for term in terms]
     return parts[0] if len(parts) == 1 else _make(lookup("compose", kind), {"parts": tuple(parts)})
@@ -261,6 +261,13 @@ def _fields(cls: type[Part]) -> tuple[tuple[dataclasses.Field[Any], Any], ...]:
     return tuple((field, hints[field.name]) for field in dataclasses.fields(cls) if field.init)
 
 
+def _of_table(source: Mapping[str, Any], kind: str) -> Part:
+    values = dict(source)
+    if "name" not in values:
+        raise SpecError(f"a {kind} table needs a 'name'; got the keys {shown(sorted(values))}")
+    return _make(lookup(str(values.pop("name")), kind), values)
+
+
 def _build_term(term: str, kind: str) -> Part:
     term = term.strip()
     match = _NAME.match(term)
@@ -268,14 +275,14 @@ def _build_term(term: str, kind: str) -> Part:
     if rest.startswith("(") and rest.endswith(")"):
         rest = ":" + rest[1:-1]
     if not match or (rest and not rest.startswith(":")):
-        raise SpecError(f"cannot read {term!r} as a {kind}: expected name:field=value,field=value")
+        raise SpecError(f"cannot read {shown(term)} as a {kind}: expected name:field=value,field=value")
     values: dict[str, Any] = {}
     for item in split(rest[1:], ",") if rest[1:] else []:
         key, equals, value = item.partition("=")
         if not equals:
-            raise SpecError(f"cannot read {item!r} in {term!r}: expected field=value")
+            raise SpecError(f"cannot read {shown(item)} in {shown(term)}: expected field=value")
         if key.strip() in values:
-            raise SpecError(f"{name}.{key.strip()} is given twice in {term!r}")
+            raise SpecError(f"{name}.{shown(key, quoted=False)} is given twice in {shown(term)}")
         values[key.strip()] = Raw(value.strip())
     return _make(lookup(name, kind), values)
 
@@ -285,7 +292,7 @@ def _make(cls: type[P], values: Mapping[str, Any]) -> P:
     for key in values:
         if key not in annotations:
             allowed = ", ".join(_describe(f) for f in schema(cls)) or "it has none"
-            raise SpecError(f"{label(cls)} has no field {key!r}{nearest(key, annotations)}; fields: {allowed}")
+            raise SpecError(f"{label(cls)} has no field {shown(key)}{nearest(key, annotations)}; fields: {allowed}")
     read = {k: _read(f"{label(cls)}.{k}", annotations[k], v) for k, v in values.items()}
     missing = [f.name for f in schema(cls) if f.required and f.name not in read]
     if missing:
@@ -312,11 +319,13 @@ def _read(where: str, annotation: Any, value: Any) -> Any:
             inner = value[1:-1] if value.startswith("(") and value.endswith(")") else value
             value = [Raw(v.strip()) for v in split(inner, ",") if v.strip()]
         if not isinstance(value, list | tuple):
-            raise SpecError(f"{where} = {value!r} is not a list, such as (64,96)")
+            raise SpecError(f"{where} = {shown(value)} is not a list, such as (64,96)")
         return tuple(_read(where, item, v) for v in value)
     if isinstance(kind, type) and issubclass(kind, Part):
         if isinstance(value, Raw) and value.startswith("(") and value.endswith(")"):
             value = value[1:-1]
+        if isinstance(value, Mapping):
+            return _of_table(value, kind.part_kind)  # of a table whose size is known
         return build(str(value) if isinstance(value, str) else value, kind.part_kind)
     if not isinstance(value, Raw):
         return value

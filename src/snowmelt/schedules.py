@@ -23,6 +23,7 @@ from snowmelt.registry import Part, Range, SpecError, label, register
 _BISECTIONS = 54  # as many as float64 has digits
 _LOOKS = 1000  # severities at which a schedule is looked at
 _ROUNDING = 1e-9
+ON_KNOT = 1e-6  # how far a float32 severity may be from the knot that it is
 
 
 class Schedule(Part, kind="schedule"):
@@ -268,7 +269,7 @@ def knot(t: Tensor, steps: int, dtype: torch.dtype = torch.float64) -> tuple[Ten
     """
     at = t.to(torch.float32 if t.device.type == "mps" else dtype) * steps
     nearest = at.round()
-    at = torch.where((at - nearest).abs() < 1e-6 * steps if t.dtype != torch.float64 else (at - nearest).abs() < 1e-9, nearest, at)
+    at = torch.where((at - nearest).abs() < ON_KNOT * steps if t.dtype != torch.float64 else (at - nearest).abs() < 1e-9, nearest, at)
     below = at.floor().clamp(0, steps - 1)
     return below.long(), at - below
 

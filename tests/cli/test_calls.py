@@ -11,6 +11,7 @@ import torch
 
 import snowmelt
 from snowmelt.cli.walks import Calls, tuned_copy
+from snowmelt.files import write_sealed
 from snowmelt.model import Model, load, weights_of
 from snowmelt.priors import Normal
 from snowmelt.recipes import curving, tuning
@@ -27,7 +28,7 @@ def tuned(source: Path, to: Path, estimates: str = "consistency(0.94)") -> Path:
     """A copy of a run that says it is tuned."""
     shutil.copytree(source, to, dirs_exist_ok=True)
     info = json.loads((to / "model.json").read_text())
-    (to / "model.json").write_text(json.dumps(info | {"estimates": estimates}))
+    write_sealed(to / "model.json", info | {"estimates": estimates})
     return to
 
 
@@ -110,12 +111,12 @@ def test_a_run_called_fast_beside_another_is_no_copy_of_it(run: Path, tmp_path: 
 def test_a_copy_of_other_weights_is_refused(cli, both: Path, folder: Path, tmp_path: Path) -> None:
     path = both / "fast" / "model.json"
     info = json.loads(path.read_text())
-    path.write_text(json.dumps(info | {"notes": {"init": {"model": "both", "weights": "0" * 64}}}))
+    write_sealed(path, info | {"notes": {"init": {"model": "both", "weights": "0" * 64}}})
     for words in (("restore", "--model", both, folder / "0.png", "--severity", "1", "--fast"), ("evaluate", both, "--curve")):
         done = cli(*words, "--out", tmp_path / "out")
         assert done.code == 2
         assert f"tuned from other weights than {both} has now: make it anew with 'snowmelt tune {both} --fresh'" in done.error
-    path.write_text(json.dumps(info | {"notes": {"init": {"model": "both", "weights": weights_of(both)}}}))
+    write_sealed(path, info | {"notes": {"init": {"model": "both", "weights": weights_of(both)}}})
     assert tuning.copy_of(both) == both / "fast"
 
 

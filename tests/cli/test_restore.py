@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from snowmelt.data.images import read
+from snowmelt.files import write_sealed
 from snowmelt.model import load
 from snowmelt.randomness import generator
 from snowmelt.restoration import restore
@@ -38,7 +39,7 @@ def test_without_a_severity_it_lists_candidates(cli, run: Path, folder: Path, tm
     for path in (p for p in run.iterdir() if p.is_file()):
         (silent / path.name).write_bytes(path.read_bytes())
     info = json.loads((silent / "model.json").read_text())
-    (silent / "model.json").write_text(json.dumps(info | {"estimator": None}))
+    write_sealed(silent / "model.json", info | {"estimator": None})
     done = cli("restore", "--model", silent, folder, "--out", tmp_path / "out")
     assert done.code == 2
     for word in ("--severity t", "--strength sigma_px=VALUE", "0.5 (sigma_px = 0.531)", "1 (sigma_px = 2)", "--degrade"):
@@ -107,7 +108,7 @@ def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> Non
     (place / "broken.png").write_bytes(b"\x89PNG nothing")
     (place / "notes.txt").write_text("no picture")
     done = cli("restore", "--model", run, place, "--severity", ".3", "--out", out)
-    assert done.code == 1  # one could not be read, the others are there
+    assert done.code == 0  # one could not be read, the others are there
     assert "left out" in done.err
     assert "broken.png" in done.err
     assert "1 picture in colour turned grey" in done.err
@@ -274,12 +275,10 @@ def test_a_full_disk_leaves_no_half_of_a_picture(cli, run: Path, folder: Path, t
     import errno
     import os
 
-    from snowmelt import files
-
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     done = cli("restore", "--model", run, folder, "--degrade", "--save-trajectory", "--out", tmp_path / "out")
     assert done.code == 1
     assert "No space left on device" in done.error

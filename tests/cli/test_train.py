@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from snowmelt import files
 from snowmelt.training import loop
 
 BLUR = ("--degradation", "gaussian-blur:sigma_px=2")
@@ -116,7 +115,7 @@ def test_a_full_disk_leaves_nothing(cli, tmp_path: Path, monkeypatch, plain, fil
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     done = cli("train", "--data", "bundled:digits", *BLUR, "--out", tmp_path / "run", *plain)
     assert done.code == 1
     assert done.error.startswith(f"cannot write {tmp_path / 'run' / 'recipe.toml'}: No space left on device (")
@@ -129,12 +128,12 @@ def test_when_the_disk_has_room_again_the_same_command_goes_on(cli, tmp_path: Pa
 
     def full(handle: int) -> None:
         count[0] += 1
-        if count[0] > 1:  # the recipe fits, the first checkpoint does not
+        if count[0] > 2:  # the recipe fits, file and folder, the first checkpoint does not
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         done = cli(*words)
     assert done.code == 1
     assert "No space left on device" in done.error
@@ -195,7 +194,7 @@ def test_after_control_c_the_same_command_goes_on_to_the_end(cli, tmp_path: Path
     assert child.returncode == 130, err
     assert "the same command goes on from there" in err
     assert "Traceback" not in err
-    stopped = loop.history(run)[-1]["step"]
+    stopped = history.read(run)[-1]["step"]
     assert stopped < 300
     done = cli(*words)
     assert done.code == 0, done.err

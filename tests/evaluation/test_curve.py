@@ -93,7 +93,7 @@ def test_a_row_is_that_of_an_evaluation(splits, blocks) -> None:
     asked: dict[str, Any] = {"samplers": [walk], "images": 24, "inputs": ("float",), "features": blocks, "severities": 0}
     report = evaluate(model, splits["test"], splits["validation"], splits["train"], **asked, **how)
     ids = permutation(0, "evaluation", 0, len(splits["test"]))[:24].tolist()
-    judge = judge_for(blocks, splits["test"], ids, seed=0, batch=16)
+    judge = judge_for(blocks, splits["test"], ids, seed=0, batch=16)[1]()
     told: list[int] = []
     kinds = {"direct": Planned("one call", 1), "walk": Planned("order 2", 4, walk)}
     for kind, one in kinds.items():
@@ -109,7 +109,7 @@ def test_a_row_is_that_of_an_evaluation(splits, blocks) -> None:
 def test_the_tuned_copy_walks_from_what_the_model_degraded(splits) -> None:
     d = build("gaussian-blur:sigma_px=2")
     model, tuned = Model(d, shrunk, input="8bit"), Model(d, lambda x, t: torch.zeros_like(x), estimates="consistency(0.94)")
-    ids, judge = list(range(6)), judge_for(None, splits["test"], [], seed=0, batch=6)
+    ids, judge = list(range(6)), judge_for(None, splits["test"], [], seed=0, batch=6)[1]()
     one = Planned("tuned, g = 0.94", 1, None, tuned=True)
     found = measured(model, one, splits["test"], ids, judge, tuned=tuned, seed=0, batch=6, device="cpu", tick=lambda n: None)
     x0 = splits["test"].batch(ids)["x0"]
@@ -124,7 +124,7 @@ def test_a_walk_that_diverges_is_a_row_that_says_so(splits, blocks, tmp_path) ->
         return x_t if seen[0] < 2 else x_t * float("nan")  # the second batch of two
 
     ids = list(range(8))
-    judge = judge_for(blocks, splits["test"], ids, seed=0, batch=6)
+    judge = judge_for(blocks, splits["test"], ids, seed=0, batch=6)[1]()
     model = Model(build("gaussian-blur:sigma_px=2"), late)
     found = measured(model, Planned("one call", 1), splits["test"], ids, judge, seed=0, batch=6, device="cpu", tick=lambda n: None)
     assert found == {"walk": "one call", "calls": 1, "sampler": "", "images": 8, "diverged": 0.25, "intervals": {}}

@@ -126,9 +126,9 @@ def change(path: Path, **entries: object) -> None:
     ("entries", "word"),
     [
         ({"format": 9}, "format 9"),
-        ({"dims": 17}, "do not fit"),
+        ({"dims": 17}, "does not fit"),
         ({"dims": "many"}, "no classifier"),
-        ({"widths": [4096] * 8, "dims": 4096}, "do not fit"),
+        ({"widths": [4096] * 8, "dims": 4096}, "does not fit"),
         ({"widths": []}, "no classifier"),
         ({"shape": [1, 4096, 4096]}, "at most 512 px"),
         ({"shape": [2, 32, 32]}, "no classifier"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from snowmelt.files import BadFile, read_json, write_json
+from snowmelt.files import BadFile, read_json, write_sealed
 from snowmelt.model import Model, load, save
 from snowmelt.priors import Normal
 from snowmelt.randomness import generator
@@ -236,7 +236,7 @@ def test_a_model_without_either_writes_neither_and_an_old_prior_has_scale_1(tmp_
     info = read_json(tmp_path / "model.json")
     assert not {"conditions", "variance"} & info["restorer"].keys()
     info["prior"] = {"name": "normal", "shape": [1, 8, 8]}  # as it was written before there was a scale
-    write_json(tmp_path / "model.json", info)
+    write_sealed(tmp_path / "model.json", info)
     assert load(tmp_path).prior == Normal((1, 8, 8), scale=1.0)
 
 
@@ -264,6 +264,6 @@ def test_a_header_that_lies_is_a_bad_file(tmp_path, entry: dict[str, object]) ->
     save(Model(made.degradation, made), tmp_path)
     info = read_json(tmp_path / "model.json")
     info["restorer"].update(entry)
-    write_json(tmp_path / "model.json", info)
+    write_sealed(tmp_path / "model.json", info)
     with pytest.raises(BadFile):
         load(tmp_path)

@@ -114,6 +114,11 @@ def test_statistics_need_samples_of_their_shape():
         Statistics((1, 4, 4), "dct").fit([])
     with pytest.raises(ValueError, match=r"statistics of samples of shape \(1, 4, 4\) were given one of shape \(1, 4, 5\)"):
         Statistics((1, 4, 4), "dct").fit([torch.zeros(2, 1, 4, 5)])
+    for odd in (float("nan"), float("inf")):
+        third = torch.zeros(2, 1, 4, 4)
+        third[1, 0, 2, 3] = odd
+        with pytest.raises(ValueError, match="number 3, with a value that is not finite"):  # else all estimates of the restorer would be NaN for ever
+            Statistics((1, 4, 4), "dct").fit([torch.zeros(2, 1, 4, 4), third])
 
 
 def random_field(n: int, h: int, w: int, seed: int) -> Tensor:

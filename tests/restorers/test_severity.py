@@ -187,7 +187,7 @@ def test_an_estimator_of_eight_parts_is_small_and_comes_back_the_same() -> None:
     tensors = reader.tensors()
     assert sum(p.numel() for p in reader.parameters()) <= 150_000
     assert sum(t.numel() * t.element_size() for t in tensors.values()) <= 400_000
-    back = Estimator.restored(reader.table(), tensors)
+    back = Estimator.described(reader.table()).restored(tensors)
     x = pixels(2, 100, 80)
     one, two = reader.estimate(x), back.estimate(x)
     assert all(torch.equal(getattr(one, kind)[name], getattr(two, kind)[name]) for kind in ("severity", "std", "present") for name in "abcdefgh")

@@ -1,7 +1,6 @@
 """Training a conditional model, and the laws of severities: exact resume, condition dropout, what is refused before the first step."""
 
 import dataclasses
-import hashlib
 import math
 import os
 import signal
@@ -20,7 +19,6 @@ from snowmelt.data.paired import Paired
 from snowmelt.data.sources import open_data
 from snowmelt.data.stores import Held
 from snowmelt.degradations import GaussianNoise
-from snowmelt.files import read_tensors
 from snowmelt.model import Model, load
 from snowmelt.priors import Normal
 from snowmelt.randomness import fractions
@@ -28,8 +26,9 @@ from snowmelt.registry import build
 from snowmelt.restoration import generate
 from snowmelt.restorers import Conditions, Restorer, UNet
 from snowmelt.schedules import Schedule
-from snowmelt.training import checkpoint, loop, prior
+from snowmelt.training import objective, prior
 from snowmelt.training.agreement import agree
+from snowmelt.training.checkpoint import digest
 from snowmelt.training.loop import Stopped, Trainer
 from snowmelt.training.options import TrainingOptions
 
@@ -57,15 +56,6 @@ def trainer(
         chosen = build(part, "parameterization") if part else None
         restorer = Restorer(degradation, TINY, train.shape, parameterization=chosen, conditions=conditions, variance=variance)
     return Trainer(prior.prior_for(Model(degradation, restorer)), train, data or open_data(DIGITS, "validation"), options, out)
-
-
-def digest(out: Path) -> str:
-    """One hash over weights, average and moments."""
-    found = hashlib.sha256()
-    for name, value in sorted(read_tensors(out / checkpoint.NAME).items()):
-        if name != "wall_s":
-            found.update(name.encode() + value.numpy().tobytes())
-    return found.hexdigest()
 
 
 # --- exact resume ----------------------------------------------------------------------------------------
@@ -106,8 +96,8 @@ def shown(run: Trainer, numbers: range, monkeypatch: pytest.MonkeyPatch) -> tupl
         seen.append((z["label"], t))
         return torch.zeros(len(x0))
 
-    monkeypatch.setattr(loop, "restoration_loss", loss)
-    run._loss(numbers)
+    monkeypatch.setattr(objective, "restoration_loss", loss)
+    list(run._losses(numbers))
     return seen[0]
 
 
@@ -165,8 +155,8 @@ def test_vectors_and_pictures_reach_the_loss(tmp_path: Path, monkeypatch: pytest
         seen.append({**z, "x0": x0})
         return torch.zeros(len(x0))
 
-    monkeypatch.setattr(loop, "restoration_loss", loss)
-    run._loss(range(40))
+    monkeypatch.setattr(objective, "restoration_loss", loss)
+    list(run._losses(range(40)))
     z = seen[0]
     assert torch.equal(z["image"], -z["x0"])
     assert z["vector"].shape == (40, 2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from snowmelt.stopping import Stopped
 from snowmelt.training import descent
 from snowmelt.training.descent import descend, warm_cosine
+from snowmelt.training.scaling import Diverged
 
 
 def run(
@@ -39,6 +40,22 @@ def test_the_gradient_is_clipped_where_asked() -> None:
         assert weight.grad is not None
         norms.append(float(weight.grad.norm()))
     assert norms == [600.0, pytest.approx(0.5)]
+
+
+def test_steps_without_a_finite_loss_are_skipped_and_three_in_a_row_end_it() -> None:
+    def fit(weight: nn.Parameter, bad: set[int], steps: int) -> None:
+        def loss(numbers: range) -> Tensor:
+            return (weight - 3).square().sum() * (float("nan") if numbers.start // 4 in bad else 1)
+
+        descend([weight], loss, steps, 4, rate=lambda step: 0.2, weight_decay=0.1, title="reading", way_out="begin again")
+
+    whole, spoiled, ended = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    fit(whole, set(), 30)
+    fit(spoiled, {0, 7, 8, 21}, 34)
+    assert torch.equal(whole, spoiled)
+    with pytest.raises(Diverged, match="reading: the loss or its gradient was no finite number in 3 steps in a row, up to step 40; nothing was kept"):
+        fit(ended, {18, 19, 37, 38, 39}, 40)
+    assert bool(ended.isfinite())
 
 
 def test_ctrl_c_ends_it_between_two_steps_and_says_the_way_on() -> None:

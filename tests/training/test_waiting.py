@@ -14,9 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from snowmelt.data.options import DataOptions
 from snowmelt.model import Model
 from snowmelt.training import loop
-from snowmelt.training.loop import Trainer, history
+from snowmelt.training.feed import Feed
+from snowmelt.training.history import read as history
+from snowmelt.training.learning import waited
+from snowmelt.training.loop import Trainer
 from snowmelt.training.progress import Bar
-from snowmelt.training.waiting import Waiting, share, timed
+from snowmelt.training.waiting import Waiting, timed
 
 Small = Callable[..., Trainer]
 aten = torch.ops.aten
@@ -76,21 +79,20 @@ def test_time_in_data_and_degradation_is_waited_for_and_time_in_the_network_is_n
 ) -> None:
     monkeypatch.setattr(loop, "_LOG_EVERY", 2)
     shares = {}
-    degrade, feed, restore = Model.degrade, Trainer._fed, type(small(tmp_path).restorer).forward
+    degrade, feed, restore = Model.degrade, Feed.__call__, type(small(tmp_path).restorer).forward
 
     def slow(inner: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: time.sleep(0.2) or inner(*args, **kwargs)
 
-    for place, patched in (("degradation", (Model, "degrade", degrade)), ("data", (Trainer, "_fed", feed)), ("network", (None, "forward", restore))):
+    for place, patched in (("degradation", (Model, "degrade", degrade)), ("data", (Feed, "__call__", feed)), ("network", (None, "forward", restore))):
         run = small(tmp_path / place, images=64, validate_every=10**6, validation_images=1)
         owner, name, inner = patched
         with monkeypatch.context() as patch:
             patch.setattr(owner or type(run.restorer), name, slow(inner))
-            run._next = run._fed
             run.run()
         lines = [line for line in history(tmp_path / place) if "waiting" in line]
         assert len(lines) == 2
-        shares[place] = share(history(tmp_path / place))
+        shares[place] = waited(history(tmp_path / place))
     assert shares["degradation"] > 0.6
     assert shares["data"] > 0.6
     assert shares["network"] < 0.4
@@ -122,9 +124,9 @@ def test_a_runs_share_weighs_its_lines_by_their_time() -> None:
         {"validation_loss": 1.0, "wall_s": 10.0},
         {"loss": 1.0, "wall_s": 40.0, "waiting": 0.5},
     ]
-    assert share(lines) == pytest.approx((1 + 15) / 40)
-    assert share([{"loss": 1.0, "wall_s": 10.0}]) is None
-    assert share([]) is None
+    assert waited(lines) == pytest.approx((1 + 15) / 40)
+    assert waited([{"loss": 1.0, "wall_s": 10.0}]) is None
+    assert waited([]) is None
 
 
 def test_the_bar_says_it(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

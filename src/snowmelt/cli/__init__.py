@@ -3,13 +3,20 @@
 Three rules hold for every verb. What it says on a bad day is one line that names the way out, and an exit code: 2 for
 input that cannot be used, 1 for work that failed, 130 for Ctrl-C. What it writes is whole or not there. And nothing
 imports torch before a verb needs it, so that ``--help`` answers at once.
+
+Under torchrun the processes of a group run one command together. The first one speaks for all; the others say only what went wrong with them.
 """
 
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
 from cyclopts import App, CycloptsError
 
+from snowmelt import processes
 from snowmelt._version import __version__
 from snowmelt.cli import (
     check,
@@ -30,6 +37,7 @@ from snowmelt.cli import (
     tune,
 )
 from snowmelt.cli.errors import report
+from snowmelt.cli.speaking import speak
 
 __all__ = ["app", "main"]
 
@@ -40,6 +48,7 @@ app = App(
     help_format="plaintext",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # or nothing would be said of it
 )
 _VERBS: dict[str, Callable[..., int | None]] = {
     "list": parts.list_parts,
@@ -62,6 +71,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "import": exchange.import_,
     "demo": score.demo,
 }
+_SHARED = ("train", "tune", "restore", "sample", "translate", "evaluate")
 for _order, (_name, _verb) in enumerate(_VERBS.items()):
     app.command(_verb, name=_name, sort_key=_order)
 
@@ -75,9 +85,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    speak()
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
-        sys.stdout.flush()
+        with _sigterm_as_ctrl_c(), _together(given):
+            code = app(given, exit_on_error=False, print_error=False)
+            sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         return report(error, usage=isinstance(error, CycloptsError))
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """While this lasts, SIGTERM ends what is under way as Ctrl-C does: with what is done kept, and nothing half written."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, to which signals go
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _together(arguments: Sequence[str]) -> Iterator[None]:
+    """While this lasts, the processes that torchrun has started know each other, and the first one speaks.
+
+    Raises:
+        ValueError: the verb is none that processes can share.
+    """
+    process = processes.here()
+    if process.alone:
+        yield
+        return
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    if verb not in _SHARED:
+        raise ValueError(f"snowmelt {verb} cannot be shared by {process.size} processes: start it without torchrun ({', '.join(_SHARED)} can)")
+    with processes.joined(), contextlib.ExitStack() as stack:
+        if not process.first:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
+        yield

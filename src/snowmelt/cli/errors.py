@@ -11,6 +11,8 @@ import traceback
 from rich.console import Console
 from rich.text import Text
 
+from snowmelt.processes import here
+
 USED_WRONGLY, FAILED, INTERRUPTED = 2, 1, 130
 
 
@@ -27,7 +29,7 @@ def report(error: BaseException, *, usage: bool = False) -> int:
     if os.environ.get("SNOWMELT_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     elif isinstance(error, KeyboardInterrupt):
-        say("interrupted")
+        say("interrupted; the same command goes on with what was finished")
     elif _named(error, "Stopped"):
         say(str(error))
     elif usage or _expected(error):
@@ -39,12 +41,21 @@ def report(error: BaseException, *, usage: bool = False) -> int:
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """One line on stderr: ``snowmelt: error: text`` or ``snowmelt: text``."""
-    line = Text("snowmelt: ")
+    """One line on stderr: ``snowmelt: error: text`` or ``snowmelt: text``; one of several processes names itself, too."""
+    line = Text(f"snowmelt{_rank()}: ")
     if error:
         line.append("error: ", style="bold red")
     line.append(" ".join(text.split()))
     Console(stderr=True).print(line, soft_wrap=True, highlight=False)
+
+
+def _rank() -> str:
+    """Which of several processes speaks."""
+    try:
+        process = here()
+    except ValueError:  # of which this very line may be about to tell
+        return ""
+    return "" if process.alone else f", rank {process.rank}"
 
 
 def message(error: BaseException) -> str:
@@ -67,7 +78,7 @@ def _expected(error: BaseException) -> bool:
     if isinstance(error, TypeError):
         frames = traceback.extract_tb(error.__traceback__)
         return bool(frames) and (frames[-1].line or "").startswith("raise TypeError")
-    return isinstance(error, ValueError | OSError) or _named(error, "Diverged") or _out_of_memory(error)
+    return isinstance(error, ValueError | OSError) or _named(error, "Diverged") or _named(error, "Lost") or _out_of_memory(error)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -1,11 +1,13 @@
 """Pictures from files, made to fit a model, a few at a time; and the results back into files, with a sheet of the first of them."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from snowmelt.cli.errors import say
+from snowmelt.stopping import Stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +115,7 @@ class Gathering:
         from snowmelt.restoration.preview import small
         from snowmelt.training.progress import Bar
 
-        with Bar(self.doing, len(self.plan.jobs), unit="pictures") as bar:
+        with self._stopping(), Bar(self.doing, len(self.plan.jobs), unit="pictures") as bar:
             for group in self._groups():
                 columns = {name: x.cpu() for name, x in do(group).items()}
                 result = list(columns.values())[-1]
@@ -125,6 +127,19 @@ class Gathering:
                             self.shown.setdefault(name, []).append(small(x[row]))
                 self.done += len(group)
                 bar.advance(len(group))
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        """Say on Ctrl-C how far it came.
+
+        Raises:
+            Stopped: interrupted; what is written is whole, and stays.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            so_far = f"{self.done:,} of {len(self.plan.jobs):,} pictures are done"
+            raise Stopped(f"interrupted: {so_far}; with --overwrite the same command begins again") from None
 
     def finish(self, done: str) -> int:
         """Write the sheet and say what was done; the exit code."""

@@ -102,7 +102,7 @@ def _of_path(path: Path) -> list[str]:
 
 def _of_run(path: Path) -> list[str]:
     """Degradation, restorer and figures of a run directory."""
-    from snowmelt.files import read_json
+    from snowmelt.evaluation import Report
     from snowmelt.model import load
     from snowmelt.restorers import Restorer
     from snowmelt.restorers.cost import cost
@@ -127,7 +127,7 @@ def _of_run(path: Path) -> list[str]:
         card = path / "README.md"
         how = f"How well it does is in {card}" if card.is_file() else "It has not been evaluated: 'snowmelt evaluate' measures how well it restores."
         return [*lines, how]
-    rows = read_json(path / "evaluation.json").get("rows", [])
+    rows = Report.read(path / "evaluation.json").rows
     lines.append("Measured on pictures that training has not seen:")
     for row in rows:
         figures = ", ".join(f"{name} {row[name]:.4g}" for name in ("rmse", "psnr", "ssim") if isinstance(row.get(name), int | float))

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from snowmelt import processes
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch, compiling
+from snowmelt.cli.shares import Counts, joined, share_of
 from snowmelt.cli.walks import ITS_OWN, OnCalls
 
 _LISTED = 5
@@ -33,6 +35,7 @@ def restore(
     save_trajectory: Switch = False,
     seed: int = 0,
     overwrite: Switch = False,
+    strict: Switch = False,
     tile: int | None = None,
     batch: int | Literal["auto"] = 1,
     max_pixels: int = 100_000_000,
@@ -42,7 +45,8 @@ def restore(
     """Restore pictures that are already degraded, in the way the model was trained for.
 
     Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be restored is
-    named, in OUT/errors.jsonl too, and left out; the others are restored, and the exit code is 1.
+    named, in OUT/errors.jsonl too, and left out, and the others are restored. The exit code is then 1; but files that cannot be
+    read, which every large folder has, are only counted, unless nothing else was there or --strict is given.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -63,6 +67,7 @@ def restore(
         save_trajectory: keep every x_t and x0_hat as PNG and npz, with a strip and an animation.
         seed: of what is random.
         overwrite: replace files that are already there.
+        strict: end with exit code 1 also where all that is left out are files that cannot be read.
         tile: side in px of the tiles that large pictures are cut into.
         batch: pictures of one size that share a call, or auto, as many as fit: faster for small ones; last digits then depend on who shares it.
         max_pixels: refuse larger pictures.
@@ -75,9 +80,10 @@ def restore(
     from snowmelt.cli.strength import severity_of, unknown_severity
     from snowmelt.degradations import Mixture
     from snowmelt.restoration import restore_folder
-    from snowmelt.restoration.plan import shard_of
 
-    share = (1, 1) if shard is None else shard_of(shard)
+    share = share_of(shard)
+    if preview is not None and not processes.here().first:
+        return 0  # a sheet is no work to share
     found = calls.opened(model)
     compiling(found.model, compile)
     if strength is not None:
@@ -110,7 +116,8 @@ def restore(
         say=say,
         finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
     )
-    return summary(tally, inputs, out)
+    joined(tally, inputs, out, "restored")
+    return summary(tally, inputs, out, strict=strict)
 
 
 def _tell_all(job: "Job", entry: dict[str, Any]) -> None:
@@ -125,31 +132,35 @@ def _tell(job: "Job", entry: dict[str, Any]) -> None:
         print(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB")
 
 
-def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: str = "restored") -> int:
-    """Say what became of the pictures, in exact numbers; the exit code."""
-    code = 1 if tally.failed else 0
+def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: str = "restored", *, strict: bool = False) -> int:
+    """Say what became of the pictures of all shares, in exact numbers; the exit code."""
+    n = Counts.of(tally) if tally.preview is None else Counts.alone(tally)
+    code = 1 if n.failed > (0 if strict or n.broken == n.total else n.broken) else 0
     if tally.preview is not None:
         for failure in tally.failed:
             say(f"left out {failure.source}: {failure.reason}")
         print(f"{tally.preview} ({tally.how}); {tally.preview.shown} of them on {tally.preview.path}")
         return code
     place = inputs[0].parent if out is None else out
-    if tally.greyed:
-        say(f"{_count(tally.greyed)} in colour turned grey: the model was trained on grey ones")
-    if tally.kept:
-        other = f", {tally.elsewise:,} of them {done} with other settings" if tally.elsewise else ""
-        say(f"{_count(tally.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
-    for left, why in ((tally.clean, "looks clean"), (tally.unsure, "is unlike what the model knows, or too hard to judge")):
+    if not processes.here().first:
+        return code
+    if n.greyed:
+        say(f"{_count(n.greyed)} in colour turned grey: the model was trained on grey ones")
+    if n.kept:
+        other = f", {n.elsewise:,} of them {done} with other settings" if n.elsewise else ""
+        say(f"{_count(n.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
+    unsure = "is unlike what the model knows, or too hard to judge"
+    for left, of_all, why in ((tally.clean, n.clean, "looks clean"), (tally.unsure, n.unsure, unsure)):
         for source in left[:_LISTED]:
             say(f"{source} {why}, and is left as it is: --anyway restores it all the same")
-        if len(left) > _LISTED:
-            say(f"so {'are' if len(left) > _LISTED + 1 else 'is'} {len(left) - _LISTED:,} more; restored.jsonl lists all of them")
-    kept = f"; {tally.kept:,} already there" if tally.kept else ""
-    kept += f"; {len(tally.clean):,} clean and {len(tally.unsure):,} unsure, left as they are" if tally.clean or tally.unsure else ""
+        if more := of_all - min(len(left), _LISTED):
+            say(f"so {'are' if more > 1 else 'is'} {more:,} more; restored.jsonl lists all of them")
+    kept = f"; {n.kept:,} already there" if n.kept else ""
+    kept += f"; {n.clean:,} clean and {n.unsure:,} unsure, left as they are" if n.clean or n.unsure else ""
     listed = "" if tally.errors is None else f", listed in {tally.errors}"
-    failed = f"; {len(tally.failed):,} failed{listed}" if tally.failed else ""
+    failed = f"; {n.failed:,} failed{listed}" if n.failed else ""
     into = str(place) if out is not None or not tally.last else tally.last.name
-    print(f"{done} {_count(tally.done)} of {tally.total:,} into {into} ({tally.how}){kept}{failed}")
+    print(f"{done} {_count(n.done)} of {n.total:,} into {into} ({tally.how}){kept}{failed}")
     if tally.pace is not None and tally.pace.pictures > 1:
         print(tally.pace)
     return code

@@ -1,11 +1,14 @@
 """``snowmelt sample``: new pictures from a model that has a prior."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from snowmelt import processes
 from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch, compiling
+from snowmelt.cli.shares import in_turn, share_of, summed
 from snowmelt.cli.walks import ITS_OWN, OnCalls
 from snowmelt.cli.wishes import NONE, OnWish
 
@@ -71,15 +74,14 @@ def sample(
     from snowmelt.priors import GaussianMixture
     from snowmelt.recipes.run import fit_prior
     from snowmelt.restoration.identity import Opened
-    from snowmelt.restoration.plan import shard_of
-    from snowmelt.restoration.sampling import check, sample_folder
+    from snowmelt.restoration.sampling import begun, check
     from snowmelt.samplers import Sampler, default_walk
 
-    share = (1, 1) if shard is None else shard_of(shard)
+    share = share_of(shard)
     if out is not None:
-        check(out, number or 1, share, batch, overwrite=overwrite)
+        in_turn(lambda: check(out, number or 1, (1, 1) if shard is None else share, batch, overwrite=overwrite), lambda: None)
     place = calls.place(run)
-    model = load(place) if prior is None else fit_prior(place, prior, path=data)
+    model = load(place) if prior is None else in_turn(lambda: fit_prior(place, prior, path=data), lambda: load(place))
     compiling(model, compile)
     if prior is not None and model.prior is not None:
         held = f"; its grid holds {model.prior.explained:.1%} of the variance of x_1" if isinstance(model.prior, GaussianMixture) else ""
@@ -91,14 +93,18 @@ def sample(
     asked = calls.walk(model)
     walk = asked if isinstance(asked, Sampler) else default_walk(model)
     options: dict[str, Any] = {"sampler": walk, "seed": seed, "noise": noise, "conditions": granted.conditions, "said": granted.said}
-    options |= {"shard": share, "batch": batch, "overwrite": overwrite, "device": where, "bar": True}
-    made = sample_folder(Opened(granted.model, str(place), weights_of(located(place))), out, n=granted.number, **options)
+    options |= {"n": granted.number, "shard": share, "batch": batch, "device": where}
+    begin = functools.partial(begun, Opened(granted.model, str(place), weights_of(located(place))), out, **options)
+    made = in_turn(lambda: begin(overwrite=overwrite), begin).run(bar=True)
+    done, there = summed(made.done, made.kept)
+    if not processes.here().first:
+        return
     also = _further(made, granted, npz=npz)
     if interpolate is not None and share[0] == 1:
         _write_strip(granted, walk, out, seed, noise, interpolate)
         also += ", interpolation.png"
-    kept = f"; {made.kept:,} already there" if made.kept else ""
-    print(f"wrote {made.done:,} pictures{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
+    kept = f"; {there:,} already there" if there else ""
+    print(f"wrote {done:,} pictures{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
 
 
 def _walks(calls: "Calls") -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from snowmelt import processes
 from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch
 
 
@@ -53,6 +54,8 @@ def evaluate(
     for name, value, least in (("images", images, 1), ("generate", generate, 2), ("steps", steps, 1)):
         if value is not None and value < least:
             raise ValueError(f"--{name} {value} lies under {least}")
+    if (curve or bits_per_dim) and not processes.here().alone:
+        raise ValueError(f"{'--curve' if curve else '--bits-per-dim'} measures in one process: start it without torchrun, which shares all else")
     if curve:
         others = {"--handed": handed, "--input": input, "--bits-per-dim": bits_per_dim, "--steps": steps}
         _curve(run, data, images, features, generate, part, calls, out, machine, others)

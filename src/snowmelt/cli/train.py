@@ -21,12 +21,16 @@ def train(
     overrides: Given = None,
     dry_run: Switch = False,
     fresh: Switch = False,
+    workers: int | None = None,
+    allow_inexact: Switch = False,
     machine: OnMachine = HERE,
 ) -> None:
     """Train a restorer: train RECIPE --out RUN, or train --data DIR --degradation SPEC --out RUN.
 
     Without a recipe, whatever is not given is chosen from the data and printed with the reason. The same command
     on the same run directory goes on where it stopped.
+
+    Several processes share a training where torchrun starts them: torchrun --nproc-per-node 2 -m snowmelt train ...
 
     Args:
         recipe: a TOML file or the name of a preset ('snowmelt list recipe').
@@ -37,13 +41,19 @@ def train(
         dry_run: measure a few steps and draw the degradation; train nothing.
         overrides: fields of the recipe.
         fresh: start over, deleting the run that is there.
+        workers: threads that prepare batches while the network works; by default one where there is a GPU, else none.
+        allow_inexact: go on with a run also where other last digits come of it: another number of threads, another processor, other shards.
         machine: where to compute.
     """
     if out is None and not dry_run:
         raise ValueError("train needs a run directory: add --out RUN (or --dry-run, which trains nothing)")
+    if workers is not None and workers < 0:
+        raise ValueError(f"--workers {workers} lies under 0: leave it out, or give how many threads shall prepare batches")
     where = machine.prepare()
     from snowmelt.recipes import run
     from snowmelt.recipes.recipe import from_table
+    from snowmelt.training import history
+    from snowmelt.training.learning import words
     from snowmelt.training.prior import noise_at_end
 
     table, reasons = _table(recipe, _with_pairs(given(overrides, degradation=degradation), pairs))
@@ -56,12 +66,15 @@ def train(
     assert out is not None  # noqa: S101 - asked above
     there = out.exists()
     try:
-        model = run.train(resolved, out, fresh=fresh, device=where)
+        model = run.train(resolved, out, fresh=fresh, device=where, workers=workers, inexact=allow_inexact)
     except BaseException:
         if not there:
             _leave_nothing(out)
         raise
-    print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}. Next:")
+    print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}.")
+    for line in words(history.read(out)):
+        print(f"  {line}")
+    print("Next:")
     if model.prior is not None:
         labels = " --label all --guidance 1" if "label" in resolved.model.conditions else ""
         print(f"  snowmelt sample {out} -n {40 if labels else 16}{labels} --out new{_again(machine.plugin)}")
@@ -88,11 +101,11 @@ def _with_pairs(asked: dict[str, Any], pairs: tuple[Path, Path] | None) -> dict[
 
 def _waited(out: Path) -> str:
     """How much of the time the network waited, where the run's log says it."""
-    from snowmelt.training.loop import history
-    from snowmelt.training.waiting import share
+    from snowmelt.training.history import read as history
+    from snowmelt.training.learning import waited
 
-    waited = share(history(out))
-    return "" if waited is None else f" (the network waited for data and degradation {waited:.0%} of the time)"
+    share = waited(history(out))
+    return "" if share is None else f" (the network waited for data and degradation {share:.0%} of the time)"
 
 
 def _leave_nothing(out: Path) -> None:

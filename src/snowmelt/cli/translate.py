@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.shares import joined, share_of
 
 
 def translate(
@@ -22,6 +23,7 @@ def translate(
     shard: str | None = None,
     seed: int = 0,
     overwrite: Switch = False,
+    strict: Switch = False,
     batch: int = 1,
     max_pixels: int = 100_000_000,
     machine: OnMachine = HERE,
@@ -29,7 +31,8 @@ def translate(
     """Turn pictures of one kind into pictures of another, with a model of morph: those it was given as --endpoint into those of its --data.
 
     Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be translated is
-    named, in OUT/errors.jsonl too, and left out; the others are translated, and the exit code is 1.
+    named, in OUT/errors.jsonl too, and left out, and the others are translated. The exit code is then 1; but files that cannot be
+    read are only counted, unless nothing else was there or --strict is given.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -44,6 +47,7 @@ def translate(
         shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
         seed: of the noise: another one, another answer.
         overwrite: replace files that are already there.
+        strict: end with exit code 1 also where all that is left out are files that cannot be read.
         batch: pictures that share a call: faster for small ones; last digits then depend on who shares it.
         max_pixels: refuse larger pictures.
         machine: where to compute.
@@ -54,8 +58,8 @@ def translate(
     from snowmelt.cli.restore import summary
     from snowmelt.cli.walks import Calls
     from snowmelt.restoration import translate_folder
-    from snowmelt.restoration.plan import shard_of
 
+    share = share_of(shard)
     tally = translate_folder(
         inputs,
         model=Calls(fast=fast).opened(model),
@@ -67,11 +71,12 @@ def translate(
         seed=seed,
         overwrite=overwrite,
         save_trajectory=trajectory,
-        shard=(1, 1) if shard is None else shard_of(shard),
+        shard=share,
         batch=batch,
         max_pixels=max_pixels,
         device=where,
         bar=True,
         say=say,
     )
-    return summary(tally, inputs, out, "translated")
+    joined(tally, inputs, out, "translated")
+    return summary(tally, inputs, out, "translated", strict=strict)

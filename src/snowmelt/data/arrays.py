@@ -29,6 +29,8 @@ LABELS = ("label", "labels")
 VECTORS = ("vector",)
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = 1 << 24
+_ALWAYS, _MOST_PACKED = 1 << 24, 200  # bytes that may come out of any file, and how many times its size
+_MOST_HEADER_BYTES = 10_000  # what numpy itself believes
 
 
 def read_idx(path: Path) -> NDArray[np.uint8] | Mapped:
@@ -48,6 +50,8 @@ def read_idx(path: Path) -> NDArray[np.uint8] | Mapped:
             sizes = [int(size) for size in np.frombuffer(header, ">u4")]
             if path.suffix != ".gz" and MAPPED_BYTES < math.prod(sizes) == path.stat().st_size - 4 - len(header):
                 return _left(path, stream.tell(), sizes, np.dtype(np.uint8), False, None)
+            if path.suffix == ".gz":
+                _require_plausible(math.prod(sizes), path)
             values = exactly(stream, math.prod(sizes), path)
             if stream.read(1):
                 raise ValueError(f"{path}: more bytes follow than its header ({' x '.join(map(str, sizes))}) says")
@@ -84,6 +88,7 @@ def read_array(path: Path, range: tuple[float, float] | None) -> NDArray[Any] | 
         else:
             with zipfile.ZipFile(path) as archive:
                 member = _member(archive, path)
+                _require_plausible(member.file_size, path)
                 with archive.open(member) as stream:
                     array = read_npy(stream, member.file_size, path)
     except DAMAGED as error:
@@ -130,6 +135,11 @@ def _npy_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ..
         version = npy.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"version {version} is for arrays with named fields")
+        place, size_bytes = stream.tell(), 2 * version[0]
+        length = int.from_bytes(stream.read(size_bytes), "little")
+        if length > _MOST_HEADER_BYTES:
+            raise ValueError(f"its header would have {length} bytes")
+        stream.seek(place)
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = header(stream)
     except Exception as error:  # numpy parses the header as Python text: anything may come of that
@@ -139,6 +149,17 @@ def _npy_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ..
     if size - stream.tell() < math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{path}: its header promises {dtype} {shape}, its {size} bytes cannot hold that")
     return shape, fortran, dtype
+
+
+def _require_plausible(count: int, path: Path) -> None:
+    """Refuse a small file that unpacks to a flood: pictures do not shrink so far, and zeros that say they are pictures would fill the memory.
+
+    Raises:
+        ValueError: it does.
+    """
+    size = path.stat().st_size
+    if count > max(_ALWAYS, _MOST_PACKED * size):
+        raise ValueError(f"{path}: {size:,} bytes that unpack to {count:,}, more than {_MOST_PACKED} times as many, are no pictures: save them unpacked")
 
 
 def exactly(stream: IO[bytes], count: int, path: Path) -> bytearray:

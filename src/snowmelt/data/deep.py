@@ -1,10 +1,16 @@
-"""Colour and opacity of 16 bits a channel, which Pillow would cut to 8: PNG through libpng, TIFF through tifffile.
+"""Colour and opacity of 16 bits a channel, which Pillow would cut to 8, or read wrongly: PNG through libpng, TIFF through tifffile.
+
+Pillow shows a grey TIFF of 16 bits whose white is zero as its negative, one of 12 bits nearly black, and forgets which level of a
+grey PNG is transparent; so these are read here, or refused. A second reader sees the same file with other eyes: what it finds in the header is
+held against what was checked before, so that no file shows a small picture to one and a huge one to the other.
 
 Both libraries are imported when the first such file is met. The metadata goes with the pixels: into PNG as chunks after the
 header, into TIFF as tags; EXIF, whose entries lie in a directory of their own, is appended and its address filled in.
 """
 
 import io
+import logging
+import math
 import struct
 import zlib
 from collections.abc import Mapping
@@ -19,21 +25,39 @@ from snowmelt.data import metadata as meta
 from snowmelt.data.metadata import Metadata
 
 _PNG_COLOURS = (2, 4, 6)  # RGB, grey with alpha, RGB with alpha
+_MOST_TILE_PX = 1 << 22  # of a tile that is larger than its picture
 _EXIF_TAG = 34665
 _STAND_IN_TAG = 34664  # tifffile writes no 34665; its neighbour, which nobody uses, keeps the place in the sorted directory
-_BITS_TAG = 258
+_QUIET = logging.NullHandler()  # what it says of a damaged file is either no harm, or an error here
+_BITS_TAG, _PHOTOMETRIC_TAG, _TILE_TAGS = 258, 262, (322, 323)
 
 
 def is_deep(image: Image.Image, stream: BinaryIO) -> bool:
-    """Whether Pillow would cut this opened PNG or TIFF to 8 bits."""
+    """Whether Pillow would cut this opened PNG or TIFF to 8 bits, or misread its 16."""
     if image.format == "PNG":
         stream.seek(24)  # in the header chunk: bits, colour type
         bits, colour = stream.read(2)
-        return bits == 16 and colour in _PNG_COLOURS
+        return bits == 16 and (colour in _PNG_COLOURS or "transparency" in image.info)
     if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(_BITS_TAG, (8,))
-        return max(bits) > 8 and not image.mode.startswith(("I", "F"))
+        tags: Any = getattr(image, "tag_v2", {})
+        most = int(max(tags.get(_BITS_TAG, (8,))))
+        if image.mode.startswith("I;16"):
+            return most != 16 or bool(tags.get(_PHOTOMETRIC_TAG) == 0)
+        return most > 8 and not image.mode.startswith(("I", "F"))
     return False
+
+
+def large_tiles(image: Image.Image) -> str | None:
+    """What is wrong with the tiles of an opened TIFF that are so much larger than their picture that no one meant them; None if nothing is."""
+    tags: Any = getattr(image, "tag_v2", {})
+    w, h = (int(tags.get(tag, 0)) for tag in _TILE_TAGS)
+    return _too_large(image, w, h)
+
+
+def _too_large(image: Image.Image, w: int, h: int) -> str | None:
+    if w * h <= max(image.width * image.height, _MOST_TILE_PX):
+        return None
+    return f"its tiles of {w} x {h} px are larger than the picture"
 
 
 def is_deep_grey(image: Image.Image, stream: BinaryIO) -> bool:
@@ -53,28 +77,44 @@ def decode(image: Image.Image, stream: BinaryIO) -> tuple[NDArray[np.uint16], ND
         import imagecodecs
 
         array = imagecodecs.png_decode(stream.read())
+        array = array.reshape(*array.shape[:2], -1)
         colours, associated, turn = 3 if array.shape[-1] > 2 else 1, False, image.getexif().get(meta.ORIENTATION, 1)
     else:
-        array, colours, associated, turn = _tiff(stream)
+        array, colours, associated, turn = _tiff(image, stream)
     if array.dtype != np.uint16 or array.shape[-1] - colours not in (0, 1):
         raise ValueError(f"{array.dtype} with {array.shape[-1]} channels: 16-bit files may be grey or RGB, with or without alpha")
-    if array.shape[:2] != (image.height, image.width) and array.shape[:2] != (image.width, image.height):
-        raise ValueError("its header and its pixels disagree on the size")
+    _agree(image, array.shape[0], array.shape[1])
     colour, alpha = array[..., :colours], array[..., colours:]
     if associated and alpha.shape[-1]:
         colour = np.rint(colour / np.maximum(alpha, 1) * 65535.0).clip(0, 65535).astype(np.uint16)
     return colour, alpha if alpha.shape[-1] else None, turn if isinstance(turn, int) else 1
 
 
-def _tiff(stream: BinaryIO) -> tuple[NDArray[Any], int, bool, int]:
+def _agree(image: Image.Image, h: int, w: int) -> None:
+    """Refuse a size (h, w) that is not the one whose pixels were counted; Pillow reports a TIFF's as turned upright."""
+    if (h, w) not in ((image.height, image.width), (image.width, image.height)):
+        raise ValueError(f"its header says {image.width} x {image.height} px and {w} x {h} px")
+
+
+def _tiff(image: Image.Image, stream: BinaryIO) -> tuple[NDArray[Any], int, bool, int]:
     """Pixels (h, w, channels), how many of the channels are colour, whether colour is multiplied by alpha, the orientation."""
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(_QUIET)
     with tifffile.TiffFile(stream) as file:
         page: Any = file.pages.first
         kind = page.photometric.name
         if kind not in ("RGB", "MINISBLACK", "MINISWHITE"):
             raise ValueError(f"a TIFF of {page.bitspersample} bits in {kind} colours: convert it to RGB first")
+        if page.bitspersample != 16 or page.samplesperpixel > 4 or page.imagedepth != 1:
+            raise ValueError(f"a TIFF of {page.samplesperpixel} channels of {page.bitspersample} bits: save it as grey or RGB of 8 or 16 bits")
+        _agree(image, page.imagelength, page.imagewidth)
+        if page.is_tiled and (wrong := _too_large(image, page.tilewidth, page.tilelength)):
+            raise ValueError(wrong)
+        missing = sum(start <= 0 or count <= 0 for start, count in zip(page.dataoffsets, page.databytecounts, strict=True))
+        missing += max(math.prod(page.chunked) - len(page.dataoffsets), 0)
+        if missing:  # tifffile would make them black
+            raise ValueError(f"{missing} of the {math.prod(page.chunked)} pieces that its pixels lie in are missing")
         array = np.asarray(page.asarray())
         if array.ndim == 3 and page.planarconfig == 2:
             array = np.moveaxis(array, 0, -1)

@@ -12,6 +12,8 @@ picture is carried along, never applied.
 """
 
 import io
+import os
+import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -230,9 +232,13 @@ def to_channels(x: Tensor, channels: int) -> Tensor:
     return (x * x.new_tensor(_LUMA)[:, None, None]).sum(-3, keepdim=True)
 
 
+def unit(values: NDArray[Any], top: int) -> Tensor:
+    """Values 0 to `top`, in any layout, as floats in [-1, 1] in the same."""
+    return torch.from_numpy(values.astype(np.float32)).div_(top / 2).sub_(1)
+
+
 def _floats(array: NDArray[Any], top: int) -> Tensor:
-    values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, -3)).astype(np.float32))
-    return values.div_(top / 2).sub_(1)
+    return unit(np.ascontiguousarray(np.moveaxis(array, -1, -3)), top)
 
 
 def _levels(x: Tensor, top: int) -> NDArray[np.float64]:
@@ -251,11 +257,12 @@ def _opened(path: Path, max_pixels: int, content: bytes | memoryview | None = No
     """The image behind `path` with its header checked, and its bytes; all that fails inside becomes an UnreadableImage."""
     try:
         # Pillow's warnings (bombs, broken tags) are either an error below or no harm to the pixels.
-        with warnings.catch_warnings(), path.open("rb") if content is None else io.BytesIO(content) as stream:
+        with warnings.catch_warnings(), _stream(path) if content is None else io.BytesIO(content) as stream:
             warnings.simplefilter("ignore")
             if not stream.read(1):
                 raise UnreadableImage(path, "the file is empty")
             stream.seek(0)
+            _check_size(path, *_webp_size(stream), max_pixels)
             with _unlimited(stream) as image:
                 _check(path, image, max_pixels)
                 yield image, stream
@@ -269,6 +276,20 @@ def _opened(path: Path, max_pixels: int, content: bytes | memoryview | None = No
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
 
+def _stream(path: Path) -> BinaryIO:
+    """The bytes of a file; whatever else has a name, such as a pipe that would be waited for, is refused."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UnreadableImage(path, f"a link to {os.readlink(path)}, which does not exist") from None
+        raise
+    if not stat.S_ISREG(kind):
+        names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
+        raise UnreadableImage(path, f"{names.get(stat.S_IFMT(kind), 'something else')}, not a file")
+    return path.open("rb")
+
+
 def _unlimited(stream: BinaryIO) -> Image.Image:
     """Read the header without Pillow's own limit on pixels, which is global and knows no `max_pixels`; ours comes next."""
     with _OPENING:
@@ -280,11 +301,30 @@ def _unlimited(stream: BinaryIO) -> Image.Image:
 
 
 def _check(path: Path, image: Image.Image, max_pixels: int) -> None:
-    w, h = image.size
-    if w * h > max_pixels:
-        raise UnreadableImage(path, f"{w} x {h} px are more than max_pixels = {max_pixels}")
+    _check_size(path, *image.size, max_pixels)
+    if wrong := deep.large_tiles(image):  # a decoder asks for the memory of one
+        raise UnreadableImage(path, wrong)
     if image.mode in ("I", "F"):  # 32-bit numbers, without a black and a white
         raise UnreadableImage(path, f"mode {image.mode} declares no range of values: save it as 8 or 16 bits, or as .npy with data.range")
+
+
+def _check_size(path: Path, w: int, h: int, max_pixels: int) -> None:
+    if w * h > max_pixels:
+        raise UnreadableImage(path, f"{w} x {h} px are more than max_pixels = {max_pixels}")
+
+
+def _webp_size(stream: BinaryIO) -> tuple[int, int]:
+    """What the header of a WebP file promises, (w, h); (0, 0) of any other. Pillow asks for the memory of all of it before it tells."""
+    head = stream.read(30)
+    stream.seek(0)
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return 0, 0
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L":
+        both = int.from_bytes(head[21:25], "little")
+        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
 
 
 def _orientation(image: Image.Image) -> int:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snowmelt.data.images import unit
 from snowmelt.data.stores import Array, Held, Places, windows
 
 MAPPED_BYTES = 1 << 28  # from here on a file is mapped: 256 MiB are held anywhere
@@ -76,7 +77,7 @@ def scaled(values: NDArray[Any], range: tuple[float, float] | None) -> NDArray[A
         low, high = range
         return ((values.astype(np.float32) - low) * (2 / (high - low)) - 1).clip(-1, 1)
     if values.dtype == np.uint16:
-        return torch.from_numpy(values.astype(np.float32)).div_(65535 / 2).sub_(1).numpy()
+        return unit(values, 65535).numpy()
     return values
 
 

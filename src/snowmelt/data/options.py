@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from snowmelt.disk import as_text
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -48,6 +50,8 @@ class DataOptions:
         Raises:
             ValueError: a field lies outside its bounds; the message names it, its value and the bounds.
         """
+        for name in ("path", "endpoint"):
+            object.__setattr__(self, name, _text(name, getattr(self, name)))
         if not self.path:
             raise ValueError('data.path is empty: give a folder, a file or a bundled set such as "bundled:digits"')
         if self.endpoint == "":
@@ -75,3 +79,15 @@ class DataOptions:
             low, high = self.range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ValueError(f"data.range = ({low}, {high}) is not a range: give two finite numbers, black first")
+
+
+def _text(name: str, path: str | None) -> str | None:
+    """A path as a recipe can hold it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    text = None if path is None else as_text(path)
+    if text is not None and any(0xD800 <= ord(sign) <= 0xDFFF for sign in text):
+        raise ValueError(f"data.{name} = {text!r} is not UTF-8, and a recipe has to name it: rename the folder")
+    return text

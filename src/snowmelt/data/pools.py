@@ -7,6 +7,7 @@ Only those are decoded, converted to one shape and held.
 import abc
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from snowmelt.data.mapped import Lazy, Mapped, scaled
 from snowmelt.data.options import DataOptions
 from snowmelt.data.splits import Split, digest
 from snowmelt.data.stores import Array, Held
+from snowmelt.stopping import looking
 
 HELD_BYTES = 2 * 1024**3
 _CHUNK = 2048
@@ -54,9 +56,13 @@ class ArrayPool(Pool):
 
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`."""
-        pixels = self.pixels
+        pixels, keys = self.pixels, []
         read = (scaled(chunk, pixels.range) for _, chunk in pixels.chunks()) if isinstance(pixels, Mapped) else (pixels,)
-        return [digest(np.ascontiguousarray(row).data) for chunk in read for row in chunk]
+        with looking(f"of {len(pixels):,} pictures of {self.name} were read") as seen:
+            for chunk in read:
+                keys += [digest(np.ascontiguousarray(row).data) for row in chunk]
+                seen.done = len(keys)
+        return keys
 
     def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
         """See :meth:`Pool.dataset`."""
@@ -112,17 +118,18 @@ class FilePool(Pool):
         Raises:
             ValueError: it holds no picture, or none that can be read.
         """
-        found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in images.SUFFIXES and path.is_file())
-        found = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-        if not found:
-            raise ValueError(f"{folder} holds no picture ({', '.join(images.SUFFIXES)})")
-        pool = cls(str(folder), folder, [], [], folders=folders)
-        for path in found:
-            try:
-                pool.shapes.append(images.probe(path))
-                pool.paths.append(path)
-            except (OSError, images.UnreadableImage) as error:
-                pool.skipped.append((pool.id(path), getattr(error, "reason", str(error))))
+        with looking(f"pictures of {folder} were looked at") as seen:
+            found, closed = _files(folder)
+            if not found:
+                why = "".join(f"; {name}: {reason}" for name, reason in closed[:1])
+                raise ValueError(f"{folder} holds no picture ({', '.join(images.SUFFIXES)}){why}")
+            pool = cls(str(folder), folder, [], [], closed, folders=folders)
+            for seen.done, path in enumerate(found):
+                try:
+                    pool.shapes.append(images.probe(path))
+                    pool.paths.append(path)
+                except (OSError, images.UnreadableImage) as error:
+                    pool.skipped.append((pool.id(path), getattr(error, "reason", str(error))))
         if not pool.paths:
             raise ValueError(f"none of the {len(found)} pictures in {folder} can be read; {': '.join(pool.skipped[0])}")
         return pool
@@ -142,9 +149,10 @@ class FilePool(Pool):
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`; of the files' bytes."""
         keys = []
-        for path in self.paths:
-            with path.open("rb") as stream:
-                keys.append(hashlib.file_digest(stream, functools.partial(hashlib.blake2b, digest_size=16)).digest())
+        with looking(f"of {len(self.paths):,} pictures of {self.folder} were read") as seen:
+            for seen.done, path in enumerate(self.paths):
+                with path.open("rb") as stream:
+                    keys.append(hashlib.file_digest(stream, functools.partial(hashlib.blake2b, digest_size=16)).digest())
         return keys
 
     def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
@@ -155,8 +163,13 @@ class FilePool(Pool):
         shape = self._shape(options)
         paths, ids, skipped = [self.paths[i] for i in chosen], [self.id(self.paths[i]) for i in chosen], list(self.skipped)
 
+        expected = {self.paths[i]: self.shapes[i] for i in chosen}
+
         def decode(path: Path) -> Tensor:
-            x = images.to_channels(self.picture(path).over(), shape[0])
+            picture = self.picture(path)
+            if (found := tuple(picture.x.shape)) != (said := expected[path]):
+                raise images.UnreadableImage(path, f"its header says (c, h, w) = {said}, and its pixels are {found}")
+            x = images.to_channels(picture.over(), shape[0])
             return images.quantise(fitted(x, options.size, options.fit))
 
         labels = self.labels()
@@ -168,12 +181,14 @@ class FilePool(Pool):
             return Dataset(files, split, shape, ids, skipped, flip=options.flip, turn=options.turn, labels=labels)
         pixels = np.empty((len(paths), h, w, shape[0]), np.uint8)
         good: list[int] = []
-        for i, path in enumerate(paths):
-            try:
-                pixels[len(good)] = images.to_uint8(decode(path))
-                good.append(i)
-            except (OSError, images.UnreadableImage) as error:
-                skipped.append((ids[i], getattr(error, "reason", str(error))))
+        with looking(f"of {len(paths):,} {split} pictures of {self.folder} were decoded") as seen:
+            for i, path in enumerate(paths):
+                try:
+                    pixels[len(good)] = images.to_uint8(decode(path))
+                    good.append(i)
+                except (OSError, images.UnreadableImage) as error:
+                    skipped.append((ids[i], getattr(error, "reason", str(error))))
+                seen.done = i + 1
         if not good:
             raise ValueError(f"no {split} picture in {self.folder} can be read; {': '.join(skipped[-1])}")
         held, ids, labels = Held(pixels[: len(good)]), [ids[i] for i in good], labels and labels.of(good)
@@ -192,3 +207,19 @@ class FilePool(Pool):
 
     def _differ(self, path: Path, first: str, other: str, way_out: str) -> str:
         return f"{self.folder}: {self.id(self.paths[0])} has {first}, {self.id(path)} has {other}: give {way_out}"
+
+
+def _files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    """All that has the name of a picture below a folder, sorted, and (name, reason) of the folders that cannot be looked into.
+
+    Hidden files and folders are left out; links to folders are not followed, so that none is walked for ever.
+    """
+    found, closed = list[Path](), list[tuple[str, str]]()
+
+    def refused(error: OSError) -> None:
+        closed.append((os.path.relpath(error.filename, folder), error.strerror or str(error)))
+
+    for place, folders, names in os.walk(folder, onerror=refused):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in images.SUFFIXES]
+    return sorted(found), closed

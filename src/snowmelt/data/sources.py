@@ -22,6 +22,9 @@ from snowmelt.data.packs import PackPool, is_pack
 from snowmelt.data.paired import Paired, partners
 from snowmelt.data.pools import ArrayPool, FilePool, Pool
 from snowmelt.data.splits import SPLITS, Split, choose, thin
+from snowmelt.disk import as_path
+
+_NAMED = 20
 
 
 def open_data(options: DataOptions, split: Split) -> Dataset:
@@ -66,6 +69,16 @@ def describe_data(options: DataOptions) -> str:
     return "\n".join([*lines, *(f"  skipped     {name}: {reason}" for name, reason in skipped.items())])
 
 
+def left_out(*parts: Dataset) -> str | None:
+    """One line on the files that cannot be read: how many, and their names and reasons, the first of them; None where there are none."""
+    found = {name: reason for data in parts for name, reason in data.skipped}
+    if not found:
+        return None
+    named = "; ".join(" ".join(f"{name}: {reason}".split()) for name, reason in list(found.items())[:_NAMED])
+    more = f"; and {len(found) - _NAMED:,} more, which snowmelt.data.describe_data lists" if len(found) > _NAMED else ""
+    return f"{len(found):,} file{'' if len(found) == 1 else 's'} cannot be read and {'is' if len(found) == 1 else 'are'} left out: {named}{more}"
+
+
 # Parts: (validation, test) by content, or None where the source itself says that the whole pool is the split.
 _Found = tuple[Pool, tuple[float, float] | None]
 
@@ -94,7 +107,7 @@ def _bundled(options: DataOptions, split: Split) -> _Found:
 
 
 def _stored(options: DataOptions, split: Split) -> _Found:
-    path = Path(options.path).expanduser()
+    path = as_path(options.path)
     if not path.exists():
         raise FileNotFoundError(f'data.path = "{options.path}" does not exist: give a folder, a file, or one of the bundled sets')
     if path.is_file():

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from snowmelt.degradations.inverse import solved
 from snowmelt.registry import Part, label
+from snowmelt.schedules import ON_KNOT
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand
 
 Basis: TypeAlias = Literal["any", "pixel", "channel", "dct", "fft"]
@@ -144,6 +145,16 @@ class Degradation(Part, kind="degradation"):
     def snapped(self, t: Severity, z: Draw) -> Severity:
         """Severities (b,) moved up to the next knot i/T, where a table is exact; as they are where there are none."""
         return t if self.knots is None else (t * self.knots).ceil() / self.knots
+
+    @final
+    def lowered(self, s: Severity, z: Draw, under: Severity) -> Severity:
+        """Severities s (b,) moved down to the knot at or below, and below `under` (b,), which s is below; as they are where there are no knots.
+
+        To move down is to move the negatives up. An s that is a knot but for rounding stays there, as :func:`snowmelt.schedules.knot` has it.
+        """
+        near = s + ON_KNOT
+        down = -self.snapped(-near, z)
+        return torch.where((down == near) | (down >= under), -self.snapped(-s, z), down)  # equal where there are no knots
 
     def sigma(self, t: Severity) -> Tensor:
         """The standard deviation of the white noise in x_t, shape (b,)."""

@@ -30,7 +30,6 @@ from snowmelt.evaluation.scoring import row, score
 from snowmelt.evaluation.sets import Judge
 from snowmelt.model import Model
 from snowmelt.samplers import Ancestral, Heun, Naive, Sampler, TACoS, default_walk
-from snowmelt.types import Batch, State
 
 ONCE, FIRST, SECOND, TUNED = "one call", ("Algorithm 2", "DDIM"), "order 2", "tuned"
 _FRESH = "fresh noise"
@@ -110,19 +109,11 @@ def measured(
     """
     own = tuned if one.tuned else None
     method = methods.direct if one.sampler is None else methods.walk(one.sampler, seed)
-    lost: list[int] = []
-
-    def seen(model: Model, state: State, part: Sequence[int]) -> tuple[Batch, Batch | None]:
-        made = method(model, state, part)
-        lost.append(sum(not all(bool(x[i].isfinite().all()) for x in made if x is not None) for i in range(len(part))))
-        out, last = (None if x is None else x.nan_to_num(0.0, 0.0, 0.0) for x in made)
-        assert out is not None  # noqa: S101 - a method returns pictures
-        return out, last
-
-    entry = Entry(one.walk, "direct" if one.sampler is None else "walk", one.calls, seen, own)
-    scores = score(model, entry, data, ids, judge, seed=seed, batch=batch, device=device, tick=lambda n: tick(n * one.calls))
-    if any(lost):  # a result, too; no set with such pictures has features
-        return {**named(one), "images": len(ids), "diverged": sum(lost) / len(ids), "intervals": {}}
+    entry = Entry(one.walk, "direct" if one.sampler is None else "walk", one.calls, method, own)
+    how: dict[str, Any] = {"seed": seed, "batch": batch, "device": device, "diverging": True}
+    scores = score(model, entry, data, ids, judge, tick=lambda n: tick(n * one.calls), **how)()
+    if lost := sum(int(n) for n in scores.lost):  # a result, too; no set with such pictures has features
+        return {**named(one), "images": len(ids), "diverged": lost / len(ids), "intervals": {}}
     return {**named(one), "images": len(ids), **_short(row(scores, judge, seed=seed))}
 
 
@@ -134,7 +125,7 @@ def named(one: Planned) -> dict[str, Any]:
 def beside(model: Model, kind: str, data: Dataset, ids: Sequence[int], judge: Judge, **how: Any) -> dict[str, Any]:
     """What doing nothing scores ("degraded"), or the measures say of the truth ("clean"): a row."""
     entry = Entry(kind, "clean" if kind == "clean" else "degraded", 0, methods.degraded)
-    found = row(score(model, entry, data, ids, judge, **how), judge, seed=how["seed"])
+    found = row(score(model, entry, data, ids, judge, **how)(), judge, seed=how["seed"])
     return {"walk": kind, "calls": 0, "sampler": "", "images": len(ids), **_short(found)}
 
 

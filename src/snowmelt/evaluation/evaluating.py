@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from snowmelt import registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import filters, methods
 from snowmelt.evaluation.intervals import RESAMPLES
+from snowmelt.evaluation.kept import Kept
 from snowmelt.evaluation.methods import Entry, Method
 from snowmelt.evaluation.report import INPUTS, Input, Report
 from snowmelt.evaluation.scoring import Scores, row, score
@@ -42,6 +44,7 @@ def evaluate(
     features: Features | None = None,
     handed: Iterable[Sampler] = (),
     severities: int = POINTS,
+    kept: Kept | None = None,
 ) -> Report:
     """Score a model on test pictures.
 
@@ -60,31 +63,38 @@ def evaluate(
         features: what sets of pictures and labels are judged by; None computes neither.
         handed: walks to show beside the comparison, with the part of the draw that nobody could know in their hands.
         severities: at how many severities one call is scored; 0 for none.
+        kept: what is done of it already, and who shares it; by default it is done here and now.
 
     Raises:
         ValueError: no input, or an unknown one; or a sampler reads what is not known, and is not among those that are handed it.
     """
     _check(inputs)
     model, chosen = model.to(device), permutation(seed, "evaluation", 0, len(test))[:images].tolist()
-    how: dict[str, Any] = {"seed": seed, "batch": batch, "device": device}
-    judge = judge_for(features, test, chosen, seed=seed, batch=batch)
+    kept = kept or Kept()
+    how: dict[str, Any] = {"seed": seed, "batch": batch, "device": device, "kept": kept}
+    looking, judge = judge_for(features, test, chosen, seed=seed, batch=batch, kept=kept)
     fixed, statistics = _fixed(model, train, list(samplers), list(handed), seed), filters.statistics(model, train)
-    floor = floor_row(judge, train, seed=seed, batch=batch) if features is not None and len(chosen) > 1 else None
-    rows, main = [], model.input if model.input in inputs else inputs[0]
-    once = Scores()
+    floor = None
+    if features is not None and len(chosen) > 1:
+        floor = kept.later("floor", floor_row(features, judge, train, len(chosen), seed=seed, batch=batch, kept=kept))
+    rows: list[Callable[[], dict[str, Any]]] = []
+    main = model.input if model.input in inputs else inputs[0]
+    once: Callable[[], Scores] = Scores
     for name in inputs:
         seen = dataclasses.replace(model, input=name)  # how the pictures were degraded, whatever the restorer was trained for
         diagonal = filters.diagonal_wiener(seen, statistics, validation, seed=seed, device=device)
         for entry in _with_diagonal(fixed, diagonal):
             own = entry if entry.own else entry._replace(own=model)
-            scores = score(seen, own, test, chosen, judge, tick=_unless(entry.kind == "clean", tick), **how)
+            scores = score(seen, own, test, chosen, looking, tick=_unless(entry.kind == "clean", tick), **how)
             once = scores if entry.kind == "direct" and name == main else once
-            rows.append({**_head(entry, name, len(chosen)), **_gaps(judge, entry), **row(scores, judge, seed=seed)})
-        rows += [{**floor, "input": name}] if floor else []
+            head = {**_head(entry, name, len(chosen)), **_gaps(looking, entry)}
+            rows.append(kept.later(f"row of {entry.title}, {entry.kind}, {entry.calls}, {name}", partial(_row, head, scores, judge, seed)))
+        rows += [partial(_floor, floor, name)] if floor else []
         rows += _anchor(seen, test, len(chosen), name, **how)
-    curve = per_severity(model, test, chosen, severities, tick=tick, **how) if severities else []
-    facts = _facts(model, test, chosen, judge, rows, seed)
-    return Report(rows, facts, verdict([r for r in rows if r["input"] == main]), curve, _extremes(once, test, chosen))
+    curve = per_severity(model, test, chosen, severities, tick=tick, **how) if severities else list
+    made = kept.told("rows", rows)
+    facts = _facts(model, test, chosen, judge(), made, seed)
+    return Report(made, facts, verdict([r for r in made if r["input"] == main]), curve(), _extremes(once(), test, chosen))
 
 
 def work(
@@ -134,13 +144,21 @@ def _gaps(judge: Judge, entry: Entry) -> dict[str, str]:
     return without | ({ACCURACY: NOT_COMPUTED} if judge.strange else {})
 
 
-def _anchor(seen: Model, test: Dataset, chosen: int, input: Input, **how: Any) -> list[dict[str, Any]]:
+def _row(head: dict[str, Any], scores: Callable[[], Scores], judge: Callable[[], Judge], seed: int) -> dict[str, Any]:
+    return {**head, **row(scores(), judge(), seed=seed)}
+
+
+def _floor(floor: Callable[[], dict[str, Any]], input: Input) -> dict[str, Any]:
+    return {**floor(), "input": input}
+
+
+def _anchor(seen: Model, test: Dataset, chosen: int, input: Input, **how: Any) -> list[Callable[[], dict[str, Any]]]:
     """Degraded over all test pictures, the number that published tables share; none where all were chosen anyway."""
     if chosen == len(test):
         return []
     entry = Entry(f"Degraded, all {len(test):,}", "all", 0, methods.degraded)
     scores = score(seen, entry, test, range(len(test)), Judge(), tick=lambda n: None, **how)
-    return [{**_head(entry, input, len(test)), **row(scores, Judge(), seed=how["seed"])}]
+    return [how["kept"].later(f"row of {entry.title}, {input}", partial(_row, _head(entry, input, len(test)), scores, Judge, how["seed"]))]
 
 
 def _unless(silent: bool, tick: Callable[[int], None]) -> Callable[[int], None]:

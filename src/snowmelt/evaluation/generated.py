@@ -23,7 +23,7 @@ Naeem et al. 2020 (arXiv 2002.09797) for density and coverage.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,8 @@ from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import intervals
-from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED, distances, names
+from snowmelt.evaluation.kept import Kept
+from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED, distances, features_of, names
 from snowmelt.metrics.distribution import caveat, coverage, nearest
 from snowmelt.metrics.features import Features
 from snowmelt.randomness import permutation
@@ -48,7 +49,16 @@ NEAR = "suspiciously near"
 _CAP = 100.0  # a generated picture that is a test picture has no finite ratio
 
 
-def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features | None = None, seed: int = 0, batch: int = 250) -> dict[str, Any]:
+def generated(
+    made: Batch,
+    train: Dataset,
+    test: Dataset,
+    *,
+    features: Features | None = None,
+    seed: int = 0,
+    batch: int = 250,
+    kept: Kept | None = None,
+) -> dict[str, Any]:
     """Measure generated pictures against real ones.
 
     Args:
@@ -58,6 +68,7 @@ def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features 
         features: what distances are measured in; None takes pixels, and leaves the distances of sets out.
         seed: of the choice of real pictures and of the bootstrap.
         batch: pictures at a time.
+        kept: what is done already of the features of real pictures, and who shares them.
 
     Returns:
         "measures": name to (value of the generated set, value of real pictures in its place); "intervals": 95 %, by the same names;
@@ -72,18 +83,37 @@ def generated(made: Batch, train: Dataset, test: Dataset, *, features: Features 
         sizes = f"{len(made)} generated pictures of shape {tuple(made.shape[1:])} against {len(test)} of {test.shape}"
         raise ValueError(f"{sizes}: give at least 2, and 4 of that shape to compare with")
     made = made.detach().cpu().clamp(-1, 1)
-    rows = {"made": _described(features, made, batch)}
+    rows, kept = {"made": _described(features, made, batch)}, kept or Kept()
     ids = {name: permutation(seed, f"generated-{name}", 0, len(data)).tolist() for name, data in (("train", train), ("test", test))}
     most = max(4, min(_SEARCHED, _SEARCHED_BYTES // (4 * rows["made"].shape[1])))
     searched = ids["train"][:most]
-    rows |= {"train": _of(features, train, searched, batch), "test": _of(features, test, ids["test"][:most], batch)}
+    real = {"train": _of(features, train, searched, batch, kept), "test": _of(features, test, ids["test"][:most], batch, kept)}
+
+    def measured() -> dict[str, Any]:
+        return _measured(features, made, test, rows | {name: found() for name, found in real.items()}, searched, ids["test"], len(train), seed, batch)
+
+    return kept.told("generated", [kept.later("measures of generated pictures", measured)])[0]
+
+
+def _measured(
+    features: Features | None,
+    made: Batch,
+    test: Dataset,
+    rows: dict[str, Tensor],
+    searched: list[int],
+    ids: list[int],
+    of_train: int,
+    seed: int,
+    batch: int,
+) -> dict[str, Any]:
+    """All measures, from the rows of generated and real pictures."""
     out: dict[str, Any] = {"measures": {}, "intervals": {}}
     n = min(len(made), len(rows["train"]), len(rows["test"]))
     _sets(out, features, rows, n, seed)
     near = nearest(rows["made"], rows["train"])
     _memory(out, rows, near[1], seed)
-    out["searched"] |= {"of train": len(train), "of test": len(test)}
-    _diversity(out, features, made, test, ids["test"], rows, seed, batch)
+    out["searched"] |= {"of train": of_train, "of test": len(test)}
+    _diversity(out, features, made, test, ids, rows, seed, batch)
     closest = near[1].argsort()[:_SHOWN].tolist()
     out["nearest"] = [{"generated": i, "train": searched[int(near[0][i])], "distance": float(near[1][i])} for i in closest]
     out["facts"] = _facts(features, rows, out, n, seed)
@@ -120,10 +150,10 @@ def against(
     if features is None:
         return {"FD": NOT_COMPUTED, "intervals": {}}
     count = n if made is None else len(made)
-    real = _of(features, test, permutation(seed, "generated-test", 0, len(test))[:count].tolist(), batch)
+    real = _of(features, test, permutation(seed, "generated-test", 0, len(test))[:count].tolist(), batch)()
     if made is None:
         assert train is not None  # noqa: S101 - without generated pictures there are training pictures
-        rows = _of(features, train, permutation(seed, "generated-train", 0, len(train))[:count].tolist(), batch)
+        rows = _of(features, train, permutation(seed, "generated-train", 0, len(train))[:count].tolist(), batch)()
     else:
         rows = _described(features, made.clamp(-1, 1), batch)
     found, sure = distances(features, rows, real, paired=False, seed=seed)
@@ -164,8 +194,11 @@ def _described(features: Features | None, x: Batch, batch: int) -> Tensor:
     return x.flatten(1).float() if features is None else torch.cat([features(part) for part in torch.split(x, batch)])
 
 
-def _of(features: Features | None, data: Dataset, ids: Sequence[int], batch: int) -> Tensor:
-    return torch.cat([_described(features, data.batch(ids[i : i + batch])["x0"], batch) for i in range(0, len(ids), batch)])
+def _of(features: Features | None, data: Dataset, ids: Sequence[int], batch: int, kept: Kept | None = None) -> Callable[[], Tensor]:
+    """Rows of real pictures, to be had once all pieces are there; pixels are read, not kept."""
+    if features is not None:
+        return features_of(features, data, ids, batch=batch, kept=kept, name=f"generated's {data.split}")
+    return lambda: torch.cat([_described(None, data.batch(ids[i : i + batch])["x0"], batch) for i in range(0, len(ids), batch)])
 
 
 def _sets(out: dict[str, Any], features: Features | None, rows: dict[str, Tensor], n: int, seed: int) -> None:

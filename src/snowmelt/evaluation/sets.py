@@ -5,8 +5,8 @@ score against them: other pictures of the same source. A method can lie below it
 bears its features' name (FD-mnist-v1). Without a network it is "not computed"; no other number takes its place.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import intervals
+from snowmelt.evaluation.kept import Kept
 from snowmelt.metrics.distribution import RESAMPLES, caveat, frechet, frechet_interval, kid, kid_interval
 from snowmelt.metrics.features import Features
 from snowmelt.randomness import permutation
@@ -35,7 +36,7 @@ class Judge:
 
     Attributes:
         network: gives features and labels; None judges nothing.
-        clean: features (n, k) of the clean pictures, in the order in which methods restore them.
+        clean: features (n, k) of the clean pictures, in the order in which methods restore them; None where they are not known yet.
         truth: the label of every picture of the test set, as numbers in the network's classes, where it has one and the network knows the classes.
         strange: why there is no truth although both have classes; None where there is one, or nothing to read.
         seed: of the bootstrap.
@@ -81,16 +82,24 @@ def distances(
     return {fd: frechet(a, b), kd: kid(a, b, paired=paired)}, sure
 
 
-def judge_for(network: Features | None, test: Dataset, ids: Sequence[int], *, seed: int, batch: int) -> Judge:
-    """The judge of restorations of the pictures `ids` of `test`."""
+def judge_for(
+    network: Features | None, test: Dataset, ids: Sequence[int], *, seed: int, batch: int, kept: Kept | None = None
+) -> tuple[Judge, Callable[[], Judge]]:
+    """The judge of restorations of the pictures `ids` of `test`: as it looks at pictures, and, once all pieces are there, as it judges sets."""
     if network is None:
-        return Judge()
-    return Judge(network, features_of(network, test, ids, batch=batch), *truth_for(network, test), seed)
+        return Judge(), Judge
+    judge = Judge(network, None, *truth_for(network, test), seed)
+    clean = features_of(network, test, ids, batch=batch, kept=kept, name="clean")
+    return judge, lambda: replace(judge, clean=clean())
 
 
-def features_of(network: Features, data: Dataset, ids: Sequence[int], *, batch: int = 250) -> Tensor:
-    """Features (n, k) of clean pictures."""
-    return torch.cat([network(data.batch(ids[i : i + batch])["x0"]) for i in range(0, len(ids), batch)])
+def features_of(
+    network: Features, data: Dataset, ids: Sequence[int], *, batch: int = 250, kept: Kept | None = None, name: str = "features"
+) -> Callable[[], Tensor]:
+    """Features (n, k) of clean pictures, to be had once all pieces are there; `name` tells them from others that are kept."""
+    parts = [ids[i : i + batch] for i in range(0, len(ids), batch)]
+    found = (kept or Kept()).each(f"features of {name}", parts, lambda part: {"features": network(data.batch(part)["x0"])})
+    return lambda: torch.cat([one["features"] for one in found()])
 
 
 def truth_for(network: Features, data: Dataset) -> tuple[Tensor | None, str | None]:
@@ -123,9 +132,15 @@ def _listed(classes: Sequence[str]) -> str:
     return ", ".join(classes[:_NAMED]) + (f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else "")
 
 
-def floor_row(judge: Judge, train: Dataset, *, seed: int, batch: int) -> dict[str, Any]:
-    """What training pictures score against the clean test pictures, as many of them as there are, or all: the floor of both distances."""
-    assert judge.network is not None and judge.clean is not None  # noqa: S101 - the caller asks only where there is a network
-    ids = permutation(seed, "evaluation-floor", 0, len(train))[: len(judge.clean)].tolist()
-    numbers, sure = judge.against_clean(features_of(judge.network, train, ids, batch=batch), paired=False)
-    return {"method": "Floor: training pictures", "kind": "floor", "calls": 0, "images": len(ids), **numbers, "intervals": sure}
+def floor_row(
+    network: Features, judge: Callable[[], Judge], train: Dataset, n: int, *, seed: int, batch: int, kept: Kept | None = None
+) -> Callable[[], dict[str, Any]]:
+    """What training pictures score against the n clean test pictures, as many of them or all there are: the floor of both distances."""
+    ids = permutation(seed, "evaluation-floor", 0, len(train))[:n].tolist()
+    found = features_of(network, train, ids, batch=batch, kept=kept, name="floor")
+
+    def made() -> dict[str, Any]:
+        numbers, sure = judge().against_clean(found(), paired=False)
+        return {"method": "Floor: training pictures", "kind": "floor", "calls": 0, "images": len(ids), **numbers, "intervals": sure}
+
+    return made

@@ -4,6 +4,7 @@ Doing nothing is exact at t = 0; a restorer that does harm to hardly degraded pi
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ import torch
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Degradation
 from snowmelt.evaluation import intervals
+from snowmelt.evaluation.kept import Kept, Result
+from snowmelt.evaluation.scoring import Scores, errors
 from snowmelt.evaluation.starts import drawn, known
-from snowmelt.metrics import Distortion
 from snowmelt.model import Model
 from snowmelt.types import severity
 
@@ -25,7 +27,6 @@ def points(degradation: Degradation, n: int) -> list[float]:
     return even if knots is None else sorted({max(1, round(t * knots)) / knots for t in even})
 
 
-@torch.no_grad()
 def per_severity(
     model: Model,
     data: Dataset,
@@ -36,23 +37,28 @@ def per_severity(
     batch: int,
     device: torch.device | str,
     tick: Callable[[int], None],
-) -> list[dict[str, Any]]:
-    """RMSE of Degraded and Direct, each with its interval, at `n` severities; every picture keeps its draw throughout."""
-    out = []
-    for t in points(model.degradation, n):
-        nothing, once = Distortion(), Distortion()
-        for i in range(0, len(ids), batch):
-            part = ids[i : i + batch]
-            x0, z = drawn(model, data, part, seed=seed)
-            at = severity(t, x0) if model.degradation.knots else model.degradation.snapped(severity(t, x0), z)  # parts keep their own knots
-            x = model.degrade(x0, at, z).to(device)
-            seen = {name: value.to(device) for name, value in known(model, z).items()}
-            nothing.update(x.cpu(), x0)
-            once.update(model.estimate(x, at.to(x), seen).cpu(), x0)
-            tick(len(part))
-        found: dict[str, Any] = {"t": t, "units": dict(model.degradation.in_units(t))}
-        for name, scores in (("degraded", nothing), ("direct", once)):
-            found[name] = scores.compute()["rmse"]
-            found[f"{name} interval"] = intervals.of_distortion(scores, seed)["rmse"]
-        out.append(found)
-    return out
+    kept: Kept | None = None,
+) -> Callable[[], list[dict[str, Any]]]:
+    """RMSE of Degraded and Direct, each with its interval, at `n` severities, once all pieces are there; a picture keeps its draw throughout."""
+    kept = kept or Kept()
+
+    @torch.no_grad()
+    def scored(t: float, part: Sequence[int]) -> Result:
+        x0, z = drawn(model, data, part, seed=seed)
+        at = severity(t, x0) if model.degradation.knots else model.degradation.snapped(severity(t, x0), z)  # parts keep their own knots
+        x = model.degrade(x0, at, z).to(device)
+        seen = {name: value.to(device) for name, value in known(model, z).items()}
+        return errors("end", x.cpu(), x0) | errors("last", model.estimate(x, at.to(x), seen).cpu(), x0)
+
+    parts = [ids[i : i + batch] for i in range(0, len(ids), batch)]
+    found = {t: kept.each(f"severity {t!r}", parts, partial(scored, t), lambda part: tick(len(part))) for t in points(model.degradation, n)}
+    return lambda: [_point(model, t, Scores.of(results()), seed) for t, results in found.items()]
+
+
+def _point(model: Model, t: float, scores: Scores, seed: int) -> dict[str, Any]:
+    """What doing nothing (`end`) and one call (`last`) score at a severity."""
+    found: dict[str, Any] = {"t": t, "units": dict(model.degradation.in_units(t))}
+    for name, one in (("degraded", scores.end), ("direct", scores.last)):
+        found[name] = one.compute()["rmse"]
+        found[f"{name} interval"] = intervals.of_distortion(one, seed)["rmse"]
+    return found

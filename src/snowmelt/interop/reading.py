@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import torch
 from torch import Tensor
 
 from snowmelt.degradations import GaussianNoise
-from snowmelt.files import BadFile, read_json, read_tensors
+from snowmelt.files import BadFile, read_json, read_shapes, read_tensors, require_inside, shapes_of
 from snowmelt.interop import schedules
 from snowmelt.interop.schedules import shown
 from snowmelt.interop.unet2d import DiffusersUNet2D
@@ -164,18 +163,23 @@ def _weights(path: Path, backbone: DiffusersUNet2D, shape: tuple[int, ...], lear
     Raises:
         BadFile: they are not that network's.
     """
-    found = {f"unet.{_current(name)}": value for name, value in read_tensors(path).items()}
-    with torch.device("meta"):  # sizes without memory: a configuration can ask for any
-        due = backbone.build(shape[0], shape[0] * (2 if learned else 1)).state_dict()
+    due = shapes_of(lambda: backbone.build(shape[0], shape[0] * (2 if learned else 1)))  # without memory: a configuration can ask for any
+    assert due is not None  # noqa: S101 - diffusers makes its networks so, too
+    said = read_shapes(path)
+    found = {f"unet.{_current(name)}": value for name, value in said.items()}
     for name in sorted(due.keys() ^ found.keys()):
         what = "lacks" if name in due else "holds"
         raise BadFile(f"{path} {what} {name.removeprefix('unet.')}, which the network of {CONFIG} {'has' if name in due else 'does not have'}")
-    for name, value in found.items():
-        if value.shape != due[name].shape:
-            raise BadFile(f"{path}: {name.removeprefix('unet.')} has shape {tuple(value.shape)}, but {CONFIG} makes it {tuple(due[name].shape)}")
+    if len(found) != len(said):
+        raise BadFile(f"{path} has a tensor under two names, an old one of attention and today's")
+    for name, size in found.items():
+        if size != due[name]:
+            raise BadFile(f"{path}: {name.removeprefix('unet.')} has shape {shown(size)}, but {CONFIG} makes it {due[name]}")
+    tensors = {f"unet.{_current(name)}": value for name, value in read_tensors(path).items()}
+    for name, value in tensors.items():
         if not value.is_floating_point() or not math.isfinite(float(value.double().sum())):
             raise BadFile(f"{path}: {name.removeprefix('unet.')} ({value.dtype}) holds values that are no finite floating-point numbers")
-    return {name: value.float() for name, value in found.items()}
+    return {name: value.float() for name, value in tensors.items()}
 
 
 def _current(name: str) -> str:
@@ -198,8 +202,7 @@ def _inside(root: Path, path: Path) -> Path:
         FileNotFoundError: it is not there.
         BadFile: it leads out of the directory, or is no plain file.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise BadFile(f"{path} is a link that leads out of {root}, and is not followed: copy the directory with its contents (cp -rL)")
+    require_inside(root, path)
     if not path.exists():
         split = next(path.parent.glob(f"{path.name}.index*"), next(path.parent.glob("*.index.json"), None)) if path.name == WEIGHTS else None
         way = f"; {split.name} says that they are split: save them with a larger max_shard_size" if split else ""

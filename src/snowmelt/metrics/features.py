@@ -20,7 +20,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from snowmelt._version import __version__
-from snowmelt.files import BadFile, described_by, read_info, read_tensors, sha256, write_json, write_tensors
+from snowmelt.files import (
+    BadFile,
+    described_by,
+    named_file,
+    read_info,
+    read_tensors,
+    require_inside,
+    require_shapes,
+    sha256,
+    write_json,
+    write_tensors,
+)
 from snowmelt.metrics.classifier import Classifier
 from snowmelt.types import Batch
 
@@ -120,6 +131,7 @@ def load_features(source: str | Path) -> Features:
     if not (path / INFO).is_file():
         known = "".join(f"{name}, " for name in shipped_features())
         raise FileNotFoundError(f"{source} holds no features: give {known}a directory that 'snowmelt train-features' wrote, or a file model.onnx")
+    require_inside(path, path / INFO)
     info = read_info(path / INFO, FORMAT)
     with described_by(path / INFO):
         return _rebuild(info, path)
@@ -205,17 +217,15 @@ def _rebuild(info: Mapping[str, Any], path: Path) -> ClassifierFeatures:
     if max(shape[1:]) > _MAX_SIDE or not 2 <= len(info["classes"]) <= MAX_CLASSES:
         found = f"{len(info['classes'])} classes at {shape}"
         raise BadFile(f"{path / INFO}: {found}; there are 2 to {MAX_CLASSES} classes of at most {_MAX_SIDE} px")
-    file = path / Path(info["weights"]["file"]).name
-    if not file.is_file():
-        raise BadFile(f"{path / INFO} names {file.name}, which is missing")
+    file = named_file(path, info["weights"]["file"], INFO)
     if file.stat().st_size > MAX_BYTES or sha256(file) != info["weights"]["sha256"]:
         raise BadFile(f"{file} is damaged: its SHA-256 is not the one in {INFO}, or it is larger than {MAX_BYTES} bytes")
-    tensors = read_tensors(file)
     with torch.device("meta"):  # what a hostile description asks for takes no memory before the file is seen to hold it
         net = Classifier(shape[0], len(info["classes"]), widths, info["dims"])
-    wanted = {name: value.shape for name, value in net.state_dict().items()}
-    if wanted != {name: value.shape for name, value in tensors.items()} or not all(bool(value.isfinite().all()) for value in tensors.values()):
-        raise BadFile(f"the weights in {path} do not fit the network described there")
+    require_shapes(file, {name: tuple(value.shape) for name, value in net.state_dict().items()})
+    tensors = read_tensors(file)
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise BadFile(f"the weights in {path} hold NaN or infinity: they are no network")
     net.load_state_dict({name: value.float() for name, value in tensors.items()}, assign=True)
     # Anyone can write a release into a file; only what lies in the package may bear one.
     release = info["release"] if path.resolve().parent == SHIPPED.resolve() else None

@@ -15,12 +15,13 @@ from snowmelt.pictures.panels import Level, Panel, panels_svg
 from snowmelt.pictures.planes import Mark, plane_svg
 from snowmelt.pictures.png import data_url, png_bytes, save
 from snowmelt.pictures.sheets import grid, show, strip
-from snowmelt.pictures.tables import markdown_table
+from snowmelt.pictures.tables import between_markers, markdown_table
 
 __all__ = [
     "Level",
     "Mark",
     "Panel",
+    "between_markers",
     "curve_svg",
     "data_url",
     "gif",

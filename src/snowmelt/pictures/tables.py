@@ -145,3 +145,16 @@ def _literal(text: str) -> str:
     for sign in "\\|*_`<[":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.split())
+
+
+def between_markers(text: str, name: str, block: str) -> str:
+    """A page with the lines between its markers ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` written anew.
+
+    Raises:
+        ValueError: the page does not have this pair of markers once.
+    """
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    if not text.count(begin) == text.count(end) == 1 or text.index(end) < text.index(begin):
+        raise ValueError(f"the page has {min(text.count(begin), text.count(end))} pairs of markers for {name}: it needs one, {begin} before {end}")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{block}\n\n{end}{rest.split(end)[1]}"

@@ -80,6 +80,13 @@ class Prior(Part, kind="prior"):
             ValueError: it cannot, with the bound.
         """
 
+    def require_learned(self, shape: tuple[int, ...]) -> None:
+        """Refuse numbers that were not learned from samples of this shape: a file may hold any.
+
+        Raises:
+            ValueError: they were not; by default there are none.
+        """
+
     def tensors(self) -> Mapping[str, Tensor]:
         """What was learned, by name; nothing by default."""
         return {}
@@ -127,6 +134,17 @@ class Learned(Prior):
         out = copy.copy(self)
         object.__setattr__(out, "learned", dict(tensors))
         return out
+
+    def require_learned(self, shape: tuple[int, ...]) -> None:
+        """Refuse what is no finite number, or of other sizes than :meth:`sizes` says."""
+        due = self.sizes(shape)
+        for name, value in self.learned.items():
+            if tuple(value.shape) != due.get(name, tuple(value.shape)) or value.is_complex() or not bool(value.isfinite().all()):
+                raise ValueError(f"the prior {label(type(self))} learned no such {name!r} of shape {tuple(value.shape)} from samples {shape}")
+
+    def sizes(self, shape: tuple[int, ...]) -> Mapping[str, tuple[int, ...]]:
+        """The sizes of what is learned from samples of a shape, by name, as far as they are known."""
+        return {}
 
     def _known(self, name: str) -> Tensor:
         """One of the learned numbers.

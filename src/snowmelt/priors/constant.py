@@ -62,6 +62,17 @@ class Constant(Learned):
         z = {"colour": colour.reshape(n, *self.learned["colour"].tolist())} if "colour" in self.learned else EMPTY
         return State(x, 1.0, z)
 
+    def require_learned(self, shape: tuple[int, ...]) -> None:
+        """Refuse the shape of other samples, and a colour of another shape than one number a channel."""
+        super().require_learned(shape)
+        for name, due in (("shape", [shape]), ("colour", [shape[:1], (shape[0], *(1,) * (len(shape) - 1))])):
+            if name in self.learned and tuple(self.learned[name].tolist()) not in due:
+                raise ValueError(f"the prior constant is of a {name} of {self.learned[name].tolist()}, which samples {shape} do not have")
+
+    def sizes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Of the shape."""
+        return {"shape": (len(shape),)}
+
     def gives(self, drawn: frozenset[str]) -> frozenset[str]:
         """The colour."""
         return drawn & {"colour"}

@@ -38,6 +38,17 @@ class FromData(Learned):
                 break
         return self.with_tensors({name: torch.cat(values) for name, values in kept.items()})
 
+    def require_learned(self, shape: tuple[int, ...]) -> None:
+        """Refuse samples of another shape, and draws that are not one a sample."""
+        super().require_learned(shape)
+        count = len(self.learned.get("x", ()))
+        if self.learned and not (count and all(value.ndim and len(value) == count for value in self.learned.values())):
+            raise ValueError("the prior from-data holds no samples, or not one draw for each")
+
+    def sizes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Of the samples."""
+        return {"x": (len(self.learned.get("x", ())), *shape)}
+
     def start(self, n: int, generator: Generators = None) -> State:
         """N of them, with replacement."""
         kept = self._known("x")

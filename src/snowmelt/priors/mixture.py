@@ -87,6 +87,12 @@ class GaussianMixture(Learned):
         weights, means, covariances = (torch.from_numpy(a).double() for a in (law.weights_, law.means_, law.covariances_))
         return {"weights": weights, "means": means, "roots": torch.linalg.cholesky(covariances)}
 
+    def sizes(self, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Of all that is learned."""
+        (c, h, w), k, grid = shape, self.components, self.grid
+        law = {"weights": (k,), "means": (k, c * grid**2), "roots": (k, c * grid**2, c * grid**2)}
+        return {**law, "rows": (h, grid), "columns": (w, grid), "explained": ()}
+
     def start(self, n: int, generator: Generators = None) -> State:
         """A component, then its Gaussian, then full size; in float64, given in float32."""
         weights, means, roots, rows, columns = (self._known(name) for name in ("weights", "means", "roots", "rows", "columns"))

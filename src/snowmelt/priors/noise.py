@@ -43,6 +43,11 @@ class Normal(Prior):
         z = normal(torch.empty(n, *self.shape), generator)
         return State(self.scale * z, 1.0, {"endpoint": z})
 
+    def require_learned(self, shape: tuple[int, ...]) -> None:
+        """Refuse the shape of other samples."""
+        if self.shape not in ((), shape):
+            raise ValueError(f"the prior normal is of samples {self.shape}, not {shape}")
+
     def gives(self, drawn: frozenset[str]) -> frozenset[str]:
         """The endpoint."""
         return frozenset({"endpoint"})

@@ -75,7 +75,7 @@ class Task:
             return measured(self.model, one, self.test, self.ids, self.judge, tuned=self.tuned, **how)
         model = self.tuned if one.tuned and self.tuned is not None else self.model
         assert one.sampler is not None  # noqa: S101 - one call is not generated with
-        x = generating.made_by(model, o.generate, one.sampler, seed=o.seed, device=self.device, tick=lambda n: tick(n * one.calls))
+        x = generating.made_by(model, o.generate, one.sampler, seed=o.seed, device=self.device, tick=lambda n: tick(n * one.calls))()
         lost, found = generating.scored(x, self.test, self.features, o)
         return {**named(one), "images": o.generate, **({"diverged": lost} if lost else {}), **found}
 
@@ -88,7 +88,7 @@ class Task:
         how: dict[str, Any] = {"seed": o.seed, "batch": o.batch, "device": self.device, "tick": lambda n: None}
         rows = [beside(self.model, kind, self.test, self.ids, self.judge, **how) for kind in ("degraded", "clean")]
         if self.features is not None and len(self.ids) > 1:
-            real = floor_row(self.judge, self.train, seed=o.seed, batch=o.batch)
+            real = floor_row(self.features, lambda: self.judge, self.train, len(self.ids), seed=o.seed, batch=o.batch)()
             rows.append({**real, "walk": "floor", "calls": 0, "sampler": "", "images": len(self.ids)})
         return rows
 
@@ -149,7 +149,7 @@ def _task(run: Path, recipe: Recipe, model: Model, part: str | None, device: tor
     copy = copy_of(run)
     tuned = None if copy is None or model.gap else load(copy / part if part else copy)
     weights = (weights_of(run), weights_of(copy) if tuned is not None and copy is not None else "")
-    judge = judge_for(features, test, ids, seed=o.seed, batch=o.batch)
+    judge = judge_for(features, test, ids, seed=o.seed, batch=o.batch)[1]()
     return Task(model.to(device), tuned and tuned.to(device), weights, test, train, ids, o, features, judge, device)
 
 

@@ -17,6 +17,7 @@ from snowmelt.data.options import DataOptions
 from snowmelt.data.pools import FilePool
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Degradation
+from snowmelt.disk import as_path
 from snowmelt.restorers import V
 from snowmelt.training.prior import noise_at_end
 
@@ -91,7 +92,7 @@ def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any]) -> tu
 
 def survey(data: DataOptions) -> Survey:
     """Look at a source without decoding all of it."""
-    folder = Path(data.path).expanduser()
+    folder = as_path(data.path)
     pool = _pool(folder) if not data.path.startswith("bundled:") and folder.is_dir() else None
     if pool is None:
         bare = open_data(DataOptions(path=data.path, range=data.range), "train")

@@ -14,7 +14,7 @@ from snowmelt.model import Model
 from snowmelt.pictures import Mark
 from snowmelt.randomness import generators
 from snowmelt.samplers import Sampler
-from snowmelt.training.loop import history
+from snowmelt.training.history import read as history
 from snowmelt.types import Batch, State, severity
 
 _ROWS = 6

@@ -1,33 +1,43 @@
 """From a trained model to its evaluation: the recipe's data, walks and features, and everything that is written."""
 
 import dataclasses
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from snowmelt import registry
+from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
+from snowmelt.evaluation.kept import Kept
 from snowmelt.metrics.features import Features, load_features
-from snowmelt.model import Model, weights_of
+from snowmelt.model import Model, noted, weights_of
 from snowmelt.recipes import generating
 from snowmelt.recipes.recipe import EvaluationOptions, Recipe
 from snowmelt.recipes.report import Made, environment
 from snowmelt.recipes.report import write as write_report
+from snowmelt.restoration.identity import digest_of
+from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
-from snowmelt.training.loop import history
+from snowmelt.training.history import read as history
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
 
 _DEFAULT = EvaluationOptions().samplers
+_LOOKED_AT = 8
 _FOR_NOISE = ("ancestral:eta=0,snap=true", "ancestral:eta=1,snap=true")  # the default walks read the noise, which nobody could know
 
 
 def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = "", device: torch.device | str = "cpu") -> Report:
     """Score a model as its recipe says, and write evaluation.json, evaluation.md, pictures and report.html to `out`.
+
+    What is done stays in `out` until all is: the same call goes on after an interruption. Processes that torchrun started share the work; every
+    one of them returns the report, and the first writes it.
 
     Args:
         run: the run directory, for what it says of the training.
@@ -40,18 +50,50 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     Raises:
         FileNotFoundError: there are no such data, or no such features.
         ValueError: options that do not fit: pictures are to be generated and the model has no prior.
+        Stopped: interrupted; what is done is kept.
     """
     o = fitting(recipe.evaluation, model)
     features = load_features(o.features) if o.features else None
     test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
     require_classes(model, test)
+    own = generating.shown(o, model)
+    with Kept.at(out, _settles(run, o, model, (test, train), features, device)) as kept:
+        asked = generating.make(model, o.generate, own, seed=o.seed, device=device, kept=kept) if o.generate else None  # first: it needs a prior
+        report = _scored(model, o, recipe, test, train, features, device, kept)
+        made, sheets = None if asked is None else asked(), list[torch.Tensor]()
+        if made is not None:
+            report.generated.update(generated(made, train, test, features=features, seed=o.seed, batch=o.batch, kept=kept))
+            report.generated["facts"]["sampler"] = registry.spec(own)
+            if noise_at_end(model.degradation) is not None:  # all that restoring could start from is noise: what counts is what comes of it
+                report.verdict[:] = report.generated["verdict"]
+        if o.generators or o.guidance:
+            found, sheets = generating.compare(model, o, test, train, features, device, asked, kept)
+            report.walks.extend(found)
+        _add_facts(report, run, recipe, model, features)
+        if kept.process.first:
+            report.write(out)
+            shown = Made(made, train, sheets) if made is not None else None
+            name = title or recipe.about or f"{run.name}: {recipe.degradation}"
+            write_report(run, recipe, model.to("cpu"), test, report, own, title=name, out=out, made=shown)
+    return report
+
+
+def _scored(
+    model: Model,
+    o: EvaluationOptions,
+    recipe: Recipe,
+    test: Dataset,
+    train: Dataset,
+    features: Features | None,
+    device: torch.device | str,
+    kept: Kept,
+) -> Report:
+    """The comparison, under a progress bar."""
     fair, handed = walks(o, model)
     count = min(o.images, len(test))
-    own = generating.shown(o, model)
-    made = generating.make(model, o.generate, own, seed=o.seed, device=device) if o.generate else None  # before all else: it needs a prior
     todo = work(model, test.shape, count, len(fair) + len(handed), inputs=o.inputs, severities=o.severities)
     with Bar("evaluating", todo) as bar:
-        report = evaluate(
+        return evaluate(
             model,
             test,
             open_data(recipe.data, "validation"),
@@ -66,22 +108,38 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
             features=features,
             handed=handed,
             severities=o.severities,
+            kept=kept,
         )
-    if made is not None:
-        report.generated.update(generated(made, train, test, features=features, seed=o.seed, batch=o.batch))
-        report.generated["facts"]["sampler"] = registry.spec(own)
-        if noise_at_end(model.degradation) is not None:  # all that restoring could start from is noise: what counts is what comes of it
-            report.verdict[:] = report.generated["verdict"]
-    sheets: list[torch.Tensor] = []
-    if o.generators or o.guidance:
-        found, sheets = generating.compare(model, o, test, train, features, device, made)
-        report.walks.extend(found)
-    _add_facts(report, run, recipe, model, features)
-    report.write(out)
-    shown = Made(made, train, sheets) if made is not None else None
-    name = title or recipe.about or f"{run.name}: {recipe.degradation}"
-    write_report(run, recipe, model.to("cpu"), test, report, own, title=name, out=out, made=shown)
-    return report
+
+
+def _settles(
+    run: Path,
+    o: EvaluationOptions,
+    model: Model,
+    data: Sequence[Dataset],
+    features: Features | None,
+    device: torch.device | str,
+) -> dict[str, Any]:
+    """All that settles the numbers of an evaluation, for what is kept of one that was interrupted."""
+    restorer = model.restorer
+    return {
+        "versions": [__version__, torch.__version__],
+        "device": torch.device(device).type,
+        "compiled": isinstance(restorer, Restorer) and restorer.compiled,
+        "weights": weights_of(run),
+        "model": [registry.spec(model.degradation), model.input, model.noise_floor, model.estimates],
+        "prior": None if model.prior is None else [registry.spec(model.prior), digest_of(model.prior.tensors())],
+        "options": dataclasses.asdict(o),
+        "features": None if features is None else features.name,
+        "data": [_looked_at(one) for one in data],
+    }
+
+
+def _looked_at(data: Dataset) -> str:
+    """A hash of the names of all pictures and of what a few of them show; no evaluation would read them all twice to know that they are the same."""
+    some = range(0, len(data), max(len(data) // _LOOKED_AT, 1))
+    names = hashlib.sha256(json.dumps([data.ids, data.shape, data.split]).encode()).hexdigest()
+    return names + digest_of(data.batch(list(some)[:_LOOKED_AT]))
 
 
 def require_classes(model: Model, test: Dataset) -> None:
@@ -137,7 +195,7 @@ def _add_facts(report: Report, run: Path, recipe: Recipe, model: Model, features
     """What the evaluation itself does not know."""
     # Names, not paths: a kept report says nothing of the machine it was made on.
     facts: dict[str, Any] = {"data": Path(recipe.data.path).name, "weights": weights_of(run)[:12]}
-    trained = model.notes.get("recipe", {}).get("data", {}).get("path")
+    trained = noted(model.notes, "recipe", "data", "path")
     if trained is not None and trained != recipe.data.path:
         facts["trained on pictures of"] = Path(trained).name
     if features is not None:

@@ -15,6 +15,7 @@ made from::
 """
 
 import dataclasses
+import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -24,8 +25,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from snowmelt.data.options import DataOptions
+from snowmelt.fields import DEEPEST, require_small, shown
 from snowmelt.registry import SpecError, checked, nearest
 from snowmelt.training.options import TrainingOptions
+
+MAX_BYTES = 65_536
+_MOST_BASES = 8
+# Strings and comments of TOML, one that is not closed up to where it would have to be.
+_STRINGS = re.compile(r'''"""(?:\\.|[^\\])*?(?:"{3,5}|\Z)|\'{3}.*?(?:\'{3,5}|\Z)|"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?|\#[^\n]*''', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -186,8 +193,11 @@ def load(source: str | Path) -> dict[str, Any]:
     """
     tables, names = [_table(source)], [str(source)]
     while (base := tables[-1].pop("base", None)) is not None:
-        if str(base) in names:
-            raise ValueError(f"{source}: base = {base!r} leads in a circle: {' -> '.join([*names, str(base)])}")
+        if not isinstance(base, str) or "\0" in base:
+            raise ValueError(f"{source}: base = {shown(base)} is no recipe: give the name of a preset or of a file")
+        if base in names or len(names) > _MOST_BASES:
+            way = "leads in a circle" if base in names else "is the end of too long a way"
+            raise ValueError(f"{source}: base = {shown(base)} {way}: {shown(' -> '.join([*names, base]), quoted=False)}")
         tables.append(_table(base))
         names.append(str(base))
     out: dict[str, Any] = {}
@@ -204,13 +214,30 @@ def _table(source: str | Path) -> dict[str, Any]:
         if str(source) not in _packaged():
             close = nearest(str(source), known)
             raise FileNotFoundError(f"there is no recipe file {source} and no preset of that name{close}; presets: {', '.join(known)}")
-        text = (resources.files(__package__) / f"{source}.toml").read_text(encoding="utf-8")
+        text = (resources.files(__package__) / f"{source}.toml").read_bytes()
+    elif path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{source} has {path.stat().st_size:,} bytes; a recipe has at most {MAX_BYTES:,}")
     else:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{source} is not a TOML file: {error}") from None
+        table = _parsed(text.decode())
+    except (ValueError, RecursionError, OverflowError) as error:  # a TOMLDecodeError is a ValueError, and so is a number of too many digits
+        raise ValueError(f"{source} is not a TOML file of a recipe: {error}") from None
+    return table
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises:
+        ValueError: it is none, or no recipe by its depth alone. A key of 30,000 words would cost tomllib 4 GB.
+    """
+    bare = _STRINGS.sub("", text)
+    if max(key.count(".") for key in re.split(r"[,=\n\[\]{}]", bare)) > DEEPEST:
+        raise ValueError(f"one of its keys is of more than {DEEPEST} words")
+    table = tomllib.loads(text)
+    require_small("it", table)
+    return table
 
 
 def presets() -> list[str]:
@@ -236,11 +263,12 @@ def _read(cls: type[D], table: Mapping[str, Any], prefix: str) -> D:
     values = {}
     for key, value in table.items():
         if key not in hints:
-            raise SpecError(f"unknown field {prefix}{key}{nearest(key, hints)}; fields: {', '.join(prefix + name for name in hints)}")
+            known = ", ".join(prefix + name for name in hints)
+            raise SpecError(f"unknown field {prefix}{shown(key, quoted=False)}{nearest(key, hints)}; fields: {known}")
         kind = hints[key]
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
-                raise SpecError(f"{prefix}{key} = {value!r} is not a table: write [{prefix}{key}]")
+                raise SpecError(f"{prefix}{key} = {shown(value)} is not a table: write [{prefix}{key}]")
             values[key] = _read(typing.cast("type[Any]", kind), value, f"{prefix}{key}.")
         else:
             values[key] = checked(f"{prefix}{key}", kind, value)

@@ -25,6 +25,8 @@ from snowmelt.recipes import figures
 from snowmelt.recipes.figures import degradation_strip
 from snowmelt.recipes.recipe import Recipe, to_toml
 from snowmelt.samplers import Sampler
+from snowmelt.training import history
+from snowmelt.training.learning import words
 from snowmelt.types import Batch
 
 __all__ = ["OPENING", "WRITTEN", "Made", "commit", "degradation_strip", "environment", "write"]
@@ -213,7 +215,9 @@ def _walks(report: Report, made: Made, out: Path) -> list[str]:
 def _trained(run: Path, out: Path) -> list[str]:
     curves = figures.loss_curves(run)
     files.write_text(out / "loss.svg", curves[0])
-    return [page.svg(curve) for curve in curves]
+    said = words(history.read(run))
+    told = [page.heading("Is it learning?", 3), *map(page.text, said)] if said else []
+    return [*(page.svg(curve) for curve in curves), *told]
 
 
 def environment() -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
+import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +12,16 @@ from typing import Any, Literal
 
 import torch
 
-from snowmelt import registry
+from snowmelt import processes, registry
 from snowmelt.data.dataset import Dataset
-from snowmelt.data.sources import open_data
+from snowmelt.data.sources import left_out, open_data
+from snowmelt.disk import sweep_parts
 from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import Bits
+from snowmelt.evaluation.kept import PREFIX
 from snowmelt.files import read_json, write_text
-from snowmelt.model import Model, alone, load, located, save_estimator, save_prior, weights_of
+from snowmelt.locks import FILES, locked
+from snowmelt.model import Model, alone, load, located, noted, save_estimator, save_prior, weights_of
 from snowmelt.priors import Normal, Prior
 from snowmelt.randomness import seed
 from snowmelt.recipes import bits
@@ -25,13 +30,16 @@ from snowmelt.recipes.recipe import Recipe, from_table, to_table, to_toml
 from snowmelt.recipes.recipe import load as read_table
 from snowmelt.recipes.report import FURTHER, OPENING, WRITTEN, environment
 from snowmelt.restorers import Conditions, Restorer
-from snowmelt.training import checkpoint
+from snowmelt.restorers.cost import require_memory
+from snowmelt.training import checkpoint, history
 from snowmelt.training import prior as priors
-from snowmelt.training.loop import Trainer
+from snowmelt.training.loop import BEST, Trainer
 from snowmelt.training.severity import fit
 
+_log = logging.getLogger(__name__)
 RECIPE = "recipe.toml"
-_UNTRAINED = ("about", "evaluation", "model.prior", "training.severity_images")  # fields that change nothing of the restorer
+# Fields that change nothing of the restorer.
+_UNTRAINED = ("about", "evaluation", "model.prior", "training.severity_images", "training.keep", "training.keep_best")
 
 
 def make_model(recipe: Recipe, shape: tuple[int, ...], data: Dataset | None = None) -> Model:
@@ -52,7 +60,8 @@ def make_model(recipe: Recipe, shape: tuple[int, ...], data: Dataset | None = No
     rounded: Literal["float", "8bit"] = o.input or ("float" if degradation.noise else "8bit")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed(recipe.training.seed, "weights"))
-        restorer = Restorer(
+        make = functools.partial(
+            Restorer,
             degradation,
             registry.build(o.backbone, "backbone"),
             shape,
@@ -62,6 +71,8 @@ def make_model(recipe: Recipe, shape: tuple[int, ...], data: Dataset | None = No
             conditions=conditions_of(recipe, data),
             variance=o.variance,
         )
+        require_memory(make)
+        restorer = make()
     notes: dict[str, Any] = {"recipe": to_table(recipe), "trained_with": environment()}
     estimator = None
     if restorer.conditions.classes and data is not None and data.classes is not None:
@@ -124,7 +135,15 @@ def begin_from(restorer: Restorer, init: str) -> Model:
     return given
 
 
-def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch.device | str = "cpu") -> Model:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    fresh: bool = False,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+    inexact: bool = False,
+) -> Model:
     """Train a recipe in the run directory `out`, or go on with what is there.
 
     Args:
@@ -133,23 +152,34 @@ def train(recipe: Recipe, out: str | Path, *, fresh: bool = False, device: torch
             the end an estimator of severities and a prior, if the recipe wants them and they are not there.
         fresh: start over, deleting what an earlier run left there.
         device: "cpu", "cuda", "mps".
+        workers: threads that prepare batches; by default one where there is a GPU.
+        inexact: go on with a run also where its last digits will be others than without an interruption.
 
     Returns:
         The model with averaged weights.
 
     Raises:
-        ValueError: `out` holds the run of another recipe, or files that no run made.
+        ValueError: `out` holds the run of another recipe, or files that no run made; or the last digits would be others.
+        InUse: another process trains there.
         Stopped: interrupted, and saved.
     """
     out = Path(out)
     if not fresh:
         claim(recipe, out, fresh=False)
-    trainer = make_trainer(recipe, out, device=device)
-    if fresh:  # only now that the data and the parts are known to be sound is an earlier run given up
-        claim(recipe, out, fresh=True)
-    write_text(out / RECIPE, to_toml(recipe))
-    trainer.resume()
-    return _able_to_generate(_able_to_read(trainer.run(), trainer, recipe, out), trainer, recipe, out)
+    trainer = make_trainer(recipe, out, device=device, workers=workers, inexact=inexact)
+    with locked(out) if trainer.process.first else contextlib.nullcontext():
+        if trainer.process.first:
+            if fresh:  # only now that the data and the parts are known to be sound is an earlier run given up
+                claim(recipe, out, fresh=True)
+            for folder, names in ((out, (RECIPE, history.NAME)), (out / "samples", ("*",)), (out / BEST, ("*",))):
+                sweep_parts(folder, *names)
+            write_text(out / RECIPE, to_toml(recipe))
+        processes.barrier()
+        trainer.resume()
+        model = trainer.run()
+        if not trainer.process.first:
+            return model  # what else the recipe wants, the first process fits
+        return _able_to_generate(_able_to_read(model, trainer, recipe, out), trainer, recipe, out)
 
 
 def _able_to_read(model: Model, trainer: Trainer, recipe: Recipe, out: Path) -> Model:
@@ -194,10 +224,15 @@ def fit_prior(run: str | Path, spec: str, *, path: str | None = None) -> Model:
     return dataclasses.replace(model, prior=prior)
 
 
-def make_trainer(recipe: Recipe, out: Path, *, device: torch.device | str = "cpu") -> Trainer:
+def make_trainer(
+    recipe: Recipe, out: Path, *, device: torch.device | str = "cpu", workers: int | None = None, inexact: bool = False
+) -> Trainer:
     """The trainer of a recipe, its data opened, nothing trained or written."""
     data = open_data(recipe.data, "train")
-    return Trainer(make_model(recipe, data.shape, data), data, validation(recipe), recipe.training, out, device=device)
+    model, held_out = make_model(recipe, data.shape, data), validation(recipe)
+    if processes.here().first and (line := left_out(data, held_out)):
+        _log.warning(line)
+    return Trainer(model, data, held_out, recipe.training, out, device=device, workers=workers, inexact=inexact)
 
 
 def validation(recipe: Recipe) -> Dataset:
@@ -216,8 +251,8 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
     if fresh and (out / RECIPE).is_file():
         clear(out)
         return  # what else lies there was put beside a run by its owner, and stays
-    if not out.exists() or all(path.name == OPENING for path in out.iterdir()):
-        return
+    if not out.exists() or all(path.name in (OPENING, *FILES) or path.match(f".{RECIPE}.*.part") for path in out.iterdir()):
+        return  # nothing, or what a process left that was killed before it had begun
     if not (out / RECIPE).is_file():
         raise ValueError(f"{out} is not empty and holds no run of snowmelt: choose another --out")
     differing = differences(to_table(recipe), to_table(stored(out)))
@@ -239,7 +274,7 @@ def _require_same_parent(init: str, out: Path) -> None:
     Raises:
         ValueError: it was.
     """
-    begun = read_json(out / "model.json").get("notes", {}).get("init", {}).get("weights") if (out / "model.json").is_file() else None
+    begun = noted(read_json(out / "model.json"), "notes", "init", "weights") if (out / "model.json").is_file() else None
     if begun not in (None, weights_of(located(init))):
         raise ValueError(f"{out} was tuned from other weights than {init} has now: choose another --out, or --fresh to start over")
 
@@ -247,7 +282,8 @@ def _require_same_parent(init: str, out: Path) -> None:
 def clear(out: Path) -> None:
     """Delete what a run of snowmelt wrote to `out`, and nothing else."""
     reports = ("evaluation.*", *WRITTEN, *FURTHER, OPENING)
-    for pattern in (RECIPE, "model.json", checkpoint.NAME, "metrics.jsonl", "*-????????????.safetensors", *reports):
+    checkpoint.clear(out)
+    for pattern in (RECIPE, "model.json", history.NAME, "*-????????????.safetensors", *reports):
         for path in out.glob(pattern):
             path.unlink()
     for part in {path.parent for name in ("evaluation.json", "bound.json") for path in out.glob(f"*/{name}")}:
@@ -257,7 +293,8 @@ def clear(out: Path) -> None:
             path.unlink()
         with contextlib.suppress(OSError):  # what somebody put beside a report stays, and its folder with it
             part.rmdir()
-    shutil.rmtree(out / "samples", ignore_errors=True)
+    for folder in (out / "samples", out / BEST, *out.glob(f"{PREFIX}*"), *out.glob(f"*/{PREFIX}*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def stored(run: Path) -> Recipe:

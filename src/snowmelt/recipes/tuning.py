@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from snowmelt.files import read_json
-from snowmelt.model import Model, load, save_prior, weights_of
+from snowmelt.model import Model, load, noted, save_prior, weights_of
 from snowmelt.priors.base import Learned
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.run import RECIPE, stored, train, with_path
-from snowmelt.training.loop import history
+from snowmelt.training.history import read as history
 
 FAST = "fast"
 _STAGE_STEPS = 500
@@ -75,7 +75,7 @@ def copy_of(run: Path) -> Path | None:
     whole, part = (run, "") if (run / "model.json").is_file() else (run.parent, run.name)
     if not all((place / "model.json").is_file() for place in (whole, whole / FAST)):
         return None
-    tuned_from = read_json(whole / FAST / "model.json").get("notes", {}).get("init", {}).get("weights")
+    tuned_from = noted(read_json(whole / FAST / "model.json"), "notes", "init", "weights")
     if tuned_from not in (None, weights_of(whole)):
         raise ValueError(f"{whole / FAST} was tuned from other weights than {whole} has now: make it anew with 'snowmelt tune {whole} --fresh'")
     return whole / FAST / part

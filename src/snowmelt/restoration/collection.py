@@ -13,13 +13,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from threading import Event
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from snowmelt import files
-from snowmelt.data.images import upright, write
+from snowmelt.data.images import UnreadableImage, upright, write
 from snowmelt.restoration import trajectory
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import ahead, load
@@ -29,11 +30,12 @@ from snowmelt.restoration.plan import Failure, Job, Plan, sweep
 from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.throughput import Pace, Stopwatch
 from snowmelt.restoration.work import Work, several
-from snowmelt.stopping import Stopped
+from snowmelt.stopping import Stopped, until_asked
 from snowmelt.training.progress import Bar
 from snowmelt.types import State
 
 _BATCH_PIXELS = 250_000
+_PATIENCE_S = 2.0  # a picture that takes longer is given up, when asked to stop
 _OVERLAP_PIXELS = 1_000_000  # what is written is in memory too
 # These are about the disk, not about one picture: the next would fail as well.
 _NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
@@ -55,6 +57,7 @@ class Collection:
         self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how(), errors=journal.errors)
         self._fit: dict[tuple[int, ...], int] = {}
         self._pending: Future[None] | None = None
+        self._asked = Event()
         self._news: list[Callable[[], None]] = []  # of the thread that writes, told in the one that was called
         self.watch = Stopwatch(work.model.restorer, work.device)
         self.say: Callable[[str], None] = nothing
@@ -66,11 +69,13 @@ class Collection:
         shown = Bar(f"{self.work.verb}ing", self.tally.total, unit="pictures") if bar else None
         start, watch = time.perf_counter(), self.watch
         try:
-            with shown or nullcontext(), watch.watching(), ThreadPoolExecutor(1, "snowmelt-write") as pool:
+            with until_asked(_PATIENCE_S) as self._asked, shown or nullcontext(), watch.watching(), ThreadPoolExecutor(1, "snowmelt-write") as pool:
                 for failure in self.plan.refused:
                     self._fail(failure)
                     self._advance(shown, 1)
                 for batch in self._batches(self._unfinished(shown), shown):
+                    if self._asked.is_set():
+                        break
                     made = self._computed(batch)
                     self._settle()
                     self._pending = pool.submit(self._keep, made, shown)
@@ -78,10 +83,13 @@ class Collection:
                         self._settle()
                     del batch, made  # or they would be in memory until the next but one is read
                 self._settle()
+                if self._asked.is_set():
+                    raise KeyboardInterrupt
         except KeyboardInterrupt:
             self._settle()  # a disk that is full is the better reason
-            done = self.tally.done + self.tally.kept
-            raise Stopped(f"interrupted: {done:,} of {self.tally.total:,} pictures are done; the same command goes on") from None
+            through = self.tally.done + self.tally.kept + len(self.tally.clean) + len(self.tally.unsure)
+            if through + len(self.tally.failed) < self.tally.total:
+                raise Stopped(f"interrupted: {through:,} of {self.tally.total:,} pictures are done; the same command goes on") from None
         finally:
             self._clock(time.perf_counter() - start, watch.seconds)
             self.journal.close()
@@ -110,11 +118,13 @@ class Collection:
         """Runs of pictures of one shape, and of one severity where the model is a table; one picture each unless told."""
         waiting: list[Loaded] = []
         for job, get in ahead(jobs, lambda job: load(self.work, job)):
+            if self._asked.is_set():
+                return
             try:
                 one = get()
             except (OSError, ValueError, MemoryError, RuntimeError) as error:
                 self._settle()
-                self._fail(Failure(job.source, reason(error)))
+                self._fail(Failure(job.source, reason(error), broken=isinstance(error, UnreadableImage)))
                 self._advance(shown, 1)
                 continue
             del get  # it holds the picture too

@@ -5,17 +5,20 @@ written, which the next run drops; it is never held in memory and never rewritte
 the settings, under a short hash of them; lines of the next are pictures, which name that hash; and one line says at the end of a run how fast it was.
 errors.jsonl holds one line for each picture that is still to be restored: a line goes when its picture succeeds, and the file with its last line.
 
-A shard writes files of its own (restored.2-of-8.jsonl): processes on several machines then never share one.
+A shard writes files of its own (restored.2-of-8.jsonl): processes on several machines then never share one. Every run reads those of all others, to
+know what was made how, and :func:`join` makes one of them when all shares are through.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from snowmelt import files
+from snowmelt.lines import add as _append
+from snowmelt.lines import read as _lines
 
 
 class Journal:
@@ -90,15 +93,14 @@ class Journal:
         for left in (*self.restored.parent.glob(f".{self.restored.name}.*.part"), *self.errors.parent.glob(f".{self.errors.name}.*.part")):
             left.unlink(missing_ok=True)
         self._errors = _errors(self.errors)
+        for other in _journals(self.restored):
+            self.known |= {output: str(line.get("settings")) for output, line in _Entries(_lines(other)[0]).pictures.items()}
         lines, whole = _lines(self.restored)
-        pictures = {line["output"]: line for line in lines if isinstance(line.get("output"), str)}
-        settings = {line["settings"]: line for line in lines if "are" in line}
-        runs = [line for line in lines if "run" in line]
-        self.known = {output: str(line.get("settings")) for output, line in pictures.items()}
-        self._said = self.id in settings
-        if not whole or len(lines) > len(pictures) + len(settings) + len(runs):
-            text = "".join(json.dumps(line) + "\n" for line in (*settings.values(), *pictures.values(), *runs))
-            files.write_text(self.restored, text)
+        found = _Entries(lines)
+        self.known |= {output: str(line.get("settings")) for output, line in found.pictures.items()}
+        self._said = self.id in found.settings
+        if not whole or len(lines) > len(found):
+            found.write(self.restored)
 
     def settle(self, sources: list[Path]) -> None:
         """The pictures that this run takes care of, finished or not: what is not in errors afterwards is settled."""
@@ -112,34 +114,59 @@ class Journal:
             path.unlink(missing_ok=True)
 
 
-def _append(path: Path, value: Mapping[str, Any]) -> None:
-    """One line in one write: a reader, or the next run after a kill, sees it whole or cut, never mixed with another."""
-    data = (json.dumps(value, allow_nan=False) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    try:
-        os.write(handle, data)
-    finally:
-        os.close(handle)
+class _Entries:
+    """What the lines of a journal say, of every picture the last word."""
+
+    def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.pictures: dict[str, dict[str, Any]] = {}
+        self.runs: list[dict[str, Any]] = []
+        self.add(lines)
+
+    def add(self, lines: Sequence[dict[str, Any]]) -> None:
+        self.settings |= {line["settings"]: line for line in lines if "are" in line and isinstance(line.get("settings"), str)}
+        self.pictures |= {line["output"]: line for line in lines if isinstance(line.get("output"), str)}
+        self.runs += [line for line in lines if "run" in line]
+
+    def __len__(self) -> int:
+        return len(self.settings) + len(self.pictures) + len(self.runs)
+
+    def write(self, path: Path) -> None:
+        lines = (*self.settings.values(), *self.pictures.values(), *self.runs)
+        files.write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def join(folder: Path, shares: int, sources: Sequence[Path], name: str = "restored") -> None:
+    """Make one journal, and one list of errors, of those of `shares` shares: as one run over everything would have left them.
+
+    Args:
+        folder: the output folder; none of the shares is at work any more.
+        shares: how many there were.
+        sources: all pictures, in the order of the plan, those that were refused first.
+        name: of the journal.
+    """
+    place = {os.path.abspath(source): i for i, source in enumerate(sources)}
+    parts = {one: [folder / f"{one}.{i}-of-{shares}.jsonl" for i in range(1, shares + 1)] for one in (name, "errors")}
+    lines = [line for part in parts[name] for line in _lines(part)[0]]
+    lines.sort(key=lambda line: place.get(str(line.get("input")), len(place)))  # settings and runs stay behind, in a list of their own anyway
+    if lines:
+        whole = _Entries(_lines(folder / f"{name}.jsonl")[0])
+        whole.add(lines)
+        whole.write(folder / f"{name}.jsonl")
+    errors = {source: why for source, why in _errors(folder / "errors.jsonl").items() if source not in place}
+    found = {source: why for part in parts["errors"] for source, why in _errors(part).items()}
+    errors |= dict(sorted(found.items(), key=lambda pair: place.get(pair[0], len(place))))
+    Journal._rewrite(folder / "errors.jsonl", errors)
+    for part in (*parts[name], *parts["errors"]):  # last: what is in two files is the same in both
+        part.unlink(missing_ok=True)
+
+
+def _journals(path: Path) -> list[Path]:
+    """The journals of the same kind beside this one, those of other shares or of all of them."""
+    kind = path.name.partition(".")[0]
+    found = [path.with_name(f"{kind}.jsonl"), *sorted(path.parent.glob(f"{kind}.*-of-*.jsonl"))]
+    return [other for other in found if other != path]
 
 
 def _errors(path: Path) -> dict[str, str]:
     return {str(line["input"]): str(line.get("reason")) for line in _lines(path)[0] if "input" in line}
-
-
-def _lines(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The objects in a file of lines, and whether every line was one."""
-    if not path.is_file():
-        return [], True
-    found, whole = [], True
-    with path.open(encoding="utf-8", errors="replace") as stream:
-        for text in stream:
-            try:
-                value = json.loads(text)
-            except (ValueError, RecursionError):
-                value = None
-            if isinstance(value, dict) and text.endswith("\n"):
-                found.append(value)
-            else:
-                whole = False
-    return found, whole

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from snowmelt.data.images import MAX_PIXELS, SUFFIXES, read, to_channels
+from snowmelt.data.images import MAX_PIXELS, SUFFIXES, UnreadableImage, read, to_channels
 
 _GREY = 0.0  # the middle of [-1, 1]
 
@@ -38,10 +38,12 @@ def read_mask(path: Path, size: tuple[int, int], *, max_pixels: int = MAX_PIXELS
         max_pixels: as for pictures.
 
     Raises:
-        ValueError: it has another size, or hides everything.
-        UnreadableImage: it is no picture.
+        ValueError: it is no picture, has another size, or hides everything; the message names it.
     """
-    x = to_channels(read(path, max_pixels=max_pixels, still=True).over(-1.0), 1)
+    try:
+        x = to_channels(read(path, max_pixels=max_pixels, still=True).over(-1.0), 1)
+    except UnreadableImage as error:  # of a picture the name is said elsewhere; this is not the picture
+        raise ValueError(f"its mask {error}") from error
     if tuple(x.shape[1:]) != size:
         raise ValueError(f"its mask {path} has {x.shape[2]} x {x.shape[1]} px, the picture {size[1]} x {size[0]}: they must agree")
     mask = torch.where(x > _GREY, 0.0, 1.0)[None]

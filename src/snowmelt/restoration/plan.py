@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from snowmelt.data.images import SUFFIXES
+from snowmelt.disk import as_text, shortened
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _JOURNALS = ("restored.jsonl", "translated.jsonl")
 _FURTHER = ("degraded", "trajectory", "mean", "uncertainty")
-_PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part")
+_PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Job:
     @property
     def key(self) -> str:
         """What its random numbers are keyed by: the path below the input, the same on every system."""
-        return unicodedata.normalize("NFC", self.name.as_posix())
+        return unicodedata.normalize("NFC", as_text(self.name.as_posix())).encode(errors="backslashreplace").decode()
 
     def beside(self, what: str) -> Path:
         """Where something further goes: OUT/WHAT/NAME, or NAME-WHAT where the result lies beside its picture."""
@@ -52,10 +53,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be restored, and why, in one line."""
+    """A picture that could not be restored, and why, in one line; `broken` where the file is none that can be read."""
 
     source: Path
     reason: str
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
     jobs: list[Job] = []
     for source, name in found.values():
         target = out / _target(name)
-        if target.resolve() == source.resolve():
+        if os.path.realpath(target) == os.path.realpath(source):  # resolve() has no patience with a link that leads to itself
             raise ValueError(f"{source} would be overwritten by its own restoration: choose another --out")
         first = taken[_target(name)]
         if first is not source:
@@ -126,12 +128,13 @@ def sweep(jobs: Sequence[Job]) -> None:
     """Remove what a killed run left half written beside the outputs of `jobs`; those of other jobs may still be at work."""
     targets = {path for job in jobs for path in (job.target, *map(job.beside, _FURTHER))}
     targets |= {path.with_name(f"{path.name}.png") for path in targets}
+    written = {path.with_name(shortened(path.name)) for path in targets}
     for folder in sorted({path.parent for path in targets}):
         if not folder.is_dir():
             continue
         for entry in list(os.scandir(folder)):
             found = _PART.fullmatch(entry.name)
-            if found and folder / found["name"] in targets:
+            if found and folder / found["name"] in written:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
@@ -139,7 +142,7 @@ def sweep(jobs: Sequence[Job]) -> None:
 
 
 def _alone(inputs: Sequence[Path]) -> Plan:
-    if len(inputs) != 1 or not inputs[0].is_file():
+    if len(inputs) != 1 or inputs[0].is_dir():
         what = f"{len(inputs)} inputs" if len(inputs) != 1 else f"the folder {inputs[0]}"
         raise ValueError(f"where shall the restorations of {what} go? Give --out DIR; only that of a single picture goes beside it")
     source = inputs[0]
@@ -154,7 +157,7 @@ def _target(name: Path) -> Path:
 
 def _pictures(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[Path, Path]]:
     """(file, path below `given`) of an input, sorted; hidden files, and what is in `out`, are left out."""
-    if given.is_file():
+    if not given.is_dir():
         yield given, Path(given.name)
         return
     found: list[Path] = []
@@ -166,7 +169,6 @@ def _pictures(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[
         folders[:] = [name for name in folders if not name.startswith(".") and here / name not in beside]
         folders[:] = [name for name in folders if not (closed and (here / name).resolve() == closed)]
         found += [here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
-    found = [path for path in found if path.is_file()]
     if not found:
         raise ValueError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
     yield from ((path, path.relative_to(given)) for path in sorted(found))

@@ -72,7 +72,7 @@ def preview_of(
         try:
             loaded, states = restore(job)
         except Exception as error:
-            failed.append(Failure(job.source, reason(error)))
+            failed.append(Failure(job.source, reason(error), broken=isinstance(error, UnreadableImage)))
             continue
         seconds += time.perf_counter() - start
         megapixels += loaded.x[0].numel() / 1e6

@@ -35,12 +35,14 @@ from snowmelt.restoration.identity import Opened, digest_of, opened
 from snowmelt.restoration.memory import Fitting
 from snowmelt.restoration.told import require_rows
 from snowmelt.restoration.walks import Walk
+from snowmelt.restorers import Restorer
 from snowmelt.stopping import Stopped, until_asked
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, Draw
 
 NAME, PACKED = "sample.json", "samples.npz"
 _WRITERS = 4
+_PATIENCE_S = 2.0  # a block that takes longer is given up, when asked to stop: what is not written of it is made again
 _LEAST = 16  # pictures at a time, where they fit: a set may begin with one and grow to thousands
 _FREE = {"run"}  # where a run lies says nothing of what is in it: its weights are compared
 _PICTURE = re.compile(r"sample_(\d{4,})\.png")
@@ -119,10 +121,33 @@ def sample_folder(
     Raises:
         ValueError: as :func:`snowmelt.generate`; or the folder holds pictures that were made otherwise.
         OSError: a picture cannot be written.
-        Stopped: asked to by Ctrl-C or SIGTERM, after a block, or at once when asked twice; what is written stays.
+        Stopped: asked to by Ctrl-C or SIGTERM, after a block or two seconds, or at once when asked twice; what is written stays.
+    """
+    check(Path(out), n, shard, batch, overwrite=overwrite)
+    how: dict[str, Any] = {"sampler": sampler, "seed": seed, "noise": noise, "conditions": conditions, "said": said}
+    return begun(model, out, n=n, **how, shard=shard, batch=batch, overwrite=overwrite, device=device).run(bar=bar)
+
+
+def begun(
+    model: Opened | str | Path,
+    out: str | Path,
+    *,
+    n: int,
+    sampler: Walk = "default",
+    seed: int = 0,
+    noise: float | None = None,
+    conditions: Draw = EMPTY,
+    said: Said = EMPTY,
+    shard: tuple[int, int] = (1, 1),
+    batch: int | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+) -> "Job":
+    """What :func:`sample_folder` does, up to its first picture: the folder is claimed, and `run` makes this share.
+
+    Of processes that share a set, the first begins before the others: what is to be overwritten is gone then, and the size of a block is known.
     """
     folder = Path(out)
-    check(folder, n, shard, batch, overwrite=overwrite)
     require_rows(conditions, n)
     found = opened(model)
     found = found._replace(model=found.model.to(device))
@@ -139,7 +164,7 @@ def sample_folder(
         "seed": seed,
         **({"conditions_sha256": digest_of(conditions)} if conditions else {}),
         "device": torch.device(device).type,
-        "compiled": getattr(found.model.restorer, "compiled", False) is True,
+        "compiled": isinstance(found.model.restorer, Restorer) and found.model.restorer.compiled,
     }
 
     def measured() -> int:
@@ -148,8 +173,8 @@ def sample_folder(
     if overwrite:
         _clear(folder)
     size = _claimed(folder, {"run": found.name, **said, **settles}, asked=batch, measured=measured, more=not conditions)
-    job = _Job(Sampled(folder, n, size, spec), shard, functools.partial(numbered, found.model, sampler=walk, **asks), whole=not conditions)
-    return job.run(bar=bar)
+    make = functools.partial(numbered, found.model, sampler=walk, **asks)
+    return Job(Sampled(folder, n, size, spec), shard, make, whole=not conditions)
 
 
 def check(folder: Path, n: int, shard: tuple[int, int] = (1, 1), batch: int | None = None, *, overwrite: bool = False) -> None:
@@ -184,14 +209,15 @@ def pack(found: Sampled) -> Path:
     path = found.folder / PACKED
     shape = tuple(read(found.path(0)).x.shape)
     header = {"descr": "|u1", "fortran_order": False, "shape": (found.number, *shape[1:], shape[0])}
-    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive, archive.open("arr_0.npy", "w", force_zip64=True) as stream:
+    entry = zipfile.ZipInfo("arr_0.npy")  # without the time, so that the same pictures make the same file
+    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive, archive.open(entry, "w", force_zip64=True) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for i in range(found.number):
             stream.write(to_uint8(read(found.path(i)).x[None])[0].tobytes())
     return path
 
 
-class _Job:
+class Job:
     """One share of the pictures: its blocks, and what is written of them.
 
     Args:
@@ -209,17 +235,23 @@ class _Job:
         self.blocks = [range(first, min(first + size, n)) for first in range(0, n, size)][shard[0] - 1 :: shard[1]]
 
     def run(self, *, bar: bool) -> Sampled:
+        """Make the pictures.
+
+        Raises:
+            OSError, Stopped: as :func:`sample_folder`.
+        """
         found = self.found
         todo = self._missing()
         found.total = sum(map(len, self.blocks))
         found.kept = found.total - sum(len(missing) for _, missing in todo)
         shown = Bar("sampling", found.total, done=found.kept, unit="pictures") if bar else None
         try:
-            with until_asked() as asked, shown or nullcontext(), ThreadPoolExecutor(_WRITERS, "snowmelt-write") as pool:
+            with until_asked(_PATIENCE_S) as asked, shown or nullcontext(), ThreadPoolExecutor(_WRITERS, "snowmelt-write") as pool:
                 for block, missing in todo:
                     x = self.fitting(range(block.start, block.start + found.batch) if self.whole else block, self.make).cpu()
                     self._finish(shown)
                     self.written = [pool.submit(write, found.path(i), x[i - block.start]) for i in missing]
+                    del x
                     if asked.is_set():
                         break
                 self._finish(shown)

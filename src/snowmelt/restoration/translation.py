@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 
 from snowmelt.degradations import Morph
-from snowmelt.model import Model
+from snowmelt.model import Model, noted
 from snowmelt.randomness import normal
 from snowmelt.registry import spec
 from snowmelt.restoration.walks import begin
@@ -113,8 +113,7 @@ def check(model: Model) -> None:
 
 def prepared(model: Model) -> tuple[int, int] | None:
     """The height and width in px that pictures have to be resized to, as those in training were; None where squares were cut from them."""
-    fit = model.notes.get("recipe", {}).get("data", {}).get("fit", "resize")
-    if fit == "crop" or not isinstance(model.restorer, Restorer):
+    if noted(model.notes, "recipe", "data", "fit") == "crop" or not isinstance(model.restorer, Restorer):
         return None
     _, h, w = model.restorer.shape
     return h, w

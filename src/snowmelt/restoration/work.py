@@ -28,7 +28,7 @@ from snowmelt.restorers import Estimate, Restorer
 from snowmelt.restorers.severity import PRESENT
 from snowmelt.restorers.tiles import Tiles, least
 from snowmelt.samplers import Sampler
-from snowmelt.training.loop import precision
+from snowmelt.training.exactness import precision
 from snowmelt.types import Draw, State
 from snowmelt.types import severity as severities
 

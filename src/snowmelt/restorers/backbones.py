@@ -45,6 +45,7 @@ class _Unsaid(tuple[int, ...]):
 
 SIZES: dict[str, tuple[int, ...]] = {"xs": (32, 64, 64), "s": (64, 96, 128), "m": (128, 192, 288), "l": (192, 288, 448)}
 _BLOCKS = 2
+_MOST_LEVELS = 10
 _WIDE = 16  # channels of a group that torch normalises fast in half precision
 
 
@@ -72,6 +73,7 @@ class UNet(Backbone):
         super().__post_init__()
         if self.size is not None:
             self._take(self.size, unsaid=unsaid)
+        _require_levels("unet", self.widths)
         odd = [w for w in self.widths if w % self.groups]
         if not self.widths or odd:
             raise SpecError(f"unet.widths = {self.widths} must each be a multiple of unet.groups = {self.groups}")
@@ -112,6 +114,7 @@ class LocalUNet(Backbone):
         super().__post_init__()
         if not self.widths:
             raise SpecError("local-unet.widths is empty: give the channels of at least one level")
+        _require_levels("local-unet", self.widths)
 
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
         """The network, with its last layer at zero."""
@@ -126,6 +129,16 @@ class Zero(Backbone):
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
         """A module without weights."""
         return _Zero(out_channels)
+
+
+def _require_levels(name: str, widths: tuple[int, ...]) -> None:
+    """Refuse more levels than pictures have halvings.
+
+    Raises:
+        SpecError: there are.
+    """
+    if len(widths) > _MOST_LEVELS:
+        raise SpecError(f"{name}.widths has {len(widths)} levels: give at most {_MOST_LEVELS}, for every one of them halves the picture")
 
 
 class _Zero(nn.Module):

@@ -10,16 +10,19 @@ Two samples minus one is what a sample costs, the rest is what a call costs what
 
 import copy
 import functools
+import math
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from snowmelt.files import shapes_of
 from snowmelt.restorers.restorer import Restorer
 from snowmelt.restorers.tiles import WHOLE
 from snowmelt.types import EMPTY, Batch, Draw, Severity
@@ -102,6 +105,24 @@ def cost(restorer: Restorer, shape: tuple[int, ...], batch: int = 1) -> Cost:
         activation_bytes=_of(batch, *kept),
         batch=batch,
     )
+
+
+def require_memory(described: Callable[[], nn.Module]) -> None:
+    """Refuse to train a network that this machine cannot hold, before any of it is made.
+
+    Args:
+        described: makes the network.
+
+    Raises:
+        ValueError: weights, average, gradients and two moments take more than all memory there is.
+    """
+    shapes = shapes_of(described)
+    if shapes is None or not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return
+    wanted, there = 4 * _COPIES * sum(map(math.prod, shapes.values())), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > there:
+        sizes = f"{wanted / 1e9:,.0f} GB, and this machine has {there / 1e9:,.0f}"
+        raise ValueError(f"training this network takes {sizes}: give a smaller model.backbone")
 
 
 def kept_bytes(forward: Callable[[], Tensor], weights: Iterable[Tensor] = ()) -> int:

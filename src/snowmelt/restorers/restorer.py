@@ -31,7 +31,8 @@ from snowmelt.restorers.statistics import Statistics
 from snowmelt.restorers.tiles import Tiles, tiled
 from snowmelt.types import EMPTY, Batch, Draw, Severity
 
-_SMALL = 64  # px
+_SMALL = 16  # px
+_VALUES = torch.device("cpu")  # what has to be computed to know the sizes is, even where the module is made without memory, on "meta"
 
 
 class Informed(nn.Module, abc.ABC):
@@ -92,12 +93,13 @@ class Restorer(Informed):
         self.conditions, self.variance = conditions, variance
         self.degradation, self.backbone, self.shape, self.noise_floor = degradation, backbone, tuple(shape), noise_floor
         self.parameterization = parameterization or preferred(degradation, told=told)
-        self.parameterization.check(degradation)
+        with _VALUES:
+            self.parameterization.check(degradation)
+            context = _context(degradation, self.shape) if told else None
         self.precision: Literal["fp32", "bf16", "fp16"] = "fp32"
         self.compiled = False  # True: the network by its compiled twin, where there is a compiler; no part of what is saved
         self._compilation = Compilation()
         self.tiles: Tiles | None = None  # None: pictures of more than about 1 megapixel only; see `tiled`
-        context = _context(degradation, self.shape) if told else None
         self.context: tuple[str, ...] = degradation.tells if told else ()
         self.told = told
         self.held: Draw = {}  # entries of the draw that every sample shares; see `bound`

@@ -22,13 +22,14 @@ widening by chi squared.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from snowmelt.degradations import Degradation, Mixture
+from snowmelt.registry import Range, checked
 from snowmelt.types import Batch
 
 SMALLEST_PX = 16
@@ -40,6 +41,15 @@ PRESENT = 0.5  # damage that is less probable than this is taken to be absent
 UNSEEN = ("holes", "grey")  # a hole without a mask, a picture without colour: nobody can tell that they are damage
 _LOG_STD = (-5.0, 0.0)  # from .007 to 1: no severity can be told better, or worse
 _DISAGREE = 4.0  # windows that differ by twice what they say
+# What model.json says of the sizes.
+_SIZES = {
+    "shape": Annotated[tuple[int, ...], Range(1, 65_536)],
+    "unknowns": tuple[str, ...],
+    "local": tuple[str, ...],
+    "widths": Annotated[tuple[int, ...], Range(1, 4096)],
+    "hidden": Annotated[int, Range(1, 4096)],
+}
+_MOST_UNKNOWNS = 1000
 _FINE = 4.0  # differences of neighbours are faint: filters of them begin this much larger
 
 
@@ -236,16 +246,28 @@ class Estimator(nn.Module):
         return self
 
     @classmethod
-    def restored(cls, table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """The estimator that :meth:`table` and :meth:`tensors` describe.
+    def described(cls, table: Mapping[str, Any]) -> Self:
+        """An estimator of the sizes in a :meth:`table`, which still has to be given its :meth:`tensors`.
 
         Raises:
-            RuntimeError: they do not fit each other.
+            ValueError: they are no sizes.
         """
-        a, b, c = table["widths"]
-        estimator = cls(table["shape"], table["unknowns"], local=table["local"], widths=(a, b, c), hidden=table["hidden"])
-        estimator.load_state_dict(dict(tensors))
-        return estimator.eval().requires_grad_(False)
+        said = {name: checked(f"estimator.{name}", kind, table[name]) for name, kind in _SIZES.items()}
+        if len(said["widths"]) != 3 or not 1 <= len(said["unknowns"]) <= _MOST_UNKNOWNS:
+            raise ValueError(f"estimator: {len(said['widths'])} widths and {len(said['unknowns'])} unknowns; there are 3, and 1 to {_MOST_UNKNOWNS}")
+        return cls(said.pop("shape"), said.pop("unknowns"), **said)
+
+    def restored(self, tensors: Mapping[str, Tensor]) -> Self:
+        """This estimator with what was fitted put back, ready to use.
+
+        Raises:
+            ValueError: it holds NaN.
+        """
+        strange = [name for name, value in tensors.items() if value.is_complex() or bool(value.isnan().any())]
+        if strange:
+            raise ValueError(f"{strange[0]} holds NaN")
+        self.load_state_dict(dict(tensors))
+        return self.eval().requires_grad_(False)
 
 
 def for_degradation(degradation: Degradation, shape: Sequence[int]) -> Estimator:

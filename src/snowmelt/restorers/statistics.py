@@ -36,13 +36,15 @@ class Statistics(nn.Module):
         """Mean and variance over clean batches (b, c, h, w).
 
         Raises:
-            ValueError: no sample was given, or one of another shape.
+            ValueError: no sample was given, one of another shape, or one with a value that is not finite.
         """
         n, total, squares = 0, torch.zeros(1), torch.zeros(1)
         for batch in batches:
             if tuple(batch.shape[1:]) != self.shape:
                 raise ValueError(f"statistics of samples of shape {self.shape} were given one of shape {tuple(batch.shape[1:])}")
             wide = batch.to("cpu", torch.float64)
+            if len(odd := (~wide.isfinite().flatten(1).all(1)).nonzero()):
+                raise ValueError(f"statistics were given a sample, number {n + int(odd[0])}, with a value that is not finite")
             n, total = n + len(wide), total + wide.sum(0)
             squares = squares + forward(wide, self.basis).abs().square().sum(0)
         if n == 0:

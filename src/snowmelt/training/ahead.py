@@ -1,7 +1,8 @@
-"""One batch ahead: what a step is fed is prepared while the network works on the step before.
+"""Batches ahead: what a step is fed is prepared by threads while the network works on the step before.
 
 Worth a thread where the network computes on another device than the one that draws. Where both share a CPU's cores it is not, and the
-loop leaves it off. A batch is a function of its sample numbers alone, so the results are the same with and without.
+loop leaves it off. A batch is a function of its sample numbers alone, so the results are the same with and without, whatever the number of threads.
+They are threads, not processes: none can vanish unseen, and what goes wrong in one is raised in the loop, at the batch that it would have made.
 """
 
 from collections.abc import Callable
@@ -13,21 +14,22 @@ T = TypeVar("T")
 
 
 class Ahead(Generic[T]):
-    """A function of ranges of sample numbers, called for the next range in a thread of its own: ``with Ahead(make, end) as made: made(numbers)``.
+    """A function of ranges of sample numbers, called for the next ranges in threads: ``with Ahead(make, following) as made: made(numbers)``.
 
     Args:
         make: what is called; its exceptions are raised where the result is asked for.
-        end: the first number that will never be asked for.
+        following: which range will be asked for after another; None at the end.
+        workers: threads, and ranges begun ahead.
 
     Example:
-        >>> with Ahead(sum, 6) as made:
+        >>> with Ahead(sum, lambda numbers: range(3, 6) if numbers.start == 0 else None) as made:
         ...     made(range(0, 3)), made(range(3, 6))
         (3, 12)
     """
 
-    def __init__(self, make: Callable[[range], T], end: int) -> None:
-        self._make, self._end = make, end
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead")
+    def __init__(self, make: Callable[[range], T], following: Callable[[range], range | None], workers: int = 1) -> None:
+        self._make, self._following, self._workers = make, following, workers
+        self._thread = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="ahead")
         self._begun: dict[range, Future[T]] = {}
 
     def __enter__(self) -> Self:
@@ -37,13 +39,17 @@ class Ahead(Generic[T]):
         self._thread.shutdown(wait=True, cancel_futures=True)  # what it works on is a batch: soon done
 
     def __call__(self, numbers: range) -> T:
-        """What `make` returns for these numbers; the as many that follow are begun."""
-        begun = self._begun.pop(numbers, None)
-        for stale in self._begun.values():  # of another order than was expected, nothing is kept
-            stale.cancel()
-        self._begun.clear()
-        now = begun or self._thread.submit(self._make, numbers)
-        following = range(numbers.stop, min(numbers.stop + len(numbers), self._end))
-        if following:
-            self._begun[following] = self._thread.submit(self._make, following)
+        """What `make` returns for these numbers; those that follow are begun."""
+        coming: list[range] = []
+        after = self._following(numbers)
+        while after is not None and len(coming) < self._workers:
+            coming.append(after)
+            after = self._following(after)
+        now = self._begun.pop(numbers, None)
+        for stale in self._begun.keys() - set(coming):  # of another order than was expected, nothing is kept
+            self._begun.pop(stale).cancel()
+        now = now or self._thread.submit(self._make, numbers)
+        for one in coming:
+            if one not in self._begun:
+                self._begun[one] = self._thread.submit(self._make, one)
         return now.result()

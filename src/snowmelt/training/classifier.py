@@ -27,7 +27,7 @@ from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Degradation
-from snowmelt.files import BadFile, described_by, read_hashed, read_info, sweep_hashed, write_hashed, write_json
+from snowmelt.files import BadFile, described_by, read_hashed, read_info, require_inside, sweep_hashed, write_hashed, write_json
 from snowmelt.metrics.features import MAX_CLASSES
 from snowmelt.model import Model
 from snowmelt.randomness import fractions, generators, seed
@@ -129,7 +129,8 @@ def fit(
         device: where to compute.
 
     Raises:
-        ValueError: there are no labels, or others than in training; the numbers make no training, or the training diverged.
+        ValueError: there are no labels, or others than in training, or the numbers make no training.
+        Diverged: its loss was not finite three steps in a row.
         TypeError: the degradation is not Gaussian noise, or the restorer has no backbone.
         Stopped: Ctrl-C or SIGTERM came; nothing is kept.
     """
@@ -159,8 +160,6 @@ def fit(
         title="classifier",
         way_out="nothing was written, the same command begins again",
     )
-    if not all(bool(p.isfinite().all()) for p in net.parameters()):
-        raise ValueError("classifier: the training diverged (a weight is not finite); look at the pictures and labels")
     net.eval().requires_grad_(False)
     found = accuracies(net, model, held, seed=seed)
     net.notes = {"images": steps * batch, "seed": seed, "accuracy": found, "pictures": min(len(held), _CHECKED), "split": held.split}
@@ -243,6 +242,7 @@ def load_classifier(path: str | Path) -> DegradedClassifier:
     path = Path(path)
     if not (path / INFO).is_file():
         raise FileNotFoundError(f"{path} holds no classifier: give a directory that 'snowmelt train-classifier RUN --out DIR' wrote")
+    require_inside(path, path / INFO)
     info = read_info(path / INFO, FORMAT)
     with described_by(path / INFO):
         return _rebuild(info, path)
@@ -253,12 +253,10 @@ def _rebuild(info: Mapping[str, Any], path: Path) -> DegradedClassifier:
     sound = len(shape) == 3 and all(type(n) is int and 1 <= n <= _MAX_SIDE for n in shape)
     if not sound or not 2 <= len(classes) <= MAX_CLASSES or not all(isinstance(one, str) for one in classes) or not isinstance(info["notes"], dict):
         raise BadFile(f"{path / INFO}: {len(classes)} classes of pictures {shape} are no classifier: write it anew with 'snowmelt train-classifier'")
-    tensors = read_hashed(path, info["weights"], INFO)
     parts = (registry.build(info["degradation"]), registry.build(info["backbone"], "backbone"), shape, classes, info["notes"])
-    with torch.device("meta"):  # what a hostile description asks for takes no memory before the file is seen to hold it
-        wanted = {name: value.shape for name, value in DegradedClassifier(*parts).state_dict().items()}
-    if wanted != {name: value.shape for name, value in tensors.items()} or not all(bool(value.isfinite().all()) for value in tensors.values()):
-        raise BadFile(f"the weights in {path} do not fit the network described there")
+    tensors = read_hashed(path, info["weights"], INFO, lambda: DegradedClassifier(*parts))
+    if not all(bool(value.isfinite().all()) for value in tensors.values()):
+        raise BadFile(f"the weights in {path} hold NaN or infinity: they are no network")
     with torch.random.fork_rng(devices=[]):  # the weights it is built with are thrown away, and cost the caller no random numbers
         net = DegradedClassifier(*parts)
     net.load_state_dict(tensors)

@@ -3,62 +3,67 @@
 A step takes numbered samples, gives each the severity and the draw that belong to its number, and moves the weights down
 the gradient of the restoration loss. All randomness is a function of (seed, stream, sample number), so the state of a run
 is the step number and tensors: the same command on the same directory goes on where it stopped, to the same weights.
+
+Several processes may share a training (:mod:`snowmelt.training.gradient`). All of them hold the same weights and make the same steps; the first one
+validates, writes and speaks.
 """
 
 import contextlib
 import dataclasses
-import json
+import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from snowmelt import pictures
-from snowmelt.data import images
+from snowmelt import pictures, processes
 from snowmelt.data.dataset import Dataset
-from snowmelt.degradations import Blend
-from snowmelt.files import write_text
-from snowmelt.losses import consistency_loss, estimates, restoration_loss
+from snowmelt.losses import estimates
 from snowmelt.model import Model
 from snowmelt.model import save as save_model
 from snowmelt.priors import Normal
-from snowmelt.randomness import fractions, generators
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
 from snowmelt.stopping import Stopped, until_asked
-from snowmelt.training import checkpoint
+from snowmelt.training import checkpoint, exactness, history
 from snowmelt.training.agreement import agree
 from snowmelt.training.ahead import Ahead
 from snowmelt.training.ema import Average
+from snowmelt.training.feed import Fed, Feed
+from snowmelt.training.gradient import Gradient, Plan
+from snowmelt.training.learning import words
+from snowmelt.training.objective import Objective
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.progress import Bar
 from snowmelt.training.scaling import Scaling
 from snowmelt.training.validation import samples, validate
-from snowmelt.training.waiting import Waiting, timed
-from snowmelt.types import Batch, Draw, Severity
+from snowmelt.training.waiting import Waiting
 
+BEST = "best"
 _LOG_EVERY = 20
+_LISTEN_EVERY = 5  # steps: what another process wishes is read from a GPU, which waits for it
 _FIT_IMAGES = 20_000
 _GRID_ROWS = 8
-_ON_KNOT = 1e-6  # as snowmelt.schedules.knot has it
 _MOST_SKIPPED = 100  # steps in a row: by then the scale has fallen from 65,536 to 5e-26
-
-
-class Fed(NamedTuple):
-    """What a batch's loss is computed from, on the device: clean samples (b, *d), severities (b,) and draws."""
-
-    x0: Batch
-    t: Severity
-    z: Draw
+_ROW = 3  # bad steps in a row that are no accident
+_MOST_ROLLBACKS = 3
+_SLOWER = 0.5
+_NAMED = 8
+_log = logging.getLogger(__name__)
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number, or its gradients have not been for long."""
+    """The loss is no longer a finite number, or its gradients have not been for long, whatever was tried."""
+
+
+class _Asked(Exception):  # noqa: N818
+    """A validation was broken off, for somebody waits for the end."""
 
 
 class Trainer:
@@ -69,11 +74,12 @@ class Trainer:
         train: clean training samples.
         validation: clean samples for validation; may be empty, then there is none.
         options: the numbers.
-        out: the run directory: model, checkpoint, metrics.jsonl, samples/.
+        out: the run directory: model, checkpoints, metrics.jsonl, samples/.
         device: where to train.
         sampler: for the sample grids; by default what restore would use.
-        ahead: whether a thread prepares each batch while the network works on the one before; by default where the network has a GPU.
+        workers: threads that prepare batches while the network works on the one before; by default one where the network has a GPU, else none.
             The weights are the same.
+        inexact: go on with a run also where this machine, or this share of the work, gives other last digits.
     """
 
     def __init__(
@@ -86,12 +92,13 @@ class Trainer:
         *,
         device: torch.device | str = "cpu",
         sampler: Sampler | None = None,
-        ahead: bool | None = None,
+        workers: int | None = None,
+        inexact: bool = False,
     ) -> None:
         if not isinstance(model.restorer, Restorer):
             raise TypeError("only a snowmelt.Restorer can be trained; this model's restorer is a plain callable")
         self.train, self.validation, self.options, self.out = train, validation, options, Path(out)
-        self.device = torch.device(device)
+        self.device, self.process, self.inexact = torch.device(device), processes.here(), inexact
         restorer = model.restorer
         if not list(restorer.parameters()):
             raise ValueError("this backbone has no weights to train: choose another --model.backbone, such as unet")
@@ -99,240 +106,293 @@ class Trainer:
         if isinstance(model.prior, Normal):  # it has only a shape to learn, also when the run is taken up again; others were fitted
             model = dataclasses.replace(model, prior=model.prior.fit([torch.empty(1, *train.shape)]))
         self.restorer = restorer.to(self.device).requires_grad_(True)
-        self.restorer.precision = precision(options.precision, self.device)
+        self.restorer.precision = exactness.precision(options.precision, self.device)
         self.restorer.compiled = options.compile
         self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss, options.gap))
         self.average = Average(self.restorer, options.ema * options.images)
         self.optimizer = torch.optim.AdamW(self.restorer.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
         self.scaling = Scaling(self.device, enabled=self.restorer.precision == "fp16")
         self.sampler = sampler or default_walk(self.model)
-        self.ahead = self.device.type == "cuda" and (os.cpu_count() or 1) > 1 if ahead is None else ahead
+        self.workers = int(self.device.type == "cuda" and (os.cpu_count() or 1) > 1) if workers is None else workers
         self.waiting = Waiting(self.device)
-        self._next: Callable[[range], Fed] = self._fed
-        self.step, self.wall_s, self._logged_s = 0, 0.0, 0.0
-        self._drawn = bool(self.model.draw(torch.empty(1, *train.shape), torch.Generator()))
+        self.feed = Feed(self.model, train, options, self.device)
+        self.objective = Objective(self.model, options, self.waiting)
+        self.gradient = self._planned(options.shards or exactness.shards_for(options.batch, self.process))
+        self._next: Callable[[range], Fed] = self.feed
+        self.step, self.wall_s, self._logged_s, self.rollbacks = 0, 0.0, 0.0, 0
+        self._owed = False  # a validation, which was broken off
+        self._asked = threading.Event()
 
     @property
     def averaged(self) -> Model:
         """The model with the moving average of its weights: what validation sees and load returns."""
         return dataclasses.replace(self.model, restorer=self.average.restorer)
 
+    @property
+    def exact(self) -> dict[str, Any]:
+        """What the last digits depend on, besides the recipe."""
+        return exactness.facts(self.gradient.plan, self.restorer.precision, self.device, compiled=self.options.compile)
+
     def resume(self) -> bool:
-        """Take up the checkpoint in the run directory; False if there is none."""
-        if not (self.out / checkpoint.NAME).is_file():
-            return False
-        self.step, self.wall_s = checkpoint.load(self.out, self.restorer, self.average, self.optimizer, self.scaling)
-        self._logged_s = self.wall_s
-        self._forget_after(self.step)
-        return True
+        """Take up the newest sound checkpoint in the run directory; False if there is none.
+
+        Raises:
+            ValueError: the run was made in a way whose last digits are others, and `inexact` is not set.
+            BadFile: no checkpoint is sound, or they belong to another network.
+        """
+        said = checkpoint.load(self.out, self._held, tell=self._tell)
+        if said is not None:
+            self._require_exact(said.get("exact", {}))
+            self._take_up(said)
+        exactness.require_agreement(self.process, self.out, self.step, self.restorer, self.device)
+        return said is not None
 
     def run(self) -> Model:
         """Train from where the run stands to its end; the averaged model.
 
         Raises:
             Stopped: Ctrl-C or SIGTERM came; everything is saved and the same command goes on.
-            Diverged: the loss is not finite, or under fp16 no step was for long; the last checkpoint stays.
+            Diverged: the loss is not finite, or under fp16 no step was for long, whatever was tried; the last checkpoint stays.
+            Lost: another process is gone.
         """
         o = self.options
-        if self.step == 0:
-            self._prepare()
         every = max(o.validate_every // o.step_images, 1)
-        with until_asked() as asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar, self._feeding():
+        with until_asked() as self._asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar, self._feeding():
+            self._begin(bar)
             while self.step < o.steps:
-                loss = self._advance(bar)
+                wishes = self._advance(bar)
                 done = self.step == o.steps
-                if self.step % every == 0 or done or asked.is_set():
-                    self._require_finite(loss)
-                    self.save(validate=self.step % every == 0 or done)
-                if asked.is_set() and not done:
-                    raise Stopped(f"stopped after {self.step * o.step_images:,} of {o.images:,} images; the same command goes on from there")
+                regular = done or self.step % every == 0
+                if (regular or self.step % _LOG_EVERY == 0) and self._rolled_back():
+                    continue
+                wished = self._wished(wishes)
+                if regular:
+                    self.save(validate=True, bar=bar)
+                elif wished:
+                    self.save(validate=False, regular=False)
+                asked = wished or (regular and self.process.alone and self._asked.is_set())
+                if asked and (not done or (self._owed and self.process.alone)):
+                    processes.barrier()  # the first one has saved
+                    raise self._stopped()
         return self.averaged
 
-    def save(self, *, validate: bool) -> None:
-        """Checkpoint and model; with `validate`, also a line in metrics.jsonl and a sample grid."""
+    def _stopped(self) -> Stopped:
+        o = self.options
+        return Stopped(f"stopped after {self.step * o.step_images:,} of {o.images:,} images; the same command goes on from there")
+
+    def save(self, *, validate: bool, regular: bool = True, bar: Bar | None = None) -> None:
+        """Checkpoint and model; with `validate`, also a line in metrics.jsonl and a sample grid.
+
+        Args:
+            validate: whether to look at the validation pictures first.
+            regular: whether every run of the recipe saves here, so that a rollback may lead here; not where somebody happened to ask for the end.
+            bar: where to say in words how the training goes.
+        """
+        if not self.process.first:
+            return
+        self._owed = self._owed and not validate
         if validate and len(self.validation):
-            self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
+            try:
+                self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate(bar)})
+            except _Asked:
+                self._owed = True
         # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
-        save_model(self.model, self.out, ema=self.average.restorer.state_dict())
-        checkpoint.save(self.out, self.restorer, self.average, self.optimizer, self.scaling, self.step, self.wall_s)
+        ema = self.average.restorer.state_dict()
+        save_model(self.model, self.out, ema=ema)
+        self._checkpoint(regular=regular)
+        if self.options.keep_best and validate and not self._owed and self._is_best():
+            save_model(self.model, self.out / BEST, ema=ema)
+
+    def _begin(self, bar: Bar) -> None:
+        """What comes before the next step: at the start the statistics of the data, later a validation that was broken off."""
+        if self.step == 0:
+            self._prepare()
+            if self.process.first:
+                self._checkpoint(regular=True)  # a rollback may lead to it
+        elif self._owed:
+            self.save(validate=True, bar=bar)
+            if self._owed and self.process.alone:  # broken off once more
+                raise self._stopped()
 
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
         indices = range(min(len(self.train), _FIT_IMAGES))
-        batches = (self.train.batch(indices[i : i + 256])["x0"] for i in range(0, len(indices), 256))
-        self.restorer.fit(batches)
+
+        def batches() -> Iterator[Tensor]:
+            for i in range(0, len(indices), 256):
+                if self._asked.is_set():
+                    raise Stopped("stopped before the first step; the same command begins anew")
+                yield self.train.batch(indices[i : i + 256])["x0"]
+
+        self.restorer.fit(batches())
         self.average = Average(self.restorer, self.average.half_life_images)
 
     def _advance(self, bar: Bar) -> Tensor:
-        """One optimiser step. Nothing in it waits for the device, but where a line is written."""
+        """One optimiser step; how many processes wish to stop. Nothing in it waits for the device, but where a line is written."""
         o, start = self.options, time.monotonic()
-        rate = learning_rate(self.step, o)
+        rate = o.rate_at(self.step) * _SLOWER**self.rollbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        total = torch.zeros((), device=self.device)
         self.restorer.train()
-        for part in range(o.accumulate):
-            first = (self.step * o.accumulate + part) * o.batch
-            loss = self._loss(range(first, first + o.batch)) / o.accumulate
-            self.scaling.backward(loss)
-            total += loss.detach()
-        norm = self.scaling.step(self.optimizer, self.restorer.parameters(), o.clip)
+        loss, wishes = self.gradient(self.step, self._asked.is_set())
+        norm = self.scaling.step(self.optimizer, self.gradient.parameters, o.clip, loss, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.restorer, o.step_images, self.step * o.step_images)
-        self.wall_s += time.monotonic() - start
-        if self.step % _LOG_EVERY == 0 or self.step == o.steps:
-            self._require_finite(total)
-            self._log(bar, {"loss": float(total), "lr": rate, "gradient_norm": float(norm)})
-        return total
+        logs = self.step % _LOG_EVERY == 0 or self.step == o.steps
+        values = {"loss": float(loss), "lr": rate, "gradient_norm": float(norm)} if logs else {}
+        self.wall_s += time.monotonic() - start  # with waiting for the device, where that was
+        if logs:
+            self._log(bar, values)
+        return wishes
+
+    def _wished(self, wishes: Tensor) -> bool:
+        """Whether to stop after this step: in every process the same answer."""
+        if self.process.alone:
+            return self._asked.is_set()
+        listens = self.device.type == "cpu" or self.step % _LISTEN_EVERY == 0
+        return listens and bool(wishes > 0)
 
     def _log(self, bar: Bar, values: dict[str, float]) -> None:
         """A line in metrics.jsonl and beside the bar: what of `values` is finite, the speed, and how much of the time since the last was waited."""
-        share = min(self.waiting.read() / max(self.wall_s - self._logged_s, 1e-9), 1.0)
+        share = round(min(self.waiting.read() / max(self.wall_s - self._logged_s, 1e-9), 1.0), 4)
         self._logged_s, done = self.wall_s, self.step * self.options.step_images
-        values |= {"images_per_s": done / self.wall_s, "waiting": round(share, 4)}
+        values |= {"images_per_s": done / self.wall_s, "waiting": share}
         if self.scaling.enabled:
             values |= {"scale": self.scaling.scale, "skipped": self.scaling.skipped[0]}
+        values |= {name: n for name, n in (("bad", self.scaling.bad().total), ("rollbacks", self.rollbacks)) if n}
         self._write({name: value for name, value in values.items() if math.isfinite(value)})
         bar.advance(done - bar.done, loss=values["loss"], waits=f"{share:.0%}")
 
     @contextlib.contextmanager
     def _feeding(self) -> Iterator[None]:
         """While this lasts, batches are prepared ahead, if they are to be."""
-        if not self.ahead:
+        if not self.workers:
             yield
             return
         try:
-            with Ahead(self._fed, self.options.steps * self.options.step_images) as self._next:
+            with Ahead(self.feed, self.gradient.plan.following, self.workers) as self._next:
                 yield
         finally:
-            self._next = self._fed
+            self._next = self.feed
 
-    def _fed(self, numbers: range) -> Fed:
-        """What the loss of these samples is computed from, a function of their numbers: made on the CPU and sent, waiting for neither."""
-        seed, here = self.options.seed, self.device.type != "cuda"
-        item = self.train.numbered(seed, numbers, raw=True)
-        like = images.floats(item["x0"]) if here else torch.zeros(item["x0"].shape)  # draws read nothing but its shape
-        z = self.model.draw(like, generators(seed, "draw", numbers) if self._drawn else None, item)
-        t = self._severities(numbers, z).to(like)
-        if self.restorer.conditions and self.options.drop_condition:
-            z = self.restorer.conditions.dropped(z, fractions(seed, "condition", numbers) < self.options.drop_condition, like)
-        x0 = moved(like, self.device) if here else images.floats(moved(item["x0"], self.device))
-        return Fed(x0, moved(t, self.device), {name: moved(value, self.device) for name, value in z.items()})
-
-    def _loss(self, numbers: range) -> Tensor:
-        """The mean loss of the samples with these numbers."""
+    def _losses(self, numbers: range, pieces: int = 1) -> Iterator[Tensor]:
+        """The mean loss of the samples with these numbers, in so many parts that add up to it."""
         with self.waiting:
-            x0, t, z = self._next(numbers)
-        o, model = self.options, timed(self.model, self.waiting)
-        if gap := o.gap_at(numbers.start // o.step_images):
-            return consistency_loss(model, x0, t, self._earlier(gap, t, z), z, loss=o.loss, weight=o.weight).mean()
-        return restoration_loss(model, x0, t, z, loss=o.loss, weight=o.weight).mean()
+            fed = self._next(numbers)
+        step = numbers.start // self.options.step_images
+        if pieces == 1:
+            yield self.objective(fed, step).mean()
+            return
+        for piece in fed.split(pieces):
+            yield self.objective(piece, step).sum() / len(numbers)
 
-    def _earlier(self, gap: float, t: Tensor, z: Draw) -> Tensor:
-        """Severities gap t, as they are or moved down to the next knot, which is moving their negatives up; always below t."""
-        s, snapped = gap * t, self.model.degradation.snapped
-        if self.options.severities not in ("auto", "knots"):
-            return s
-        near = s + _ON_KNOT  # what is a knot but for rounding stays there
-        down = -snapped(-near, z)
-        return torch.where((down == near) | (down >= t), -snapped(-s, z), down)  # equal where there are no knots
-
-    def _severities(self, numbers: range, z: Draw) -> Tensor:
-        """The severity of each sample number: uniform in (0, 1], or uniform over the knots 1/T, ..., 1, or of the law that the options name."""
-        t = 1 - fractions(self.options.seed, "severity", numbers)
-        match self.options.severities:
-            case "uniform":
-                return t
-            case "log-normal":
-                assert isinstance(self.model.degradation, Blend)  # noqa: S101 - agree() has seen to that
-                return self.model.degradation.schedule.severity_at(self._normal(t).exp())
-            case "logit-normal":
-                return torch.sigmoid(self._normal(t))
-        return self.model.degradation.snapped(t, z)
-
-    def _normal(self, share: Tensor) -> Tensor:
-        """Normal numbers of the options' mean and deviation, at those quantiles."""
-        quantiles: Tensor = torch.special.ndtri(share.double().clamp(1e-9, 1 - 1e-9))
-        return self.options.severity_mean + self.options.severity_std * quantiles
-
-    def _validate(self) -> dict[str, Any]:
-        """Write a line and a sample grid; the line's values are also noted in the model."""
+    def _validate(self, bar: Bar | None) -> dict[str, Any]:
+        """Write a line and a sample grid, and say in words how it goes; the line's values are also noted in the model."""
         o = self.options
-        result = validate(
-            self.averaged, self.validation, o.validation_images, loss=o.loss, seed=o.seed, batch=max(o.batch, 64), device=self.device
-        )
+        kept: dict[str, Any] = {"seed": o.seed, "device": self.device, "tick": self._unless_asked}
+        batch = max(o.batch, 64)
+        result = validate(self.averaged, self.validation, o.validation_images, loss=o.loss, batch=batch, raw=self.model, **kept)
+        columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, **kept)
         found = dataclasses.asdict(result)
-        found["bands"] = [None if math.isnan(band) else band for band in result.bands]  # JSON has no NaN
-        self._write({f"validation_{name}": value for name, value in found.items()})
-        columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, seed=o.seed, device=self.device)
+        # JSON has no NaN.
+        found = {name: value if isinstance(value, tuple) or value is None or math.isfinite(value) else None for name, value in found.items()}
+        found["bands"] = [band if math.isfinite(band) else None for band in result.bands]
+        self._write({f"validation_{name}": value for name, value in found.items() if value is not None})
         shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge, its training need not
         pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown))
+        if bar is not None and (said := words(history.read(self.out))):
+            bar.say(said[0])
         return {"images": self.step * o.step_images, **found}
 
-    def _require_finite(self, loss: Tensor) -> None:
-        """Refuse to go on from a loss that is not finite, or from steps that were skipped for long. Waits for the device, which is training time."""
-        start = time.monotonic()
-        value, skipped = float(loss), self.scaling.skipped[1]
-        self.wall_s += time.monotonic() - start
-        if skipped >= _MOST_SKIPPED:
+    def _unless_asked(self) -> None:
+        if self._asked.is_set():
+            raise _Asked
+
+    def _is_best(self) -> bool:
+        """Whether the last validation is the best so far."""
+        losses = [line["validation_loss"] for line in history.read(self.out) if "validation_loss" in line]
+        return bool(losses) and losses[-1] <= min(losses)
+
+    def _rolled_back(self) -> bool:
+        """Go back to the last regular checkpoint, and on more slowly, where the loss was no finite number for some steps in a row; whether it was.
+
+        Asked after the same steps in every run of the recipe, so that an interrupted one rolls back where another does.
+
+        Raises:
+            Diverged: that has been tried often enough.
+        """
+        bad = self.scaling.bad()
+        if self.scaling.skipped[1] >= _MOST_SKIPPED:
             raise Diverged(
-                f"the gradients of the last {skipped} steps, up to step {self.step}, were not finite at any scale; the last checkpoint is kept. "
-                f"fp16 ends at 65,504: try --training.precision fp32, or a smaller --training.lr (now {self.options.lr:g})"
+                f"the gradients of the last {self.scaling.skipped[1]} steps, up to step {self.step}, were not finite at any scale; the last "
+                f"checkpoint is kept. fp16 ends at 65,504: try --training.precision fp32, or a smaller --training.lr (now {self.options.lr:g})"
             )
-        if not math.isfinite(value) and not skipped:  # a step that was skipped has changed nothing
+        self.scaling.forget()
+        if bad.longest < _ROW:
+            return False
+        seen, step = f"the loss or its gradient was no finite number in {bad.longest} steps in a row, up to step {bad.steps[-1] + 1}", self.step
+        if self.rollbacks == _MOST_ROLLBACKS:
             raise Diverged(
-                f"the loss became {value} at step {self.step}; the last checkpoint is kept. Try a smaller --training.lr "
-                f"(now {self.options.lr:g}) or --training.precision fp32"
+                f"{seen}, and {self.rollbacks} rollbacks with lower rates did not help; the last checkpoint is kept. "
+                f"Try a smaller --training.lr (now {self.options.lr:g}) or --training.precision fp32"
             )
+        said = checkpoint.load(self.out, self._held, regular=True, tell=self._tell)
+        if said is None:
+            raise Diverged(f"{seen}, and there is no checkpoint to go back to. Try a smaller --training.lr (now {self.options.lr:g})")
+        processes.barrier()  # nobody reads any more what is written next
+        rollbacks = self.rollbacks + 1
+        self._take_up({**said, "rollbacks": rollbacks})
+        plan = self.gradient.plan
+        parts = [(at, numbers) for at in bad.steps[:_ROW] for shard in range(plan.shards) for numbers in plan.parts(at, shard)]
+        found = list(dict.fromkeys(name for at, numbers in parts for name in self.objective.unsound(self.feed, numbers, at)))[:_NAMED]
+        self._write({"rollback_from": step, "rollbacks": rollbacks, "samples": found})
+        if self.process.first:
+            self._checkpoint(regular=True)
+        whose = f"the samples {', '.join(found)} make it so" if found else "no sample alone makes it so"
+        self._tell(f"{seen}: back to step {self.step}, at {_SLOWER**rollbacks:g} of the rate; {whose}")
+        return True
+
+    # --- where a run stands -----------------------------------------------------------------------------
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"step": self.step, "images": self.step * self.options.step_images, "wall_s": round(self.wall_s, 3)}
+
+    @property
+    def _held(self) -> checkpoint.Held:
+        return checkpoint.Held(self.restorer, self.average, self.optimizer, self.scaling)
+
+    def _checkpoint(self, *, regular: bool) -> None:
+        said = {**self._place, "regular": regular, "rollbacks": self.rollbacks, "pieces": self.gradient.pieces, "owed": self._owed}
+        checkpoint.save(self.out, self._held, {**said, "exact": self.exact}, keep=self.options.keep)
+
+    def _take_up(self, said: dict[str, Any]) -> None:
+        """Stand where a checkpoint stood, whose tensors are loaded."""
+        self.step, self.wall_s, self.rollbacks = said["step"], said["wall_s"], said.get("rollbacks", 0)
+        self._owed, self.gradient.pieces = said.get("owed", False), said.get("pieces", 1)
+        self._logged_s = self.wall_s
+        if self.process.first:
+            history.forget_after(self.out, self.step)
+
+    def _planned(self, shards: int) -> Gradient:
+        o = self.options
+        plan = Plan(o.batch, o.accumulate, shards, o.steps, self.process)
+        return Gradient(plan, self.restorer.parameters(), self._losses, self.scaling.backward)
+
+    def _require_exact(self, was: dict[str, Any]) -> None:
+        """Refuse to go on in a way that gives other last digits; the number of shards is taken over where nobody asked for one."""
+        shards = was.get("shards", 0)
+        if not self.options.shards and shards and shards % self.process.size == 0:
+            self.gradient = self._planned(shards)
+        if not self.inexact:
+            exactness.require_same(self.out, was, self.exact)
 
     def _write(self, values: dict[str, Any]) -> None:
         """One line in metrics.jsonl."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        line = {"step": self.step, "images": self.step * self.options.step_images, "wall_s": round(self.wall_s, 3), **values}
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.process.first:
+            history.add(self.out, {**self._place, **values})
 
-    def _forget_after(self, step: int) -> None:
-        """Drop the lines of metrics.jsonl that were written after the checkpoint was."""
-        path = self.out / "metrics.jsonl"
-        if path.is_file():
-            write_text(path, "".join(f"{json.dumps(line)}\n" for line in history(self.out) if line["step"] <= step))
-
-
-def history(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; a last line that was cut off is left out."""
-    path, out = run / "metrics.jsonl", []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            out.append(json.loads(line))
-    return out
-
-
-def learning_rate(step: int, options: TrainingOptions) -> float:
-    """Linear warm-up, then a cosine to zero, or what was reached."""
-    warmup = max(round(options.warmup * options.steps), 1)
-    if step < warmup:
-        return options.lr * (step + 1) / warmup
-    if options.decay == "none":
-        return options.lr
-    return options.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(options.steps - warmup, 1)))
-
-
-def precision(choice: Literal["auto", "bf16", "fp16", "fp32"], device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
-    """What "auto" means on this device: bf16 where the processor computes in it, fp16 on older GPUs, else fp32."""
-    if choice != "auto":
-        return choice
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu":
-        asks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-        return "bf16" if any(ask is not None and ask() for ask in asks) else "fp32"
-    return "fp32"
-
-
-def moved(x: Tensor, device: torch.device) -> Tensor:
-    """`x` on the device. A GPU fetches it by itself, from memory that is pinned for it: nobody waits."""
-    if device.type == "cuda" and x.device.type == "cpu":
-        return x.pin_memory().to(device, non_blocking=True)
-    return x.to(device)
+    def _tell(self, text: str) -> None:
+        if self.process.first:
+            _log.warning(text)

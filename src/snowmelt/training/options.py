@@ -18,6 +18,8 @@ class TrainingOptions:
         images: images seen in all.
         batch: images in a batch; what fits in memory at once.
         accumulate: batches per optimiser step.
+        shards: equal parts of a batch whose gradients are computed apart and added in a fixed order, so that as many processes may share the work and
+            end in the same weights; 0 takes 1 for one process, 4 for two or four.
         lr: peak learning rate of AdamW, after warm-up.
         warmup: part of the training spent in warm-up.
         decay: cosine takes the rate from its peak to 0, none leaves it there.
@@ -37,6 +39,8 @@ class TrainingOptions:
         seed: of everything random.
         validate_every: images between validations, sample grids and checkpoints.
         validation_images: how many validation pictures, always the same ones.
+        keep: how many checkpoints stay, the newest ones: should the last be damaged, the one before is taken.
+        keep_best: whether the model with the smallest validation loss so far is kept too, in RUN/best.
         gap: g of consistency tuning: the estimate at severity t is pulled to that at s = g t of the same sample, so that few calls are enough; it
             grows to g in stages, 1/2, 3/4, 7/8, ... For a restorer that is trained already (snowmelt tune); 0 for a training proper.
         severity_images: crops from which, after the training, an estimator learns to read severities; 0 for none.
@@ -46,6 +50,7 @@ class TrainingOptions:
     images: int = 200_000
     batch: int = 64
     accumulate: int = 1
+    shards: int = 0
     lr: float = 1e-3
     warmup: float = 0.03
     decay: Literal["cosine", "none"] = "cosine"
@@ -63,6 +68,8 @@ class TrainingOptions:
     seed: int = 0
     validate_every: int = 50_000
     validation_images: int = 256
+    keep: int = 2
+    keep_best: bool = False
     severity_images: int = 0
     gap: float = 0.0
 
@@ -75,11 +82,14 @@ class TrainingOptions:
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"training.{name} = {getattr(self, name)!r} is none of {', '.join(get_args(hint))}")
-        for name in ("images", "batch", "accumulate", "validate_every", "validation_images"):
+        for name in ("images", "batch", "accumulate", "validate_every", "validation_images", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [1, ∞)")
-        if self.severity_images < 0:
-            raise ValueError(f"training.severity_images = {self.severity_images} lies outside [0, ∞)")
+        for name in ("severity_images", "shards"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [0, ∞)")
+        if self.shards and self.batch % self.shards:
+            raise ValueError(f"training.shards = {self.shards} does not divide training.batch = {self.batch}: give another number of either")
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
@@ -108,6 +118,15 @@ class TrainingOptions:
         """The gap of an optimiser step."""
         stages = self.gaps
         return stages[min(step * len(stages) // self.steps, len(stages) - 1)]
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of an optimiser step: linear warm-up, then a cosine to zero, or what was reached."""
+        warmup = max(round(self.warmup * self.steps), 1)
+        if step < warmup:
+            return self.lr * (step + 1) / warmup
+        if self.decay == "none":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(self.steps - warmup, 1)))
 
     @property
     def steps(self) -> int:

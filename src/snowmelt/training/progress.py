@@ -19,6 +19,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from snowmelt import processes
+
 _LINE_EVERY_S = 10.0
 
 
@@ -36,11 +38,12 @@ class Bar:
         self.what, self.total, self.done, self.unit = what, total, done, unit
         self._first, self._start, self._said = done, time.monotonic(), time.monotonic()
         self._console = console or Console(stderr=True)
+        self._quiet = not processes.here().first  # one of several processes speaks for all
         self._rich: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._quiet:
             columns = (
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
@@ -73,7 +76,16 @@ class Bar:
             self._said = time.monotonic()
             self._line(note)
 
+    def say(self, text: str) -> None:
+        """A line of text above the bar."""
+        if self._rich is not None:
+            self._rich.console.print(Text(text))
+        elif not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
     def _line(self, note: str) -> None:
+        if self._quiet:
+            return
         spent = time.monotonic() - self._start
         rate = (self.done - self._first) / spent if spent else 0.0
         left = (self.total - self.done) / rate if rate else float("inf")

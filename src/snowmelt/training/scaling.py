@@ -1,25 +1,54 @@
-"""Half precision of 16 bits, fp16, for processors that have no bf16: gradients scaled so that they neither vanish nor overflow.
+"""The optimiser's step, which nothing that is not finite gets through; and the scale of gradients under fp16.
 
-fp16 ends at 65,504 and, below 6e-8, in zero; gradients are often smaller. So the loss is multiplied by a scale, the gradients are divided by it
-before they are clipped, and the scale follows what is seen: a step whose gradients are not finite is skipped, weights and moments staying as they
-are, and halves the scale; 2,000 sound steps double it. It begins at 65,536, so that a few of the first steps are skipped: that is how the right
-scale is found. A skipped step counts as a step: its samples are seen, the learning rate and the moving average go on.
+A step whose loss or gradient is not finite is *bad*: it is skipped, so that weights, moments and the optimiser's own step counters stay to the
+bit what they were, and counted. Its samples are seen, and the learning rate and the moving average go on.
 
-Nothing here waits for the device; what was skipped is counted on it.
+fp16, for processors that have no bf16, ends at 65,504 and, below 6e-8, in zero; gradients are often smaller. So the loss is multiplied by a
+scale, the gradients are divided by it before they are clipped, and the scale follows what is seen: where the loss is finite and its gradients are
+not, the step is skipped and the scale halved; 2,000 sound steps double it. It begins at 65,536, so that a few of the first steps are skipped:
+that is how the right scale is found, and no such step is bad. A loss that is not finite itself is mended by no scale: the step is bad, and the
+scale stays.
 
-Source: Micikevicius et al. 2018 (arXiv 1710.03740), section 3.2.
+Nothing here waits for the device: what is to be skipped is decided, done and counted on it.
+
+Source: Micikevicius et al. 2018 (arXiv 1710.03740), section 3.2, for the scale.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 _SCALE, _SOUND, _SKIPPED, _ROW = "scale", "sound_steps", "skipped", "skipped_in_a_row"
+_BAD, _BAD_ROW, _BAD_LONGEST, _BAD_STEPS = "bad", "bad_in_a_row", "bad_longest", "bad_steps"
+_FIRST, _MOST, _GROWS_AFTER = 2.0**16, 2.0**64, 2000
+_NAMED = 8  # bad steps whose numbers are kept
+_NONE = -1
+
+ROW = 3  # bad steps in a row that are no accident
+
+
+class Diverged(RuntimeError):
+    """The loss or its gradients have not been finite numbers for some steps."""
+
+
+class Bad(NamedTuple):
+    """Steps whose loss or gradient was not finite.
+
+    Attributes:
+        total: all of the run.
+        longest: the longest row of them since the last :meth:`Scaling.forget`.
+        steps: the numbers of the last of them since then, up to 8, the newest last.
+    """
+
+    total: int
+    longest: int
+    steps: tuple[int, ...]
 
 
 class Scaling:
-    """An optimiser's step with a scaled loss; where `enabled` is false, a step and nothing more.
+    """An optimiser's step that passes over what is not finite; where `enabled`, with a scaled loss.
 
     Args:
         device: where the weights are.
@@ -28,54 +57,114 @@ class Scaling:
 
     def __init__(self, device: torch.device, *, enabled: bool) -> None:
         self.enabled = enabled
-        self._scaler = torch.amp.GradScaler(device.type, enabled=enabled)
-        self._total, self._row = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
+        self._begin(device)
+
+    def _begin(self, device: torch.device) -> None:
+        self._scale = torch.full((), _FIRST, device=device)
+        self._sound, self._total, self._row = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
+        self._bad, self._bad_row, self._bad_longest = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(3))
+        self._bad_steps = torch.full((_NAMED,), _NONE, device=device)
 
     @property
     def skipped(self) -> tuple[int, int]:
-        """How many steps were skipped, in all and the last ones in a row. Waits for the device."""
-        return (int(self._total), int(self._row)) if self.enabled else (0, 0)
+        """How many steps fp16 skipped to find its scale, in all and the last ones in a row. Waits for the device."""
+        return int(self._total), int(self._row)
 
     @property
     def scale(self) -> float:
         """What the loss is multiplied by. Waits for the device."""
-        return float(self._scaler.get_scale())
+        return float(self._scale) if self.enabled else 1.0
+
+    def bad(self) -> Bad:
+        """The steps whose loss or gradient was not finite. Waits for the device."""
+        return Bad(int(self._bad), int(self._bad_longest), tuple(n for n in self._bad_steps.tolist() if n != _NONE))
+
+    def forget(self) -> None:
+        """Begin a new longest row of bad steps, and a new list of them. Those in all stay, and a row that lasts goes on."""
+        self._bad_longest = torch.zeros_like(self._bad_longest)
+        self._bad_steps = torch.full_like(self._bad_steps, _NONE)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the scaled loss."""
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        (loss * self._scale if self.enabled else loss).backward()  # type: ignore[no-untyped-call]
 
-    def step(self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float) -> Tensor:
-        """One step with gradients of norm `clip` at most, or none if they are not finite; returns their norm before that."""
-        self._scaler.unscale_(optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-        self._scaler.step(optimizer)
-        self._scaler.update()
+    def step(
+        self, optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], clip: float, loss: Tensor | None = None, step: int = 0
+    ) -> Tensor:
+        """One step with gradients of norm `clip` at most, or none if they or the loss are not finite.
+
+        Args:
+            optimizer: a fused one, which skips on the device.
+            parameters: what it moves, with their gradients.
+            clip: largest norm of the gradient; infinity for any.
+            loss: of all that is in the gradients, one number on the device, not scaled. None: only the gradients are looked at.
+            step: its number, by which a bad step is named.
+
+        Returns:
+            The norm of the gradients before they were clipped: one number on the device, finite or not.
+
+        Raises:
+            TypeError: the optimiser cannot skip on the device.
+        """
+        if not getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise TypeError(f"{type(optimizer).__name__} is no fused optimiser, and no other skips a step on the device: give it fused=True")
+        held = list(parameters)
         if self.enabled:
-            lost = (~norm.isfinite()).long()
-            self._total, self._row = self._total + lost, (self._row + 1) * lost
+            torch._foreach_mul_([p.grad for p in held if p.grad is not None], self._scale.reciprocal())
+        norm = torch.nn.utils.clip_grad_norm_(held, clip)
+        sound = torch.ones_like(norm, dtype=torch.bool) if loss is None else loss.detach().isfinite()
+        finite = sound & norm.isfinite()
+        optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        if self.enabled:
+            self._follow(overflown=sound & ~finite, finite=finite)
+        self._count(~sound if self.enabled else ~finite, step)
         return norm
+
+    def _follow(self, *, overflown: Tensor, finite: Tensor) -> None:
+        """Let the scale follow a step: a bad one says nothing about it."""
+        self._total = self._total + overflown
+        self._row = torch.where(overflown, self._row + 1, torch.where(finite, 0, self._row))
+        self._sound = torch.where(overflown, 0, self._sound + finite)
+        grown = self._sound >= _GROWS_AFTER
+        self._scale = torch.where(overflown, self._scale / 2, torch.where(grown, (self._scale * 2).clamp(max=_MOST), self._scale))
+        self._sound = torch.where(grown, 0, self._sound)
+
+    def _count(self, bad: Tensor, step: int) -> None:
+        self._bad = self._bad + bad
+        self._bad_row = (self._bad_row + 1) * bad
+        self._bad_longest = torch.maximum(self._bad_longest, self._bad_row)
+        named = torch.cat([self._bad_steps[1:], torch.full((1,), step, device=bad.device)])
+        self._bad_steps = torch.where(bad, named, self._bad_steps)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
-        if not self.enabled:
-            return {}
-        state = self._scaler.state_dict()
-        total, row = self.skipped
-        scale = torch.tensor(state["scale"], dtype=torch.float64)
-        return {_SCALE: scale, **{name: torch.tensor(n) for name, n in ((_SOUND, state["_growth_tracker"]), (_SKIPPED, total), (_ROW, row))}}
+        out = {_BAD: self._bad, _BAD_ROW: self._bad_row, _BAD_LONGEST: self._bad_longest, _BAD_STEPS: self._bad_steps}
+        if self.enabled:
+            out |= {_SCALE: self._scale.cpu().double(), _SOUND: self._sound, _SKIPPED: self._total, _ROW: self._row}
+        return {name: value.cpu() for name, value in out.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what was kept; from the beginning where nothing was.
 
         Raises:
             KeyError: a part is missing.
-            ValueError: the scale is no positive number.
+            ValueError: the scale is no positive number, or a part has another shape.
         """
-        if not self.enabled or not tensors:
+        like = self._bad
+        self._begin(like.device)
+        if _BAD in tensors:
+            if tensors[_BAD_STEPS].shape != self._bad_steps.shape:
+                raise ValueError(f"{_BAD_STEPS} holds {tuple(tensors[_BAD_STEPS].shape)} numbers, not {_NAMED}")
+            self._bad, self._bad_row, self._bad_longest = (tensors[name].reshape(()).to(like) for name in (_BAD, _BAD_ROW, _BAD_LONGEST))
+            self._bad_steps = tensors[_BAD_STEPS].to(like)
+        if not self.enabled or not tensors.keys() & {_SCALE, _SOUND, _SKIPPED, _ROW}:
             return
         scale = float(tensors[_SCALE])
         if not 0 < scale < float("inf"):
             raise ValueError(f"scale = {scale} lies outside (0, ∞)")
-        self._scaler.load_state_dict({**self._scaler.state_dict(), "scale": scale, "_growth_tracker": int(tensors[_SOUND])})
-        self._total, self._row = (tensors[name].to(self._row) for name in (_SKIPPED, _ROW))
+        self._scale = torch.full_like(self._scale, scale)
+        self._sound, self._total, self._row = (tensors[name].reshape(()).to(like) for name in (_SOUND, _SKIPPED, _ROW))

@@ -61,6 +61,7 @@ def fit(
     Raises:
         ValueError: nothing of the degradation is unknown, or the numbers make no training.
         Stopped: Ctrl-C or SIGTERM came; nothing is kept.
+        Diverged: its loss was not finite three steps in a row.
     """
     if images < 1 or batch < 1:
         raise ValueError(f"severity: images = {images} and batch = {batch} must be at least 1")

@@ -4,7 +4,9 @@ The pictures are the first of the validation split, their severities spread even
 number, so two validations differ by the weights alone.
 """
 
+import contextlib
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +15,7 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.losses import Loss, distance
 from snowmelt.model import Model
 from snowmelt.randomness import generators
+from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler
 from snowmelt.types import Batch, State
 
@@ -27,19 +30,48 @@ class Validation:
         loss: mean over all pictures.
         bands: mean loss for severities in (0, 1/4], (1/4, 1/2], (1/2, 3/4], (3/4, 1].
         degraded_psnr_db, restored_psnr_db: of the same pictures, before and after one call, from the pooled squared error.
+        raw_loss: the loss of the weights that are trained, where `loss` is that of their moving average; None if they were not asked.
     """
 
     loss: float
     bands: tuple[float, ...]
     degraded_psnr_db: float
     restored_psnr_db: float
+    raw_loss: float | None = None
+
+
+def nothing() -> None:
+    """What is done between two batches, if nothing is."""
 
 
 @torch.no_grad()
-def validate(model: Model, data: Dataset, count: int, *, loss: Loss, seed: int, batch: int, device: torch.device) -> Validation:
-    """Validate on the first `count` pictures of `data`."""
+def validate(
+    model: Model,
+    data: Dataset,
+    count: int,
+    *,
+    loss: Loss,
+    seed: int,
+    batch: int,
+    device: torch.device,
+    raw: Model | None = None,
+    tick: Callable[[], None] = nothing,
+) -> Validation:
+    """Validate on the first `count` pictures of `data`.
+
+    Args:
+        model: with the weights whose estimates count, the moving average.
+        data: clean pictures that nothing was trained on.
+        count: how many of them.
+        loss: that of the training, not weighted.
+        seed: of the draws.
+        batch: pictures in one call.
+        device: where the model is.
+        raw: the same model with the weights that are trained; its estimates cost as many calls again.
+        tick: called after each batch; what it raises ends the validation, of which nothing is left.
+    """
     count = min(count, len(data))
-    levels, losses, before, after = [], [], [], []
+    levels, losses, raws, before, after = [], [], [], [], []
     for start in range(0, count, batch):
         indices = range(start, min(start + batch, count))
         item = data.batch(indices)
@@ -50,27 +82,64 @@ def validate(model: Model, data: Dataset, count: int, *, loss: Loss, seed: int, 
         x_t = model.degrade(x0, t, z)
         estimate = model.estimate(x_t, t, z)
         losses.append(distance(estimate, x0, loss).double().cpu())
+        if raw is not None:
+            with _at_rest(raw):
+                raws.append(distance(raw.estimate(x_t, t, z), x0, loss).double().cpu())
         before.append(distance(x_t, x0, "l2").double().cpu())
         after.append(distance(estimate, x0, "l2").double().cpu())
+        tick()
     each = torch.cat(losses)
     band = (torch.cat(levels) * BANDS).ceil().clamp(1, BANDS) - 1
     bands = tuple(float(each[band == i].mean()) if bool((band == i).any()) else math.nan for i in range(BANDS))
-    return Validation(float(each.mean()), bands, _psnr(torch.cat(before)), _psnr(torch.cat(after)))
+    raw_loss = float(torch.cat(raws).mean()) if raws else None
+    return Validation(float(each.mean()), bands, _psnr(torch.cat(before)), _psnr(torch.cat(after)), raw_loss)
 
 
-def samples(model: Model, sampler: Sampler, data: Dataset, count: int, *, seed: int, device: torch.device) -> dict[str, Batch]:
-    """Degraded, Direct, Sampled and Clean for the first `count` pictures, all from t = 1."""
+@contextlib.contextmanager
+def _at_rest(model: Model) -> Iterator[None]:
+    """While this lasts, a restorer in training works as its average does: no dropout, and not compiled, which these few calls are not worth."""
+    restorer = model.restorer
+    if not isinstance(restorer, Restorer):
+        yield
+        return
+    learning, compiled = restorer.training, restorer.compiled
+    restorer.compiled = False
+    restorer.eval()
+    try:
+        yield
+    finally:
+        restorer.compiled = compiled
+        restorer.train(learning)
+
+
+def samples(
+    model: Model,
+    sampler: Sampler,
+    data: Dataset,
+    count: int,
+    *,
+    seed: int,
+    device: torch.device,
+    tick: Callable[[], None] = nothing,
+) -> dict[str, Batch]:
+    """Degraded, Direct, Sampled and Clean for the first `count` pictures, all from t = 1; `tick` is called after each step of the walk."""
     indices = range(min(count, len(data)))
     item = {name: value.to(device) for name, value in data.batch(indices).items()}
     x0 = item["x0"]
     state = model.corrupt(x0, 1.0, generators(seed, "validation", indices), item)
-    start, *walk = sampler_walk(model, sampler, state, seed, indices)
+    start, *walk = sampler_walk(model, sampler, state, seed, indices, tick=tick)
     return {"Degraded": start.x, "Direct": walk[0].x0 if walk[0].x0 is not None else start.x, "Sampled": walk[-1].x, "Clean": x0}
 
 
-def sampler_walk(model: Model, sampler: Sampler, state: State, seed: int, indices: range) -> list[State]:
-    """The states of a walk whose noise is keyed by the pictures' numbers."""
-    return list(sampler.trajectory(model, state, generators(seed, "walk", indices)))
+def sampler_walk(
+    model: Model, sampler: Sampler, state: State, seed: int, indices: range, *, tick: Callable[[], None] = nothing
+) -> list[State]:
+    """The states of a walk whose noise is keyed by the pictures' numbers; `tick` is called after each."""
+    states = []
+    for one in sampler.trajectory(model, state, generators(seed, "walk", indices)):
+        states.append(one)
+        tick()
+    return states
 
 
 def _severities(indices: range) -> torch.Tensor:

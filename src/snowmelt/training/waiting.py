@@ -7,9 +7,9 @@ the loop writes a line, at which it waits for the GPU anyway.
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 
@@ -64,15 +64,3 @@ class Timed(Model):
 def timed(model: Model, waiting: Waiting) -> Timed:
     """The same model, its degrading timed."""
     return Timed(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model) if field.init}, waiting=waiting)
-
-
-def share(lines: Sequence[Mapping[str, Any]]) -> float | None:
-    """The share of a whole run's time in which its network waited, from the lines of its metrics.jsonl; None where they do not say."""
-    waited = trained = last = 0.0
-    for line in lines:
-        if "waiting" in line:
-            waited += line["waiting"] * (line["wall_s"] - last)
-            trained += line["wall_s"] - last
-        if "loss" in line:
-            last = line["wall_s"]
-    return waited / trained if trained > 0 else None

@@ -1,0 +1,137 @@
+"""Whole commands, as processes that can be signalled and killed (zygote.py says how they start in milliseconds)."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+_START_S = 120.0
+
+
+class Child:
+    """A command of snowmelt that runs, or has ended.
+
+    Attributes:
+        pid: the process; it leads its own session and process group.
+    """
+
+    def __init__(self, zygote: "Zygote", pid: int, files: tuple[Path, Path]) -> None:
+        self.pid, self._zygote, self._files = pid, zygote, files
+
+    @property
+    def running(self) -> bool:
+        self._zygote.listen(0)
+        return self.pid not in self._zygote.codes
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Send a signal; nothing if it has ended."""
+        if self.running:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 60) -> int:
+        """The exit code, as subprocess has it: minus the signal's number for a killed one.
+
+        Raises:
+            TimeoutError: it still runs; it is killed first.
+        """
+        end = time.monotonic() + timeout
+        while self.pid not in self._zygote.codes:
+            if (left := end - time.monotonic()) <= 0:
+                self.kill()
+                said = f"{self._zygote.arguments[self.pid]} still ran after {timeout:g} s"
+                raise TimeoutError(f"{said}\n{self.stdout()[-2000:]}\n{self.stderr()[-2000:]}")
+            self._zygote.listen(left)
+        return self._zygote.codes[self.pid]
+
+    def stdout(self) -> str:
+        return self._files[0].read_text(encoding="utf-8", errors="replace")
+
+    def stderr(self) -> str:
+        return self._files[1].read_text(encoding="utf-8", errors="replace")
+
+
+class Zygote:
+    """The process that forks the commands, seen from here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.codes, self.arguments = folder, dict[int, int](), dict[int, list[str]]()
+        self._began: list[int] = []
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        program = [sys.executable, str(Path(__file__).with_name("zygote.py")), str(theirs.fileno())]
+        self._process = subprocess.Popen(program, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env={**os.environ, **threads})
+        theirs.close()
+        self._line.settimeout(_START_S)
+        if "ready" not in json.loads(self._line.recv(1 << 16) or b"{}"):
+            raise RuntimeError("the process that forks commands did not start")
+
+    def start(self, arguments: list[str], *, env: dict[str, str | None], cwd: Path, before: str) -> Child:
+        number = len(self.arguments)
+        files = (self.folder / f"{number}.out", self.folder / f"{number}.err")
+        for file in files:
+            file.touch()
+        asked = {"arguments": arguments, "env": env, "cwd": str(cwd), "before": before, "stdout": str(files[0]), "stderr": str(files[1])}
+        self._line.send(json.dumps(asked).encode())
+        while not self._began:
+            self.listen(_START_S)
+        pid = self._began.pop()
+        self.codes.pop(pid, None)  # the system gives the numbers of the dead away again
+        self.arguments[pid] = arguments
+        return Child(self, pid, files)
+
+    def listen(self, timeout: float) -> None:
+        """Take in one message, if one comes in time; without any time, all that are there."""
+        self._line.settimeout(max(timeout, 0.0))
+        try:
+            while True:
+                message = self._line.recv(1 << 16)
+                if not message:
+                    raise RuntimeError("the process that forks commands is gone")
+                said = json.loads(message)
+                if "began" in said:
+                    self._began.append(said["began"])
+                else:
+                    self.codes[said["ended"]] = said["code"]
+                if timeout:
+                    return
+        except (TimeoutError, BlockingIOError):
+            return
+
+    def close(self) -> None:
+        self._line.close()
+        self._process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    if sys.platform != "linux":
+        pytest.skip("commands are forked on Linux only")
+    made = Zygote(tmp_path_factory.mktemp("commands"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def command(zygote: Zygote, tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """command("train", recipe, "--out", run, env={}, cwd=tmp_path, before="") -> Child: a command of snowmelt in a process of its own, begun.
+
+    It has `env` on top of this process's environment (None takes a variable away; what the interpreter reads as it starts, such as the locale,
+    cannot be changed here), and executes the Python of `before` first. What still runs at the end of the test is killed.
+    """
+    children = []
+
+    def start(*arguments: object, env: dict[str, str | None] | None = None, cwd: Path = tmp_path, before: str = "") -> Child:
+        children.append(zygote.start([str(a) for a in arguments], env=env or {}, cwd=cwd, before=before))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.kill()
+        child.wait(10)

@@ -1,0 +1,198 @@
+"""Ctrl-C and SIGTERM, at any moment of everything that is not training: it ends within seconds, and the same command ends as if nothing had been."""
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+AT_ONCE_S, SOON_S = 1.5, 5.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NET = ("--model.backbone", "unet:widths=(8,16),patch=2,groups=4,blocks=1", "--training.precision", "fp32", "--training.batch", "16")
+TRAIN = ("--data", "bundled:digits", "--degradation", "noise", *NET, "--images", "32", "--data.size", "8", "--training.validation_images", "16")
+# As slow as a large network on large pictures, at no cost.
+SLOW = """
+import time
+from snowmelt.restorers import Restorer
+forward = Restorer.forward
+def slow(self, *given, **more):
+    time.sleep({seconds})
+    return forward(self, *given, **more)
+Restorer.forward = slow
+"""
+SLOW_FILES = """
+import time
+from snowmelt.data import images
+probe = images.probe
+images.probe = lambda *given, **more: (time.sleep(0.02), probe(*given, **more))[1]
+"""
+KEPT_OFTEN = "import snowmelt.evaluation.kept as kept\nkept._EVERY_S = 0.05\n"
+
+
+@pytest.fixture
+def run(command: Callable[..., Any], tmp_path: Path) -> Path:
+    """A model of 8 x 8 digits in noise that knows next to nothing."""
+    child = command("train", *TRAIN, "--out", tmp_path / "run")
+    assert child.wait() == 0, child.stderr()
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for i in range(12):
+        path = tmp_path / "in" / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    return tmp_path / "in"
+
+
+def tree(place: Path) -> dict[str, bytes]:
+    return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()} if place.exists() else {}
+
+
+def halves(place: Path) -> list[str]:
+    return [name for name in tree(place) if name.endswith(".part")]
+
+
+def stop(child: Any, number: int) -> float:
+    """The seconds from a signal to the end."""
+    begun = time.monotonic()
+    child.kill(number)
+    child.wait(30)
+    return time.monotonic() - begun
+
+
+@pytest.fixture
+def interrupted(command: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[int, float, Path]]:
+    """interrupted(rounds, seconds, "sample", ..., before=""): how often it was stopped, the worst seconds, and the folder that came of it in the end.
+
+    Every round interrupts the command at a random moment of the `seconds` that it takes, in what the rounds before it have left.
+    """
+
+    def rounds(n: int, seconds: float, *arguments: object, before: str = "", leaves: Callable[[Path], None] | None = None) -> tuple[int, float, Path]:
+        chance, worst, stops, out = random.Random(7), 0.0, 0, tmp_path / "out"
+        for i in range(n):
+            child = command(*arguments, "--out", out, before=before)
+            time.sleep(chance.uniform(0.1, seconds))
+            if not child.running:
+                assert child.wait() == 0, child.stderr()
+                shutil.rmtree(out)  # it was through: once more from the start
+                continue
+            worst = max(worst, stop(child, SIGNALS[i % 2]))
+            stops += 1
+            said = [line for line in child.stderr().splitlines() if line.startswith("snowmelt: ")]
+            assert child.wait() == 130, child.stderr()
+            assert len(said) == 1, child.stderr()
+            assert "interrupted" in said[0]
+            assert not halves(out)
+            if leaves is not None:
+                leaves(out)
+        child = command(*arguments, "--out", out)
+        assert child.wait() == 0, child.stderr()
+        assert stops
+        return stops, worst, out
+
+    return rounds
+
+
+def test_evaluating(run: Path, command, interrupted, rounds, tmp_path: Path, figure) -> None:
+    words, kept = ("evaluate", run, "--images", "16", "--generate", "128", "--input", "float"), []
+    assert command(*words, "--out", tmp_path / "whole").wait() == 0
+    n = rounds(4, 20)
+    # Kept pieces mount up, and every round begins behind them: the network is slow enough for all of them.
+    stops, worst, out = interrupted(
+        n, 1.5, *words, before=SLOW.format(seconds=0.02) + KEPT_OFTEN, leaves=lambda out: kept.append(len(list(out.glob(".evaluating-*/*"))))
+    )
+    assert tree(out) == tree(tmp_path / "whole")
+    assert max(kept) > 0, "no piece was ever kept"
+    assert worst <= SOON_S
+    figure("interrupt-evaluate", f"{stops} of {n} stopped, at most {worst:.1f} s; the same command ended in the same report; pieces kept: {kept}")
+
+
+def test_a_killed_evaluation_goes_on(run: Path, command, tmp_path: Path) -> None:
+    words = ("evaluate", run, "--images", "16", "--input", "float")
+    assert command(*words, "--out", tmp_path / "whole").wait() == 0
+    for i in range(2):
+        child = command(*words, "--out", tmp_path / "out", before=SLOW.format(seconds=0.03) + KEPT_OFTEN)
+        end = time.monotonic() + 20
+        while child.running and time.monotonic() < end and len(list((tmp_path / "out").glob(".evaluating-*/*.safetensors"))) <= i:
+            time.sleep(0.02)
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+    assert len(list((tmp_path / "out").glob(".evaluating-*/*.safetensors"))) >= 2
+    found = next((tmp_path / "out").glob(".evaluating-*/*.safetensors"))
+    found.write_bytes(found.read_bytes()[:-40])  # as the machine's own crash may leave it
+    child = command(*words, "--out", tmp_path / "out")
+    assert child.wait() == 0, child.stderr()
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_sampling(run: Path, command, interrupted, rounds, tmp_path: Path, figure) -> None:
+    words = ("sample", run, "--number", "24", "--batch", "2", "--steps", "4")
+    assert command(*words, "--out", tmp_path / "whole").wait() == 0
+    n = rounds(4, 20)
+    stops, worst, out = interrupted(n, 1.2, *words, before=SLOW.format(seconds=0.08))
+    assert tree(out) == tree(tmp_path / "whole")
+    assert worst <= SOON_S
+    figure("interrupt-sample", f"{stops} of {n} stopped, at most {worst:.1f} s; the same command ended in the same {len(tree(out))} files")
+
+
+def test_restoring(run: Path, pictures: Path, command, interrupted, rounds, tmp_path: Path, figure) -> None:
+    words = ("restore", pictures, "--model", run, "--severity", ".5")
+    assert command(*words, "--out", tmp_path / "whole").wait() == 0
+    n = rounds(4, 20)
+    stops, worst, out = interrupted(n, 1.2, *words, before=SLOW.format(seconds=0.1))
+    assert len(list(out.glob("*.png"))) == 12
+    assert {name: data for name, data in tree(out).items() if name.endswith(".png")} == {
+        name: data for name, data in tree(tmp_path / "whole").items() if name.endswith(".png")
+    }
+    assert sum('"output"' in line for line in (out / "restored.jsonl").read_text().splitlines()) == 12
+    assert worst <= SOON_S
+    figure("interrupt-restore", f"{stops} of {n} stopped, at most {worst:.1f} s; the same command ended in the same {len(tree(out))} files")
+
+
+def test_scanning(run: Path, command, interrupted, rounds, tmp_path: Path, figure) -> None:
+    for i in range(40):
+        path = tmp_path / "many" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    n = rounds(4, 20)
+
+    def nothing(out: Path) -> None:
+        assert not out.exists(), "a scan leaves nothing"
+
+    words = ("evaluate", run, "--data", tmp_path / "many", "--images", "4", "--input", "float")
+    stops, worst, _ = interrupted(n, 0.8, *words, before=SLOW_FILES, leaves=nothing)
+    assert worst <= SOON_S
+    figure("interrupt-scan", f"{stops} of {n} stopped, at most {worst:.1f} s; nothing was left behind")
+
+
+def test_the_second_signal_ends_it_at_once(run: Path, pictures: Path, command, rounds, tmp_path: Path, figure) -> None:
+    """One network call takes 0.2 s, and a block a minute: the first signal would wait for two seconds."""
+    n, worst, alone = rounds(4, 20), 0.0, []
+    for i in range(n):
+        out, number = tmp_path / f"out{i}", SIGNALS[i // 2 % 2]
+        words = (("sample", run, "--number", "4"), ("restore", pictures, "--model", run, "--severity", ".5"))[i % 2]
+        child = command(*words, "--steps", "300", "--out", out, before=SLOW.format(seconds=0.2))
+        time.sleep(1.2)
+        assert child.running, child.stderr()
+        if i < 2:  # the first alone, to see that there was something to wait for
+            alone.append(stop(child, number))
+        else:
+            child.kill(number)
+            time.sleep(0.3)
+            assert child.running, "the first signal is a wish"
+            worst = max(worst, stop(child, number))
+        assert child.wait() == 130, child.stderr()
+        assert "interrupted: 0 of " in child.stderr()
+        assert not halves(out)
+    assert min(alone) > AT_ONCE_S, "the first signal gave the block no time"
+    assert max(alone) <= SOON_S
+    assert worst <= AT_ONCE_S
+    figure("interrupt-twice", f"the second signal ended {n - 2} of {n - 2} within {worst:.1f} s, where the first alone took {max(alone):.1f} s")

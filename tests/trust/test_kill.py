@@ -1,0 +1,236 @@
+"""Trainings that are killed, interrupted and taken up again, by the same command: they end in the same bits, and no checkpoint is ever lost."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import signal
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snowmelt.files import read_tensors
+from snowmelt.recipes import run
+from snowmelt.recipes.recipe import from_table
+from snowmelt.stopping import Stopped
+from snowmelt.training import checkpoint
+from snowmelt.training.scaling import Scaling
+
+BATCH, STEPS, EVERY = 16, 48, 6
+RECIPE = f"""
+degradation = "mask+noise"
+data = {{ path = "bundled:digits", size = 8 }}
+model.backbone = "unet:widths=(8,8),patch=4,groups=4,blocks=1"
+training = {{ images = {BATCH * STEPS}, batch = {BATCH}, lr = 2e-3, validate_every = {BATCH * EVERY}, validation_images = 16, precision = "fp32" }}
+"""
+TIMES = {"wall_s", "images_per_s", "waiting"}
+# Executed in the command's process: every step that was made is noted, and one of them takes long.
+NOTING = """
+import os, time
+from snowmelt.training.scaling import Scaling
+file, made, step = os.open({path!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 0, Scaling.step
+def noted(self, *a, **k):
+    global made
+    out = step(self, *a, **k)
+    os.write(file, b".")
+    made += 1
+    if made == {slow}:
+        time.sleep(60)
+    return out
+Scaling.step = noted
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def parts(folder: Path) -> list[str]:
+    """The temporary files of what is being written there."""
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.name.endswith(".part")]
+    except FileNotFoundError:
+        return []
+
+
+def unreadable(folder: Path) -> int:
+    """How many checkpoints of a run are not what their JSON files say, looked at without the library's own reader."""
+    bad = 0
+    for path in folder.glob("checkpoint-*.json"):
+        try:
+            said = json.loads(path.read_text())
+            file = folder / said["file"]
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == said["sha256"]
+            assert read_tensors(file)
+        except (ValueError, KeyError, OSError, AssertionError):
+            bad += 1
+    return bad
+
+
+def saved_step(folder: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max((int(path.stem.partition("-")[2]) for path in folder.glob("checkpoint-*.json")), default=0)
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """All that a run has to show, but for the times: the checkpoint's tensors, the model's weights, the pictures, the log."""
+    found: dict[str, Any] = {"checkpoint": checkpoint.digest(folder)}
+    for path in [*folder.glob("*-*.safetensors"), *folder.glob("samples/*.png")]:
+        if not path.name.startswith("checkpoint"):
+            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found["metrics"] = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+    return found
+
+
+def test_a_training_that_is_killed_ends_as_if_nothing_had_been(
+    command: Callable[..., Any], recipe: Path, tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]
+) -> None:
+    wanted, luck = rounds(25, 200), random.Random(25)
+    whole, out = tmp_path / "whole", tmp_path / "life-0"
+    assert command("train", recipe, "--out", tmp_path / "warm").wait() == 0  # the first reads the data from the disk
+    start = time.monotonic()
+    assert command("train", recipe, "--out", whole).wait() == 0
+    lasts = time.monotonic() - start
+    expected = state(whole)
+    kills, inside, bad, told, lives, idle = 0, 0, 0, 0, 0, 0
+    while True:
+        child = command("train", recipe, "--out", out, "--workers", kills % 3)
+        saving = kills < wanted and inside < (wanted + 3) // 4 and kills % 3 == 2
+        if kills >= wanted:
+            assert child.wait() == 0, child.stderr()
+        elif saving:
+            after = time.monotonic() + luck.uniform(0, lasts / 4)
+            while child.running and not (time.monotonic() > after and parts(out)):
+                pass
+            child.kill()
+        else:
+            time.sleep(luck.uniform(0, lasts / 2))
+            child.kill()
+        ended = child.wait()
+        told += "damaged" in child.stderr()
+        bad += unreadable(out)
+        if ended == -signal.SIGKILL:
+            kills += 1
+            inside += bool(parts(out))
+            continue
+        assert ended == 0, child.stderr()
+        assert state(out) == expected
+        assert not list(out.rglob("*.part")), "what a killed process was writing is still there"
+        lives += 1
+        if kills >= wanted:
+            break
+        idle += 1
+        assert idle < wanted + 10, "no training was alive when it was to be killed"
+        out = tmp_path / f"life-{lives}"
+    figure(
+        "resume-kills",
+        f"{kills} kills, {inside} of them inside a save, 0 to 2 loader workers by turns: {bad} unreadable checkpoints, all {lives} trainings end in "
+        "the bits of the undisturbed one",
+    )
+    assert bad == told == 0
+    assert inside >= wanted // 4
+
+
+VARIANTS: tuple[dict[str, Any], ...] = ({}, {"precision": "bf16", "ema": 0.5}, {"precision": "fp16"}, {"batch": BATCH // 2, "accumulate": 2})
+
+
+def test_a_training_interrupted_at_every_step_ends_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str, str], None]
+) -> None:
+    steps, stops, made = 9, 0, 0
+    plain = from_table(tomllib.loads(RECIPE))
+    recipes = [dataclasses.replace(plain, training=dataclasses.replace(plain.training, images=BATCH * steps, **options)) for options in VARIANTS]
+    for i, recipe in enumerate(recipes):
+        run.train(recipe, tmp_path / f"whole-{i}")
+    step = Scaling.step
+
+    def interrupted(*a: Any, **k: Any) -> Any:
+        nonlocal made
+        made += 1
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(*a, **k)
+
+    monkeypatch.setattr(Scaling, "step", interrupted)
+    same = 0
+    for i, recipe in enumerate(recipes):
+        for _ in range(steps):  # asked to stop in its last step, a training stops before its last validation
+            with pytest.raises(Stopped):
+                run.train(recipe, tmp_path / f"parts-{i}")
+            stops += 1
+        run.train(recipe, tmp_path / f"parts-{i}")
+        same += state(tmp_path / f"whole-{i}") == state(tmp_path / f"parts-{i}")
+    figure(
+        "resume-steps",
+        f"{len(recipes)} trainings (fp32, bf16, fp16, accumulated) stopped after each of their steps, {stops} stops: {same} end in the same bits",
+    )
+    assert made == steps * len(recipes)
+    assert same == len(recipes)
+
+
+def test_an_interrupted_training_loses_no_step(
+    command: Callable[..., Any], recipe: Path, tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]
+) -> None:
+    wanted, luck = rounds(5, 20), random.Random(5)
+    whole, out, note = tmp_path / "whole", tmp_path / "life-0", tmp_path / "steps"
+    assert command("train", recipe, "--out", whole).wait() == 0
+    expected = state(whole)
+    stops, lost, worst, life = 0, 0, 0.0, 0
+    while stops < wanted:
+        began, note_size = saved_step(out), luck.randrange(1, STEPS // 2)
+        note.write_bytes(b"")
+        child = command("train", recipe, "--out", out, before=NOTING.format(path=str(note), slow=0))
+        while child.running and note.stat().st_size < note_size:
+            time.sleep(0.001)
+        time.sleep(luck.uniform(0, 0.03))  # anywhere in a step, a validation or a save
+        start = time.monotonic()
+        child.kill((signal.SIGINT, signal.SIGTERM)[stops % 2])
+        ended = child.wait()
+        took = time.monotonic() - start
+        if ended == 0:  # it was at its end already
+            assert state(out) == expected
+            life += 1
+            assert life < 2 * wanted + 5
+            out = tmp_path / f"life-{life}"
+            continue
+        assert ended == 130, child.stderr()
+        assert "the same command goes on" in child.stderr()
+        stops, worst = stops + 1, max(worst, took)
+        lost += began + note.stat().st_size - saved_step(out)
+    assert command("train", recipe, "--out", out).wait() == 0
+    same = state(out) == expected
+    result = "the same" if same else "another"
+    figure("interrupt-train", f"{stops} times Ctrl-C or SIGTERM: exit 130 within {worst:.2f} s, {lost} steps lost, {result} result")
+    assert worst < 5
+    assert lost == 0
+    assert same
+
+
+def test_a_second_signal_stops_at_once(
+    command: Callable[..., Any], recipe: Path, tmp_path: Path, figure: Callable[[str, str], None]
+) -> None:
+    slow, note, worst = EVERY + 2, tmp_path / "steps", 0.0
+    for number in (signal.SIGINT, signal.SIGTERM):
+        out = tmp_path / f"run-{number}"
+        note.write_bytes(b"")
+        child = command("train", recipe, "--out", out, before=NOTING.format(path=str(note), slow=slow))
+        while child.running and note.stat().st_size < slow:
+            time.sleep(0.01)
+        child.kill(number)
+        time.sleep(0.3)
+        assert child.running, "the first signal lets a step end that takes a minute"
+        start = time.monotonic()
+        child.kill(number)
+        assert child.wait() == 130, child.stderr()
+        worst = max(worst, time.monotonic() - start)
+        assert (unreadable(out), saved_step(out)) == (0, EVERY)
+    figure("interrupt-twice", f"the second Ctrl-C or SIGTERM in a step of 60 s: exit 130 after {worst:.2f} s, the last checkpoint stays")
+    assert worst < 5
