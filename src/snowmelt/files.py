@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt._version import __version__
-from snowmelt.disk import beside, settle
 from snowmelt.disk import replacing as replacing
 from snowmelt.disk import replacing_folder as replacing_folder
 
@@ -26,20 +25,6 @@ MAX_JSON_BYTES = 10_000_000
 MAX_VALUES = 300_000  # of a JSON text: a list of empty lists takes 30 times the memory of its text
 _LONGEST_NAME, _DIGITS, _WIDEST = 255, 40, 8  # letters of a file's name, digits of a whole number, bytes of one in a tensor
 SEAL = "seal"
-
-# What safetensors calls the types, in its order: a file is laid out from the last of these to the first.
-_TYPES = {
-    torch.bool: "BOOL",
-    torch.uint8: "U8",
-    torch.int8: "I8",
-    torch.int16: "I16",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int32: "I32",
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.int64: "I64",
-}
 
 
 class BadFile(ValueError):
@@ -147,9 +132,9 @@ def read_sealed(path: str | Path, form: int, *, required: bool = True) -> dict[s
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor]) -> str:
     """Write named tensors atomically, as safetensors; the SHA-256 of the file."""
-    header, order = _laid_out(tensors)
-    with replacing(path, wanted=_size(header, tensors), lasting=True) as temporary:
-        return _pour(temporary, header, [tensors[name] for name in order])
+    data = _stored(tensors)
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -222,11 +207,10 @@ def sha256(path: str | Path) -> str:
 
 def write_hashed(folder: Path, group: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Store tensors under a name made from the content's hash, so that files of two writers never mix: {"file": name, "sha256": digest}."""
-    header, order = _laid_out(tensors)
-    with beside(folder / f"{group}.safetensors", _size(header, tensors)) as temporary:
-        digest = _pour(temporary, header, [tensors[name] for name in order])
-        name = f"{group}-{digest[:12]}.safetensors"
-        settle(temporary, folder / name)
+    data = _stored(tensors)
+    digest = hashlib.sha256(data).hexdigest()
+    name = f"{group}-{digest[:12]}.safetensors"
+    write_bytes(folder / name, data)
     return {"file": name, "sha256": digest}
 
 
@@ -357,37 +341,8 @@ def _seal(table: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(table, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _laid_out(tensors: Mapping[str, Tensor]) -> tuple[bytes, list[str]]:
-    """The first bytes of a safetensors file, and its tensors' order, which is that of the library: the largest type first, then by name.
+def _stored(tensors: Mapping[str, Tensor]) -> bytes:
+    """A safetensors file, in memory: written to the disk by the library itself, a kill leaves its temporary file, and a full disk is no OSError."""
+    from safetensors.torch import save
 
-    Written here rather than by the library, which writes to a temporary file of its own that a kill leaves behind, and says of a full disk
-    no more than a string.
-    """
-    ranks = {dtype: rank for rank, dtype in enumerate(_TYPES)}
-    order = sorted(tensors, key=lambda name: (-ranks[tensors[name].dtype], name))
-    entries, start = {}, 0
-    for name in order:
-        tensor = tensors[name]
-        end = start + tensor.numel() * tensor.element_size()
-        entries[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text, order
-
-
-def _size(header: bytes, tensors: Mapping[str, Tensor]) -> int:
-    return len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _pour(path: Path, header: bytes, tensors: Iterable[Tensor]) -> str:
-    """Write a file tensor by tensor, so that no more than one of them is copied at a time; its SHA-256."""
-    digest = hashlib.sha256(header)
-    with path.open("wb") as file:
-        file.write(header)
-        for tensor in tensors:
-            if tensor.numel():
-                data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-                digest.update(data)
-                file.write(data)
-    return digest.hexdigest()
+    return save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})

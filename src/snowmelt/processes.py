@@ -16,6 +16,7 @@ Nothing here imports torch before there are two processes.
 """
 
 import contextlib
+import datetime
 import gc
 import os
 import socket
@@ -102,7 +103,8 @@ def joined() -> Iterator[Process]:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(process.local % torch.cuda.device_count())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    # A process that is gone is noticed at once, by its connection. One that waits must not give up before another has done its share.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(days=30))
     _said(f"name/{process.rank}", f"process {os.getpid()} on {socket.gethostname()}")
     try:
         yield process

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from snowmelt.training import loop
+from snowmelt.training import history, objective
 
 BLUR = ("--degradation", "gaussian-blur:sigma_px=2")
 
@@ -156,7 +156,7 @@ def test_fresh_gives_up_the_old_run_only_for_a_sound_one(cli, tmp_path: Path, pl
 
 def test_a_loss_that_is_not_finite_is_one_line(cli, tmp_path: Path, monkeypatch, plain) -> None:
     monkeypatch.setattr(
-        loop, "restoration_loss", lambda model, x0, *_, **__: model.estimate(x0, x0[:, 0, 0, 0]).flatten(1).sum(1) * torch.inf
+        objective, "restoration_loss", lambda model, x0, *_, **__: model.estimate(x0, x0[:, 0, 0, 0]).flatten(1).sum(1) * torch.inf
     )
     done = cli("train", "--data", "bundled:digits", *BLUR, "--out", tmp_path / "run", *plain)
     assert done.code == 1
@@ -167,7 +167,7 @@ def test_a_bug_keeps_its_traceback(cli, tmp_path: Path, monkeypatch, plain) -> N
     def bug(*_: object, **__: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr(loop, "restoration_loss", bug)
+    monkeypatch.setattr(objective, "restoration_loss", bug)
     done = cli("train", "--data", "bundled:digits", *BLUR, "--out", tmp_path / "run", *plain)
     assert done.code == 1
     assert "Traceback" in done.err

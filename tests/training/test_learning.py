@@ -99,6 +99,8 @@ def test_below_degraded_is_said_first_with_cause_and_way_out() -> None:
         (log(20.0, 21.0, 19.0, loss=lambda share: 0.01 + share**3), r"got worse: .* but 21\.00 dB after 20,000.*too high: .*lr 0\.0003"),
         (log(18.0, 20.0, lr=0.5), r"^Learning: .* far above the usual: try --training\.lr 0\.001"),
         (log(20.0, 21.0, 20.5, decay=True), "got worse: .* by heart: take more of them"),
+        (log(20.0, 21.0, 20.5), "got worse: .*rate of 0.001 is too high"),
+        (log(20.0, 21.0, 20.5, decay=True, loss=lambda share: 0.01 + share**3), "got worse: .*rate of 0.001 is too high"),
         (log(20.0, 20.1, 20.2, loss=lambda share: 10 ** (-3 * share)), "^Learning by heart: .* Take more of them"),
         (log(20.0, 21.0, 20.9, 21.5), r"^Learning: .* Not steadily: .* lost up to 0\.10 dB; a smaller --training\.lr"),
         (log(18.0, 20.0, 21.0, decay=True), "^Learning: .* at its end, and it still grew: more --training.images"),

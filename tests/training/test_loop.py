@@ -25,7 +25,7 @@ from snowmelt.training import loop, prior
 from snowmelt.training.checkpoint import digest
 from snowmelt.training.ema import Average
 from snowmelt.training.history import read as history
-from snowmelt.training.loop import Diverged, Trainer
+from snowmelt.training.loop import Trainer
 from snowmelt.training.options import TrainingOptions
 from snowmelt.types import Draw
 
@@ -48,7 +48,8 @@ def trainer(
     with torch.random.fork_rng():
         torch.manual_seed(7)
         restorer = Restorer(degradation, TINY, train.shape, noise_floor=floor)
-    return Trainer(prior.prior_for(Model(degradation, restorer, noise_floor=floor)), train, open_data(DIGITS, "validation"), options, out, inexact=inexact)
+    model = prior.prior_for(Model(degradation, restorer, noise_floor=floor))
+    return Trainer(model, train, open_data(DIGITS, "validation"), options, out, inexact=inexact)
 
 
 @pytest.mark.parametrize(("spec", "floor"), [("gaussian-blur:sigma_px=2", 0.0), ("mask+noise", 0.02)])
@@ -120,10 +121,10 @@ def test_a_run_learns_and_writes_everything(tmp_path: Path) -> None:
     model = run.run()
     lines = history(tmp_path)
     validations = [line for line in lines if "validation_loss" in line]
-    assert len(validations) == 2
+    assert [line["images"] for line in validations] == [0, 1600, 3200]
     assert validations[-1]["validation_restored_psnr_db"] > validations[-1]["validation_degraded_psnr_db"] + 1
     assert len(validations[-1]["validation_bands"]) == 4
-    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000001600.png", "000003200.png"]
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["000000000.png", "000001600.png", "000003200.png"]
     loaded = load(tmp_path)
     x0 = open_data(DIGITS, "test").batch(range(8))["x0"]
     state = model.corrupt(x0, 1.0)

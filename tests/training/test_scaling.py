@@ -15,8 +15,8 @@ from snowmelt.losses import restoration_loss
 from snowmelt.randomness import generators
 from snowmelt.training import checkpoint, exactness, loop
 from snowmelt.training.history import read as history
-from snowmelt.training.loop import Diverged, Trainer
-from snowmelt.training.scaling import Scaling
+from snowmelt.training.loop import Trainer
+from snowmelt.training.scaling import Diverged, Scaling
 
 Small = Callable[..., Trainer]
 Digest = Callable[[Path], str]

@@ -120,6 +120,7 @@ def main() -> None:
         found = opened(kind, Path(path))
         if found["raised"]:
             raise SystemExit(f"a sound {kind} was refused: {found['said']}")
+    opened("recipe", Path("no such recipe"))  # what is imported for messages is, before anybody listens
     sys.path.insert(0, "")
     sys.addaudithook(listen)
     for name, kind, path in asked["cases"]:

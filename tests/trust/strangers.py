@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from snowmelt.files import sha256
 
-SECONDS, BYTES, LETTERS = 1.0, 100e6, 1500
+SECONDS, BYTES, LETTERS = 1.0, 100e6, 3000
 SHAPE = (1, 8, 8)
 FILES = ("recipe", "tensors", "report", "data")  # kinds that are one file
 PICKLES = ("pytorch_model.bin", "model.pt", "model.pth", "last.ckpt", "model.pkl", "weights.pickle", "optimizer.bin", "data.npy.pkl")

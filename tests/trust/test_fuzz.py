@@ -17,7 +17,8 @@ from snowmelt.registry import SpecError, build, kinds, names, schema, spec
 
 SLOWEST_S = 1.0
 LETTERS = "abcxyz019.,:+-=()\"' \t\n\\/_%{}[]eE\0é😀"
-VALUES = ["1", "-1", "0", "2.5", "1e+5", "1e400", "nan", "inf", "true", "none", "", '""', "(1,2)", "()", "(", ")", "10000000000", "x" * 50, '"a,b"', "-0.0"]
+VALUES = ["1", "-1", "0", "2.5", "1e+5", "1e400", "nan", "inf", "true", "none", "", '""', "(1,2)", "()", "(", ")", "10000000000", "x" * 50]
+VALUES += ['"a,b"', "-0.0"]
 VALUES += ["linear", "ve:sigma_max=2", "ve(sigma_max=2)", "(mask,jpeg)", "(mask+noise,grey)", "betas(steps=10)", "1_0", "٣", "0x10", "8 ", "fixed"]
 
 
@@ -42,21 +43,23 @@ def mutated(r: random.Random, text: str, letters: str = LETTERS) -> str:
 
 @pytest.mark.filterwarnings("ignore")
 def test_specs(rounds: Callable[[int, int], int], figure: Callable[[str, str], None]) -> None:
-    r, built, refused, slowest = random.Random(7), 0, 0, 0.0
+    r, built, refused, slowest, lines = random.Random(7), 0, 0, 0.0, set[int]()
     for _ in range(rounds(12_000, 1_000_000)):
         kind = r.choice(kinds())
-        text = term(r, kind) if r.random() < 0.5 else mutated(r, term(r, kind)) if r.random() < 0.9 else "".join(r.choices(LETTERS, k=r.randrange(60)))
+        text = term(r, kind) if r.random() < 0.95 else "".join(r.choices(LETTERS, k=r.randrange(60)))
+        text = mutated(r, text) if r.random() < 0.5 else text
         began = time.process_time()
         try:
             part = build(text, kind)
         except SpecError as error:
             refused += 1
-            assert len(str(error).splitlines()) == 1, text
+            lines.add(len(str(error).splitlines()))
             continue
         finally:
             slowest = max(slowest, time.process_time() - began)
         built += 1
         assert build(spec(part), kind) == part, (text, spec(part))
+    assert lines == {1}
     assert min(built, refused) > 100
     assert slowest < SLOWEST_S
     figure("fuzz-specs", f"{built:,} built, and built again from their own spec; {refused:,} refused; the slowest took {slowest:.3f} s")
@@ -85,6 +88,7 @@ calls = [4, 8]
 
 def test_recipes(tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]) -> None:
     r, read, refused, slowest, path = random.Random(8), 0, 0, 0.0, tmp_path / "recipe.toml"
+    kinds_met, named = set[type](), set[bool]()
     words = LETTERS + "[]{}=\"'#"
     for _ in range(rounds(1_500, 200_000)):
         text = RECIPE
@@ -103,9 +107,11 @@ def test_recipes(tmp_path: Path, rounds: Callable[[int, int], int], figure: Call
             read += 1
         except (ValueError, FileNotFoundError) as error:
             refused += 1
-            assert type(error) in (ValueError, SpecError, FileNotFoundError), (type(error), data)
-            assert str(path) in str(error) or isinstance(error, FileNotFoundError), (str(error), data)
+            kinds_met.add(type(error))
+            named.add(str(path) in str(error) or isinstance(error, FileNotFoundError))
         slowest = max(slowest, time.process_time() - began)
+    assert kinds_met <= {ValueError, SpecError, FileNotFoundError}
+    assert named == {True}
     assert min(read, refused) > 100
     assert slowest < SLOWEST_S
     figure("fuzz-recipes", f"{read:,} read, {refused:,} refused; the slowest took {slowest:.3f} s")
@@ -118,13 +124,13 @@ def test_headers(tmp_path: Path, rounds: Callable[[int, int], int], figure: Call
     whole = path.read_bytes()
     end = 8 + struct.unpack("<Q", whole[:8])[0]
     header = whole[8:end].decode()
-    tokens = ["0", "-1", "8", "24", "2", "3", "1e3", "18446744073709551616", "1000000000000", "null", "[]", "{}", '"F32"', '"F64"', '"F8_E4M3"', '"BOOL"']
-    tokens += ['"C64"', '"F4"', '"F8_E8M0"', '"U64"', '"a"', '"__metadata__"', '"b"', "true", '""', "[[]]"]
+    tokens = ["0", "-1", "8", "24", "2", "3", "1e3", "18446744073709551616", "1000000000000", "null", "[]", "{}", '"F32"', '"F64"', '"F8_E4M3"']
+    tokens += ['"BOOL"', '"C64"', '"F4"', '"F8_E8M0"', '"U64"', '"a"', '"__metadata__"', '"b"', "true", '""', "[[]]"]
     for _ in range(rounds(2_500, 400_000)):
         if r.random() < 0.5:
             data = bytearray(whole)
             for _ in range(r.choice((1, 1, 1, 3))):
-                data[r.randrange(len(data) if r.random() < 0.3 else end)] = r.randrange(256)
+                data[r.randrange(len(data) if r.random() < 0.6 else end)] = r.randrange(256)
             data = data[: r.randrange(len(data))] if r.random() < 0.1 else data
         else:
             pieces = json.dumps(json.loads(header)).replace(",", " ,").replace("]", " ]").replace("[", "[ ").split(" ")

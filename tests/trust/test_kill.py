@@ -140,6 +140,14 @@ def test_a_training_that_is_killed_ends_as_if_nothing_had_been(
     assert inside >= wanted // 4
 
 
+def test_what_is_left_of_a_kill_before_the_first_step_is_no_hindrance(tmp_path: Path) -> None:
+    plain = from_table(tomllib.loads(RECIPE))
+    left = tmp_path / f".{run.RECIPE}.4711.part"
+    left.write_text("degrad")
+    run.train(dataclasses.replace(plain, training=dataclasses.replace(plain.training, images=BATCH)), tmp_path)
+    assert not left.exists()
+
+
 VARIANTS: tuple[dict[str, Any], ...] = ({}, {"precision": "bf16", "ema": 0.5}, {"precision": "fp16"}, {"batch": BATCH // 2, "accumulate": 2})
 
 

@@ -30,7 +30,7 @@ from snowmelt.restorers import Estimator, Restorer, UNet
 from snowmelt.training.classifier import DegradedClassifier, save_classifier
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are no package, and two files share this one
-from strangers import PICKLES, Cases, Evil, changed, link, moved_out, pickled, rehashed, repacked, scaled, text
+from strangers import PICKLES, SHAPE, Cases, Evil, changed, link, moved_out, pickled, rehashed, repacked, scaled, text
 
 # --- models, features, classifiers, reports, data -----------------------------------------------------------
 
@@ -126,7 +126,8 @@ def models(cases: Cases, sound: dict[str, Path], mark: Path) -> None:
     for spec in (
         {"name": "noise", "schedule": {"name": "betas", "steps": 10**12}}, {"name": "recursive-blur", "steps": 10**12},
         {"name": "recursive-blur", "kernel_size": 10**9}, {"name": "gaussian-blur", "sigma_px": 1e400}, {"name": "gaussian-blur", "sigma_px": 10**39},
-        {"name": "fade-mask", "steps": 10_000, "routine": "random", "kernel_std": 1000}, {"name": "snow", "steps": 10**9}, {"name": "compose", "parts": []},
+        {"name": "fade-mask", "steps": 10_000, "routine": "random", "kernel_std": 1000}, {"name": "snow", "steps": 10**9},
+        {"name": "compose", "parts": []},
         {"name": "choice", "parts": [{"name": "noise"}] * 10**4}, {"name": "pixelate", "levels": 10**9}, {"name": "resample", "factor": 10**9},
     ):  # fmt: skip
         bad(f"the degradation {spec!r:.60}", changed(info, degradation=spec))
@@ -134,7 +135,8 @@ def models(cases: Cases, sound: dict[str, Path], mark: Path) -> None:
     for _ in range(200):
         deep = {"name": "compose", "parts": [deep]}
     bad("degradations in degradations", changed(info, degradation=deep))
-    bad("a spec in parentheses in parentheses", changed(info, degradation={"name": "choice", "parts": ["choice:parts=(" * 300 + "noise" + ")" * 300]}))
+    nested = "choice:parts=(" * 300 + "noise" + ")" * 300
+    bad("a spec in parentheses in parentheses", changed(info, degradation={"name": "choice", "parts": [nested]}))
     bad("weights of NaN", rehashed("ema", scaled(float("nan"))))
     bad("weights of infinity", rehashed("ema", scaled(float("inf"))))
     bad("an estimator of NaN", rehashed("estimator", scaled(float("nan"))))
@@ -166,7 +168,8 @@ def others(cases: Cases, sound: dict[str, Path], mark: Path) -> None:
         cases.add(f"a classifier of {backbone!r:.50}", "classifier", changed("classifier.json", backbone=backbone), of=sound["classifier"])
     for name, rows in {"numbers": [1], "a word": "rows", "nothing": None, "methods": [{"method": 7, "input": "float"}], "digits": [10**50]}.items():
         cases.add(f"a report of {name}", "report", changed("evaluation.json", rows=rows), of=sound["report"], file="evaluation.json")
-    hostile = [b"[" * 10**6, b'{"settings": [1], "are": {}}\n', b'{"output": {}}\n{"input": 7}\n', b"9" * 10**6, b"\xff\xfe\n" * 1000, b'{"settings": ']
+    hostile = [b"[" * 10**6]
+    hostile += [b'{"settings": [1], "are": {}}\n', b'{"output": {}}\n{"input": 7}\n', b"9" * 10**6, b"\xff\xfe\n" * 1000, b'{"settings": ']
     for i, data in enumerate(hostile):
         cases.add(f"journals, {i}", "journal", lambda p, d=data: [(p / n).write_bytes(d) for n in ("metrics.jsonl",)], used=True)
 

@@ -79,7 +79,7 @@ def sample(
 
     share = share_of(shard)
     if out is not None:
-        in_turn(lambda: check(out, number or 1, (1, 1) if shard is None else share, batch, overwrite=overwrite), lambda: None)
+        check(out, number or 1, (1, 1) if shard is None else share, batch, overwrite=overwrite)
     place = calls.place(run)
     model = load(place) if prior is None else in_turn(lambda: fit_prior(place, prior, path=data), lambda: load(place))
     compiling(model, compile)

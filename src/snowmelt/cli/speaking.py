@@ -1,7 +1,7 @@
 """What is said comes out in any locale: names as the bytes they have on the disk, and no sign that cannot be printed ends a command.
 
-Python keeps the bytes of a name that are no text as surrogates, and refuses to print them; and in the locale C it refuses whatever is not ASCII. A file
-name must not end the work of hours.
+Python keeps the bytes of a name that are no text as surrogates, and refuses to print them; and in the locale C it refuses whatever is not ASCII. A
+file name must not end the work of hours.
 """
 
 import codecs

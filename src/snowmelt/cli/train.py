@@ -72,7 +72,7 @@ def train(
             _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}.")
-    for line in words(history.read(out)):
+    for line in words(history.read(out)) if not resolved.training.gap else ():
         print(f"  {line}")
     print("Next:")
     if model.prior is not None:

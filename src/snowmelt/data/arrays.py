@@ -159,7 +159,7 @@ def _require_plausible(count: int, path: Path) -> None:
     """
     size = path.stat().st_size
     if count > max(_ALWAYS, _MOST_PACKED * size):
-        raise ValueError(f"{path}: {size:,} bytes that unpack to {count:,}, more than {_MOST_PACKED} times as many, are no pictures: save them unpacked")
+        raise ValueError(f"{path}: {size:,} bytes that unpack to {count:,}, more than {_MOST_PACKED} times that, are no pictures: save them unpacked")
 
 
 def exactly(stream: IO[bytes], count: int, path: Path) -> bytearray:

@@ -12,8 +12,6 @@ picture is carried along, never applied.
 """
 
 import io
-import os
-import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -32,6 +30,7 @@ from snowmelt import files
 from snowmelt.data import deep
 from snowmelt.data import metadata as meta
 from snowmelt.data.metadata import NOTHING, Metadata
+from snowmelt.data.streams import opened, webp_size
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -257,12 +256,12 @@ def _opened(path: Path, max_pixels: int, content: bytes | memoryview | None = No
     """The image behind `path` with its header checked, and its bytes; all that fails inside becomes an UnreadableImage."""
     try:
         # Pillow's warnings (bombs, broken tags) are either an error below or no harm to the pixels.
-        with warnings.catch_warnings(), _stream(path) if content is None else io.BytesIO(content) as stream:
+        with warnings.catch_warnings(), opened(path) if content is None else io.BytesIO(content) as stream:
             warnings.simplefilter("ignore")
             if not stream.read(1):
                 raise UnreadableImage(path, "the file is empty")
             stream.seek(0)
-            _check_size(path, *_webp_size(stream), max_pixels)
+            _check_size(path, *webp_size(stream), max_pixels)
             with _unlimited(stream) as image:
                 _check(path, image, max_pixels)
                 yield image, stream
@@ -274,20 +273,6 @@ def _opened(path: Path, max_pixels: int, content: bytes | memoryview | None = No
         raise UnreadableImage(path, error.strerror or str(error) or type(error).__name__) from error
     except Exception as error:  # a damaged or hostile file makes a decoder raise anything
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
-
-
-def _stream(path: Path) -> BinaryIO:
-    """The bytes of a file; whatever else has a name, such as a pipe that would be waited for, is refused."""
-    try:
-        kind = path.stat().st_mode
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise UnreadableImage(path, f"a link to {os.readlink(path)}, which does not exist") from None
-        raise
-    if not stat.S_ISREG(kind):
-        names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device"}
-        raise UnreadableImage(path, f"{names.get(stat.S_IFMT(kind), 'something else')}, not a file")
-    return path.open("rb")
 
 
 def _unlimited(stream: BinaryIO) -> Image.Image:
@@ -311,20 +296,6 @@ def _check(path: Path, image: Image.Image, max_pixels: int) -> None:
 def _check_size(path: Path, w: int, h: int, max_pixels: int) -> None:
     if w * h > max_pixels:
         raise UnreadableImage(path, f"{w} x {h} px are more than max_pixels = {max_pixels}")
-
-
-def _webp_size(stream: BinaryIO) -> tuple[int, int]:
-    """What the header of a WebP file promises, (w, h); (0, 0) of any other. Pillow asks for the memory of all of it before it tells."""
-    head = stream.read(30)
-    stream.seek(0)
-    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
-        return 0, 0
-    if head[12:16] == b"VP8X":
-        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
-    if head[12:16] == b"VP8L":
-        both = int.from_bytes(head[21:25], "little")
-        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
-    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
 
 
 def _orientation(image: Image.Image) -> int:

@@ -30,7 +30,7 @@ FORMAT = 2
 _OLD = "checkpoint.safetensors"  # format 1
 _NAMED = re.compile(r"checkpoint-(\d{12,15})\.json")
 _TENSORS = re.compile(r"checkpoint-\d{12,15}(-again)?\.safetensors")
-_OF_THE_MODEL = ("model.json", "weights.safetensors", "ema.safetensors", "prior.safetensors", "estimator.safetensors")  # saved by the same process
+_OF_THE_MODEL = ("model.json", "weights-*", "ema-*", "prior-*", "estimator-*")  # saved by the same process
 _FRESH = "start over with --fresh, or choose another --out"
 
 

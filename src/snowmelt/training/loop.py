@@ -41,7 +41,7 @@ from snowmelt.training.learning import words
 from snowmelt.training.objective import Objective
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.progress import Bar
-from snowmelt.training.scaling import Scaling
+from snowmelt.training.scaling import ROW, Diverged, Scaling
 from snowmelt.training.validation import samples, validate
 from snowmelt.training.waiting import Waiting
 
@@ -51,15 +51,10 @@ _LISTEN_EVERY = 5  # steps: what another process wishes is read from a GPU, whic
 _FIT_IMAGES = 20_000
 _GRID_ROWS = 8
 _MOST_SKIPPED = 100  # steps in a row: by then the scale has fallen from 65,536 to 5e-26
-_ROW = 3  # bad steps in a row that are no accident
 _MOST_ROLLBACKS = 3
 _SLOWER = 0.5
 _NAMED = 8
 _log = logging.getLogger(__name__)
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a finite number, or its gradients have not been for long, whatever was tried."""
 
 
 class _Asked(Exception):  # noqa: N818
@@ -193,9 +188,11 @@ class Trainer:
         self._owed = self._owed and not validate
         if validate and len(self.validation):
             try:
-                self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate(bar)})
+                self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
             except _Asked:
                 self._owed = True
+            else:
+                self._say(bar)
         # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
         ema = self.average.restorer.state_dict()
         save_model(self.model, self.out, ema=ema)
@@ -208,6 +205,9 @@ class Trainer:
         if self.step == 0:
             self._prepare()
             if self.process.first:
+                history.forget_after(self.out, -1)  # what a run wrote that was killed before it saved anything
+                with contextlib.suppress(_Asked):
+                    self._validate()  # what the others are compared with: a linear part restores before anything is learned
                 self._checkpoint(regular=True)  # a rollback may lead to it
         elif self._owed:
             self.save(validate=True, bar=bar)
@@ -287,9 +287,11 @@ class Trainer:
         for piece in fed.split(pieces):
             yield self.objective(piece, step).sum() / len(numbers)
 
-    def _validate(self, bar: Bar | None) -> dict[str, Any]:
-        """Write a line and a sample grid, and say in words how it goes; the line's values are also noted in the model."""
+    def _validate(self) -> dict[str, Any]:
+        """Write a line and a sample grid; the line's values are also noted in the model."""
         o = self.options
+        if not len(self.validation):
+            return {}
         kept: dict[str, Any] = {"seed": o.seed, "device": self.device, "tick": self._unless_asked}
         batch = max(o.batch, 64)
         result = validate(self.averaged, self.validation, o.validation_images, loss=o.loss, batch=batch, raw=self.model, **kept)
@@ -301,9 +303,12 @@ class Trainer:
         self._write({f"validation_{name}": value for name, value in found.items() if value is not None})
         shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge, its training need not
         pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown))
-        if bar is not None and (said := words(history.read(self.out))):
-            bar.say(said[0])
         return {"images": self.step * o.step_images, **found}
+
+    def _say(self, bar: Bar | None) -> None:
+        """Say in words how it goes; not of a tuning, which is not about distances from the truth."""
+        if bar is not None and not self.options.gap and (said := words(history.read(self.out))):
+            bar.say(said[0])
 
     def _unless_asked(self) -> None:
         if self._asked.is_set():
@@ -329,7 +334,7 @@ class Trainer:
                 f"checkpoint is kept. fp16 ends at 65,504: try --training.precision fp32, or a smaller --training.lr (now {self.options.lr:g})"
             )
         self.scaling.forget()
-        if bad.longest < _ROW:
+        if bad.longest < ROW:
             return False
         seen, step = f"the loss or its gradient was no finite number in {bad.longest} steps in a row, up to step {bad.steps[-1] + 1}", self.step
         if self.rollbacks == _MOST_ROLLBACKS:
@@ -344,7 +349,7 @@ class Trainer:
         rollbacks = self.rollbacks + 1
         self._take_up({**said, "rollbacks": rollbacks})
         plan = self.gradient.plan
-        parts = [(at, numbers) for at in bad.steps[:_ROW] for shard in range(plan.shards) for numbers in plan.parts(at, shard)]
+        parts = [(at, numbers) for at in bad.steps[:ROW] for shard in range(plan.shards) for numbers in plan.parts(at, shard)]
         found = list(dict.fromkeys(name for at, numbers in parts for name in self.objective.unsound(self.feed, numbers, at)))[:_NAMED]
         self._write({"rollback_from": step, "rollbacks": rollbacks, "samples": found})
         if self.process.first:
