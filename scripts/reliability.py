@@ -36,6 +36,7 @@ PROMISES: dict[str, dict[str, str]] = {
         "interrupt-restore": "Restoring a folder stops within 5 s, and goes on with what is not done.",
         "interrupt-scan": "Reading a folder of training pictures stops within 5 s.",
         "interrupt-twice": "The second signal stops at once.",
+        "interrupt-twice-sample": "So it does in everything that is not training.",
         "lock": "A second process on a run directory is refused, and told who is there.",
         "lock-stale": "The lock of a dead process is taken over, with a line that says so.",
         "lock-race": "Two processes never hold a directory at once.",

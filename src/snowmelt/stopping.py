@@ -1,16 +1,20 @@
 """Being asked to stop: the first Ctrl-C or SIGTERM is a wish, granted between two pieces of work; the second interrupts at once.
 
-Long work looks at the wish where stopping loses nothing, saves what there is, and raises :class:`Stopped`. Under torchrun one Ctrl-C
-arrives twice, from the terminal and as the launcher's SIGTERM; so it is the second signal *of a kind* that interrupts at once.
+Long work looks at the wish where stopping loses nothing, saves what there is, and raises :class:`Stopped`. Under torchrun one wish arrives
+several times: Ctrl-C from the terminal and again as the launcher's SIGTERM, SIGTERM from a batch system and from the launcher. So it is the
+second signal *of a kind* that interrupts at once, and under torchrun the second Ctrl-C.
 """
 
 import _thread
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
+
+_LAUNCHED = "TORCHELASTIC_RUN_ID"  # what torchrun says in the environment
 
 
 @dataclass
@@ -33,17 +37,22 @@ def until_asked(patience: float | None = None) -> Iterator[threading.Event]:
     Args:
         patience: the seconds after which a wish that was not granted interrupts as a second signal would; None waits for ever.
     """
-    asked, heard, timers = threading.Event(), set[int](), list[threading.Timer]()
+    asked, late, heard, timers = threading.Event(), threading.Event(), set[int](), list[threading.Timer]()
+    repeated = {signal.SIGTERM} if _LAUNCHED in os.environ else set()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if number in heard:
+        if late.is_set() or (number in heard and number not in repeated):
             raise KeyboardInterrupt
         heard.add(number)
         asked.set()
-        if patience is not None:
-            timers.append(threading.Timer(patience, _thread.interrupt_main, (number,)))
+        if patience is not None and not timers:
+            timers.append(threading.Timer(patience, interrupt, (number,)))
             timers[-1].daemon = True
             timers[-1].start()
+
+    def interrupt(number: int) -> None:
+        late.set()
+        _thread.interrupt_main(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
