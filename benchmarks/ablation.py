@@ -185,7 +185,7 @@ def opened(path: str, settings: Settings) -> Data:
     options = recipe(path, settings, "blur").data
     train, validation, test = (open_data(options, split) for split in ("train", "validation", "test"))
     ids = permutation(SEED, "evaluation", 0, len(test))[: settings.test_pictures].tolist()
-    return Data(train, validation, test, ids, judge_for(load_features(FEATURES), test, ids, seed=SEED, batch=BATCH))
+    return Data(train, validation, test, ids, judge_for(load_features(FEATURES), test, ids, seed=SEED, batch=BATCH)[1]())
 
 
 def recipe(path: str, settings: Settings, name: str, **training: Any) -> Recipe:
@@ -234,13 +234,13 @@ def beside(where: str, settings: Settings, data: Data, name: str) -> dict[str, A
     model = dataclasses.replace(made, restorer=made.restorer.eval())  # type: ignore[union-attr, attr-defined]
     nothing = {f"RMSE at {one['t']:g}": one["degraded"] for one in curve(model, data)}
     ids = permutation(SEED, "evaluation-floor", 0, len(data.train))[: len(data.ids)].tolist()
-    floor = frechet(features_of(data.judge.network, data.train, ids), data.judge.clean)  # type: ignore[arg-type]
+    floor = frechet(features_of(data.judge.network, data.train, ids)(), data.judge.clean)  # type: ignore[arg-type]
     return {"degraded": nothing, "filter": scores(model, data), "floor": {"FD": floor}}
 
 
 def curve(model: Model, data: Data) -> list[dict[str, Any]]:
     """One call at t = 1/4, 1/2, 3/4 and 1."""
-    return per_severity(model, data.test, data.ids, 4, seed=SEED, batch=BATCH, device="cpu", tick=lambda n: None)
+    return per_severity(model, data.test, data.ids, 4, seed=SEED, batch=BATCH, device="cpu", tick=lambda n: None)()
 
 
 def scores(model: Model, data: Data) -> dict[str, float]:
@@ -248,7 +248,7 @@ def scores(model: Model, data: Data) -> dict[str, float]:
     found = {f"RMSE at {one['t']:g}": one["direct"] for one in curve(model, data)}
     for title, sampler in WALKS.items():
         entry = Entry(title, "walk", sampler.steps, methods.walk(sampler, SEED))
-        kept = score(model, entry, data.test, data.ids, data.judge, seed=SEED, batch=BATCH, device="cpu", tick=lambda n: None)
+        kept = score(model, entry, data.test, data.ids, data.judge, seed=SEED, batch=BATCH, device="cpu", tick=lambda n: None)()
         found[f"RMSE, {title}"] = kept.end.compute()["rmse"]
         found[f"FD, {title}"] = frechet(torch.cat(kept.features), data.judge.clean)  # type: ignore[arg-type]
         found[f"measurement, {title}"] = float(torch.cat(kept.squares).mean().sqrt())

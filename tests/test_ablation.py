@@ -76,7 +76,7 @@ def test_every_row_is_scored_on_the_same_degraded_pictures(ablation: ModuleType,
     made = make_model(ablation.recipe("bundled:digits", settings, "mask"), data.train.shape, data.train)
     made.restorer.fit(ablation.clean_batches(data.train)).eval()
     entry = ablation.Entry("Direct", "direct", 1, methods.direct)
-    direct = score(made, entry, data.test, data.ids, data.judge, seed=0, batch=3, device="cpu", tick=lambda n: None).end.compute()["rmse"]
+    direct = score(made, entry, data.test, data.ids, data.judge, seed=0, batch=3, device="cpu", tick=lambda n: None)().end.compute()["rmse"]
     assert by_hand["filter"]["RMSE at 1"] == pytest.approx(direct, rel=1e-5)
     assert by_hand["filter"]["RMSE at 1"] < by_hand["degraded"]["RMSE at 1"]
     other = make_model(ablation.recipe("bundled:digits", settings, "mask", parameterization="x0", seed=1), data.train.shape, data.train)

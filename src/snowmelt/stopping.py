@@ -5,7 +5,6 @@ several times: Ctrl-C from the terminal and again as the launcher's SIGTERM, SIG
 second signal *of a kind* that interrupts at once, and under torchrun the second Ctrl-C.
 """
 
-import _thread
 import contextlib
 import os
 import signal
@@ -38,6 +37,7 @@ def until_asked(patience: float | None = None) -> Iterator[threading.Event]:
         patience: the seconds after which a wish that was not granted interrupts as a second signal would; None waits for ever.
     """
     asked, late, heard, timers = threading.Event(), threading.Event(), set[int](), list[threading.Timer]()
+    main = threading.main_thread().ident or 0
     repeated = {signal.SIGTERM} if _LAUNCHED in os.environ else set()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -52,7 +52,7 @@ def until_asked(patience: float | None = None) -> Iterator[threading.Event]:
 
     def interrupt(number: int) -> None:
         late.set()
-        _thread.interrupt_main(number)
+        signal.pthread_kill(main, number)  # a real one, which also ends a wait
 
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -211,7 +211,8 @@ def test_describe_a_run(cli, run: Path, tmp_path: Path) -> None:
     for path in run.iterdir():
         if path.is_file():
             (copy / path.name).write_bytes(path.read_bytes())
-    (copy / "evaluation.json").write_text(json.dumps({"rows": [{"method": "Direct", "input": "8bit", "calls": 1, "rmse": 0.0712, "psnr": 23.5}]}))
+    rows = [{"method": "Direct", "input": "8bit", "calls": 1, "rmse": 0.0712, "psnr": 23.5}]
+    (copy / "evaluation.json").write_text(json.dumps({"rows": rows, "facts": {}, "verdict": []}))
     assert "Direct (8bit, 1 calls): rmse 0.0712, psnr 23.5" in cli("describe", copy).out
     (tmp_path / "text.png").write_text("no picture")
     assert cli("describe", tmp_path / "text.png").code == 2

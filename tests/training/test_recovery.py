@@ -73,7 +73,7 @@ def test_three_in_a_row_are_rolled_back_to_the_last_regular_checkpoint_and_the_r
         assert again.resume()
         again.run()
         assert digest(tmp_path / str(at)) == digest(tmp_path / "whole")
-    figure("numbers-rollback", "3 bad steps in a row: back to the last checkpoint, half the rate, samples named; interrupted at 3 places: same weights")
+    figure("numbers-rollback", "3 bad steps in a row: back to the last checkpoint, half the rate, samples named; interrupted at 3 places: same bits")
 
 
 def stop_after(run: Trainer, step: int) -> None:

@@ -195,4 +195,4 @@ def test_the_second_signal_ends_it_at_once(run: Path, pictures: Path, command, r
     assert min(alone) > AT_ONCE_S, "the first signal gave the block no time"
     assert max(alone) <= SOON_S
     assert worst <= AT_ONCE_S
-    figure("interrupt-twice-sample", f"the second signal ended {n - 2} of {n - 2} within {worst:.1f} s, where the first alone took {max(alone):.1f} s")
+    figure("interrupt-twice-sample", f"the second signal ended {n - 2} of {n - 2} in {worst:.1f} s, where the first alone took {max(alone):.1f} s")

@@ -213,7 +213,9 @@ def test_processes_that_cannot_share_the_work_are_told_so(recipe: Callable[[int]
     assert "snowmelt describe cannot be shared by 2 processes: start it without torchrun" in ranks[0].stderr()
 
 
-def test_directories_that_are_not_one_are_found_out(recipe: Callable[[int], Path], group: Callable[..., list[Any]], tmp_path: Path, command: Command) -> None:
+def test_directories_that_are_not_one_are_found_out(
+    recipe: Callable[[int], Path], group: Callable[..., list[Any]], tmp_path: Path, command: Command
+) -> None:
     path = recipe(640)
     away = {1: "import snowmelt.training.checkpoint as c\nc.load = lambda *a, **k: None"}  # as if another disk were there
     assert command("train", path, "--out", tmp_path / "run").wait(120) == 0

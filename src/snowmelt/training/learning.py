@@ -70,7 +70,7 @@ class Run(NamedTuple):
     @property
     def by_heart(self) -> bool:
         """Whether the loss of the steps fell to less than half since the first validation, and that of the validations by far not so."""
-        first, last = self.seen[0], self.seen[-1]
+        first, last = next((one for one in self.seen if one.images), self.seen[0]), self.seen[-1]  # before step 1 there are no losses of steps
         early = _numbers([line for line in self.steps if first.images / 2 <= line["images"] <= first.images], "loss")
         late = _numbers([line for line in self.steps if line["images"] > last.images * 2 / 3], "loss")
         if min(len(early), len(late)) < 2 or last.images < 2 * first.images or statistics.median(early) <= 0 or first.loss <= 0:

@@ -163,15 +163,15 @@ class Trainer:
                 wished = self._wished(wishes)
                 if regular:
                     self.save(validate=True, bar=bar)
+                    wished = self._broken_off() or wished or (self.process.alone and self._asked.is_set())
                 elif wished:
                     self.save(validate=False, regular=False)
-                asked = wished or (regular and self.process.alone and self._asked.is_set())
-                if asked and (not done or (self._owed and self.process.alone)):
-                    processes.barrier()  # the first one has saved
+                if wished and (not done or self._owed):
                     raise self._stopped()
         return self.averaged
 
     def _stopped(self) -> Stopped:
+        processes.barrier()  # the first one has saved
         o = self.options
         return Stopped(f"stopped after {self.step * o.step_images:,} of {o.images:,} images; the same command goes on from there")
 
@@ -183,16 +183,11 @@ class Trainer:
             regular: whether every run of the recipe saves here, so that a rollback may lead here; not where somebody happened to ask for the end.
             bar: where to say in words how the training goes.
         """
+        self._owed = self._owed and not validate
         if not self.process.first:
             return
-        self._owed = self._owed and not validate
-        if validate and len(self.validation):
-            try:
-                self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
-            except _Asked:
-                self._owed = True
-            else:
-                self._say(bar)
+        if validate:
+            self._validate_unless_asked(bar)
         # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
         ema = self.average.restorer.state_dict()
         save_model(self.model, self.out, ema=ema)
@@ -204,15 +199,30 @@ class Trainer:
         """What comes before the next step: at the start the statistics of the data, later a validation that was broken off."""
         if self.step == 0:
             self._prepare()
+            self._owed = False
             if self.process.first:
                 history.forget_after(self.out, -1)  # what a run wrote that was killed before it saved anything
-                with contextlib.suppress(_Asked):
-                    self._validate()  # what the others are compared with: a linear part restores before anything is learned
+                self._validate_unless_asked(None)  # what the others are compared with: a linear part restores before anything is learned
                 self._checkpoint(regular=True)  # a rollback may lead to it
         elif self._owed:
             self.save(validate=True, bar=bar)
-            if self._owed and self.process.alone:  # broken off once more
-                raise self._stopped()
+        if self._broken_off():
+            raise self._stopped()
+
+    def _validate_unless_asked(self, bar: Bar | None) -> None:
+        """Validate, if there are pictures for it; if the end is asked for meanwhile, that is owed."""
+        if len(self.validation):
+            try:
+                self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
+            except _Asked:
+                self._owed = True
+            else:
+                self._say(bar)
+
+    def _broken_off(self) -> bool:
+        """Whether the first process owes a validation, as all processes know then."""
+        self._owed = bool(processes.summed(torch.full((1,), float(self._owed), device=self.device)) > 0)
+        return self._owed
 
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
@@ -290,8 +300,6 @@ class Trainer:
     def _validate(self) -> dict[str, Any]:
         """Write a line and a sample grid; the line's values are also noted in the model."""
         o = self.options
-        if not len(self.validation):
-            return {}
         kept: dict[str, Any] = {"seed": o.seed, "device": self.device, "tick": self._unless_asked}
         batch = max(o.batch, 64)
         result = validate(self.averaged, self.validation, o.validation_images, loss=o.loss, batch=batch, raw=self.model, **kept)
