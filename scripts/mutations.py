@@ -185,7 +185,7 @@ def fingerprint(root: Path) -> str:
 
 
 def failing(tree: Path, tests: list[str], processes: int) -> str | None:
-    """The first failing test, None if all pass.
+    """The first failing test, None if all pass; where no test is named, so many processes look for it.
 
     Raises:
         RuntimeError: the tests could not be run.
@@ -193,7 +193,8 @@ def failing(tree: Path, tests: list[str], processes: int) -> str | None:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     env = {**os.environ, **threads, "PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
     env = {name: value for name, value in env.items() if name not in ("SNOWMELT_SOAK", "SNOWMELT_FIGURES")}
-    many = ["-n", str(processes)] if processes > 1 and len(tests) == 0 else ["-p", "no:xdist"]
+    whole = all(test.startswith("-") for test in tests)  # named ones are few, or measure times
+    many = ["-n", str(processes)] if processes > 1 and whole else ["-p", "no:xdist"]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow", *many, *tests]
     done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True)
     if done.returncode in (0, 5):  # 5: no test was left
@@ -248,7 +249,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="keep the table there")
     parser.add_argument("--only", help="plant the faults whose name contains this")
     parser.add_argument("--quick", action="store_true", help="ask the likely tests only")
-    parser.add_argument("--tests", type=int, default=2, help="test processes")
+    parser.add_argument("--tests", type=int, default=2, help="processes that share the tests of whole folders")
     parser.add_argument("--root", type=Path, default=ROOT, help="the tree to copy")
     o = parser.parse_args()
     root, faults = o.root.resolve(), [fault for fault in FAULTS if o.only is None or o.only in fault.name]

@@ -26,7 +26,8 @@ PROMISES: dict[str, dict[str, str]] = {
     "resume": {
         "resume-steps": "A training stopped after any of its steps ends in the bits of one that was not.",
         "resume-workers": "So it does with another number of loader workers.",
-        "resume-processes": "1, 2 and 4 processes, one thread each, end in the same bits, and each goes on from the checkpoint of the others.",
+        "resume-processes": "1, 2 and 4 processes, one thread each, end in the same bits.",
+        "resume-moves": "Each goes on from the checkpoint of the others, to the same bits.",
         "resume-kills": "`kill -9` at any moment, also while a checkpoint is written: nothing unreadable, the same bits in the end.",
     },
     "interrupt": {

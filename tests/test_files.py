@@ -5,6 +5,7 @@ import os
 import stat
 import struct
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snowmelt import disk, files
-from snowmelt.files import BadFile, read_json, read_tensors, replacing, sha256, write_bytes, write_json, write_tensors, write_text
+from snowmelt.disk import replacing, replacing_folder
+from snowmelt.files import BadFile, read_json, read_tensors, sha256, write_bytes, write_json, write_tensors, write_text
+from snowmelt.model import load
 
 
 def tensors() -> dict[str, torch.Tensor]:
@@ -247,7 +250,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "deep" / "run"
 
     def interrupted() -> None:
-        with files.replacing_folder(path) as made:
+        with replacing_folder(path) as made:
             (made / "half").write_text("")
             raise KeyboardInterrupt
 
@@ -255,7 +258,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
         interrupted()
     assert os.listdir(tmp_path / "deep") == []
     for name in ("old", "new"):
-        with files.replacing_folder(path) as made:
+        with replacing_folder(path) as made:
             (made / name).write_text("")
     assert os.listdir(path) == ["new"]
     assert os.listdir(tmp_path / "deep") == ["run"]
@@ -335,3 +338,32 @@ def test_what_is_no_sealed_table_is_a_bad_file(tmp_path, data):
     for required in (True, False):
         with pytest.raises(BadFile, match=r"a\.json"):
             files.read_sealed(tmp_path / "a.json", 3, required=required)
+
+
+def test_links_of_a_store_are_followed_in_the_package_alone(tmp_path, monkeypatch):
+    """Some installers lay a package out as links; of a stranger's directory the same is refused."""
+    store, here = tmp_path / "store", tmp_path / "package" / "shipped" / "one"
+    store.mkdir()
+    here.mkdir(parents=True)
+    for place, name in ((store, "3f2a"), (here, "own")):
+        (place / name).write_bytes(b"x")
+    (here / "linked").symlink_to(store / "3f2a")
+    files.require_inside(here, here / "own")
+    with pytest.raises(files.BadFile, match=r"leads out of .*cp -rL"):
+        files.named_file(here, "linked", "model.json")
+    monkeypatch.setattr(files, "_OURS", (tmp_path / "package").resolve())
+    assert files.named_file(here, "linked", "model.json") == here / "linked"
+    (tmp_path / "package-of-another").mkdir()
+    (tmp_path / "package-of-another" / "linked").symlink_to(store / "3f2a")
+    with pytest.raises(files.BadFile, match="leads out of"):
+        files.named_file(tmp_path / "package-of-another", "linked", "model.json")
+
+
+def test_the_models_that_come_with_the_package_load_where_it_is_laid_out_as_links(tmp_path, monkeypatch):
+    shipped = Path(files.__file__).parent / "shipped" / "photo"
+    here = tmp_path / "package" / "shipped" / "photo"
+    here.mkdir(parents=True)
+    for file in shipped.iterdir():
+        (here / file.name).symlink_to(file)
+    monkeypatch.setattr(files, "_OURS", (tmp_path / "package").resolve())
+    assert load(here).degradation == load("photo").degradation

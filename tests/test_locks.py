@@ -1,6 +1,7 @@
 """One writer for each directory: two processes at once, processes that were killed, other machines, folders that are not there."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -179,6 +180,72 @@ def test_another_container_or_an_earlier_start_of_this_machine_is_gone_at_once(t
     if entries == {"system": ""}:
         pytest.skip("this system has no number of its own")
     left_by(tmp_path, 1, **entries)
+    with locked(tmp_path, tell=lambda line: None):
+        pass
+
+
+def test_machines_without_a_number_are_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_system", lambda: "")  # as on macOS and Windows
+    left_by(tmp_path, 10, system="", job="")
+    with pytest.raises(InUse, match="process 4711 on elsewhere"), locked(tmp_path):
+        pass
+    left_by(tmp_path, 10, system="", job="", host=socket.gethostname())
+    with locked(tmp_path, tell=lambda line: None):
+        pass
+
+
+@pytest.mark.parametrize(("holder", "here", "taken"), [("41", "41", True), ("41", "42", False), ("none", "none", False), ("", "", False)])
+def test_a_job_of_torchrun_that_begins_anew_on_another_machine_takes_over_from_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holder: str, here: str, taken: bool
+) -> None:
+    for job in (holder, here):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", job)
+        if job == holder:
+            with locked(tmp_path):
+                held = json.loads((tmp_path / HOLDER).read_text())
+    left_by(tmp_path, 10, job=held["job"])
+    if taken:
+        with locked(tmp_path, tell=lambda line: None):
+            pass
+        return
+    with pytest.raises(InUse, match="process 4711 on elsewhere"), locked(tmp_path):
+        pass
+
+
+def test_without_a_listener_the_log_tells_who_was_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    left_by(tmp_path, 130)
+    with caplog.at_level(logging.WARNING), locked(tmp_path):
+        pass
+    assert [record.name for record in caplog.records] == ["snowmelt.locks"]
+    assert "process 4711 on elsewhere was training there" in caplog.text
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["alone", "another has it open"])
+def test_where_an_open_file_cannot_be_deleted_the_lock_is_let_go_of_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waiting: bool) -> None:
+    """As on Windows."""
+    opened, unlink = set[str](), Path.unlink
+
+    class Lock(locks.FileLock):
+        def acquire(self, *arguments: object, **options: object) -> object:
+            opened.add("us")
+            return super().acquire(*arguments, **options)  # type: ignore[arg-type]
+
+        def release(self, *arguments: object, **options: object) -> None:
+            opened.discard("us")
+            super().release(*arguments, **options)  # type: ignore[arg-type]
+
+    def refusing(path: Path, missing_ok: bool = False) -> None:
+        if path.name == LOCK and opened:
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(locks, "FileLock", Lock)
+    monkeypatch.setattr(locks, "_WINDOWS", True, raising=False)
+    monkeypatch.setattr(Path, "unlink", refusing)
+    with locked(tmp_path):
+        if waiting:
+            opened.add("another")
+    assert names(tmp_path) == ({LOCK} if waiting else set())
     with locked(tmp_path, tell=lambda line: None):
         pass
 

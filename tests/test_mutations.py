@@ -2,6 +2,7 @@
 
 import ast
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,21 @@ def test_a_test_that_fails_without_the_fault_too_proves_nothing(
     row = mutations.tried(mutations.Fault("quarters", *QUARTERS, ("tests/test_half.py",)), sound, faulty, quick=False, processes=1)
     assert row.caught_by is None
     assert "broken fails without the fault too" in capsys.readouterr().out
+
+
+def test_all_but_the_likely_tests_are_shared_by_processes(mutations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(mutations.subprocess, "run", run)
+    for tests in mutations.stages(mutations.FAULTS[0], quick=False):
+        mutations.failing(tmp_path, [*tests, "--deselect=broken"], 3)
+    assert [command[command.index("-n") + 1] if "-n" in command else None for command in asked] == [None, "3", None]
+    mutations.failing(tmp_path, [f"--ignore={mutations.OWN}"], 1)
+    assert "-n" not in asked[-1]
 
 
 def test_the_test_of_the_places_is_no_witness(mutations) -> None:

@@ -58,6 +58,21 @@ def test_a_wish_that_is_not_granted_in_time_interrupts(monkeypatch: pytest.Monke
     assert 0.2 <= time.monotonic() - begun < 5
 
 
+def test_a_wish_interrupts_in_time_where_no_thread_can_be_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "pthread_kill")  # Windows has none
+    begun = time.monotonic()
+
+    def wait() -> None:
+        while time.monotonic() - begun < 5:
+            time.sleep(0.01)
+
+    with until_asked(patience=0.2):
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+    assert 0.2 <= time.monotonic() - begun < 5
+
+
 def test_outside_the_main_thread_nobody_is_asked() -> None:
     found: list[bool] = []
 

@@ -76,10 +76,15 @@ def beside(path: Path, wanted: int | None) -> Iterator[Path]:
         temporary = Path(name)
         yield temporary
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error} ({_room(path, wanted, error.errno)})") from error
+        raise refused(error, path, wanted) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def refused(error: OSError, path: Path, wanted: int | None) -> OSError:
+    """What the system refused, as it is told: with the path, the bytes wanted and what is free."""
+    return OSError(error.errno, f"cannot write {path}: {error.strerror or error} ({_room(path, wanted, error.errno)})")
 
 
 def as_text(path: str) -> str:

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt._version import __version__
-from snowmelt.disk import replacing as replacing
-from snowmelt.disk import replacing_folder as replacing_folder
+from snowmelt.disk import replacing
 
 MAX_HEADER_BYTES = 10_000_000
 MAX_JSON_BYTES = 10_000_000
 MAX_VALUES = 300_000  # of a JSON text: a list of empty lists takes 30 times the memory of its text
 _LONGEST_NAME, _DIGITS, _WIDEST = 255, 40, 8  # letters of a file's name, digits of a whole number, bytes of one in a tensor
 SEAL = "seal"
+_OURS = Path(__file__).parent.resolve()
 
 
 class BadFile(ValueError):
@@ -231,11 +231,13 @@ def named_file(folder: Path, name: Any, named_by: str) -> Path:
 def require_inside(folder: Path, path: Path) -> None:
     """Refuse a link that leads out of `folder`, which may itself be reached by one.
 
+    What comes with the package is ours, and some installers lay it out as links to a store of theirs.
+
     Raises:
         BadFile: it does, or it leads in a circle.
     """
     try:
-        inside = path.resolve().is_relative_to(folder.resolve())
+        inside = folder.resolve().is_relative_to(_OURS) or path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a circle of links
         inside = False
     if not inside:

@@ -5,14 +5,15 @@ of the lock of a process that ends, however it ends. ``.lock.json`` says who tha
 
 A ``.lock.json`` without the system's lock is what a killed process has left: it is taken over, with a line that says so. One case is open: some
 network disks do not pass locks on to other machines. So the holder gives a sign of life, the time of ``.lock.json``, every few seconds, and what
-another machine has left is taken over only when there has been none for two minutes.
+another machine has left is taken over only when there has been none for two minutes; or at once by the same job of torchrun, which starts its
+processes anew, maybe elsewhere, only when all of them have ended.
 """
 
 import contextlib
 import json
+import logging
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,25 +27,23 @@ FILES = (LOCK, HOLDER)
 _BEAT_S, _LAPSED_S = 15.0, 120.0
 _MOST_BYTES = 10_000
 _PATIENCE = 10
+_JOB, _NO_JOB = "TORCHELASTIC_RUN_ID", "none"  # what torchrun says in the environment, and what it says of a job without a name
+_WINDOWS = os.name == "nt"
+_log = logging.getLogger(__name__)
 
 
 class InUse(ValueError):
     """Another process works on the directory; the message names it and the way out."""
 
 
-def say(line: str) -> None:
-    """A line on the standard error stream."""
-    print(line, file=sys.stderr, flush=True)
-
-
 @contextlib.contextmanager
-def locked(folder: str | Path, *, what: str = "training", tell: Callable[[str], None] = say) -> Iterator[None]:
+def locked(folder: str | Path, *, what: str = "training", tell: Callable[[str], None] = _log.warning) -> Iterator[None]:
     """While this lasts, `folder` is this process's alone. It is made if it is not there, and goes if it is empty again at the end.
 
     Args:
         folder: the directory.
         what: what is done there, for the message to others.
-        tell: gets a line where the lock of a process that is gone is taken over.
+        tell: gets a line where the lock of a process that is gone is taken over; by default the log.
 
     Raises:
         InUse: another process holds it, or this one does already.
@@ -59,13 +58,30 @@ def locked(folder: str | Path, *, what: str = "training", tell: Callable[[str], 
                 yield
         finally:
             if os.getpid() == pid:  # not in a child that was forked meanwhile
-                (folder / LOCK).unlink(missing_ok=True)  # while it is ours: who waits for it sees that it is no file any more
-                lock.release()
+                _let_go(lock, folder)
     finally:
         if os.getpid() == pid:
             for one in made:
                 with contextlib.suppress(OSError):  # not empty
                     one.rmdir()
+
+
+def _let_go(lock: FileLock, folder: Path) -> None:
+    if _WINDOWS:  # no file goes there while somebody has it open
+        lock.release()
+        _delete(folder / LOCK)
+        return
+    _delete(folder / LOCK)  # while it is ours: who waits for it sees that it is no file any more
+    lock.release()
+
+
+def _delete(path: Path) -> None:
+    """Take a file away; not on Windows where another process, which is then the holder or reads who that is, has it open."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        if not _WINDOWS:
+            raise
 
 
 def _made(folder: Path) -> list[Path]:
@@ -109,7 +125,7 @@ def _named(folder: Path, what: str, tell: Callable[[str], None]) -> Iterator[Non
     if path.exists():
         _require_gone(folder, before)
         tell(_took_over(folder, before))
-    mine = {"pid": pid, "host": socket.gethostname(), "system": _system(), "what": what, "since": time.time()}
+    mine = {"pid": pid, **_here(), "what": what, "since": time.time()}
     try:
         path.write_text(json.dumps(mine) + "\n", encoding="utf-8")
     except OSError as error:
@@ -124,7 +140,7 @@ def _named(folder: Path, what: str, tell: Callable[[str], None]) -> Iterator[Non
         if os.getpid() == pid:
             over.set()
             beat.join()
-            path.unlink(missing_ok=True)
+            _delete(path)
 
 
 def _beat(path: Path, over: threading.Event) -> None:
@@ -139,8 +155,8 @@ def _require_gone(folder: Path, before: dict[str, Any]) -> None:
     Raises:
         InUse: it gave a sign of life within two minutes.
     """
-    if before.get("system") == _system() or before.get("host") == socket.gethostname():
-        return  # the system's lock was free, and it knows
+    if any(value and before.get(name) == value for name, value in _here().items()):
+        return  # the system's lock was free, and it knows; so does torchrun
     os.utime(folder / LOCK)  # by the disk's own clock: the machines' need not agree
     silent = (folder / LOCK).stat().st_mtime - (folder / HOLDER).stat().st_mtime
     if silent < _LAPSED_S:
@@ -180,6 +196,12 @@ def _since(holder: dict[str, Any]) -> str:
         return ""
     today = then[:3] == time.localtime()[:3]
     return f"since {time.strftime('%H:%M' if today else '%Y-%m-%d %H:%M', then)}"
+
+
+def _here() -> dict[str, str]:
+    """What tells this machine from others, and this job from other jobs of torchrun; empty where there is no telling."""
+    job = os.environ.get(_JOB, "")
+    return {"host": socket.gethostname(), "system": _system(), "job": "" if job == _NO_JOB else job}
 
 
 def _system() -> str:

@@ -21,14 +21,15 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _LAST_WORDS_S = 3.0
+_MEETING, _WORK = datetime.timedelta(minutes=5), datetime.timedelta(days=30)
 
 
 class Lost(RuntimeError):
@@ -85,44 +86,88 @@ def here() -> Process:
     return Process(rank, size, local)
 
 
+class _Known(NamedTuple):
+    """What stays when the connections are gone: where all can leave a word, and what each is called."""
+
+    store: Any
+    names: list[str]
+
+
+_known: list[_Known] = []  # one, once the processes have met
+
+
 @contextlib.contextmanager
 def joined() -> Iterator[Process]:
     """While this lasts, the processes of the group can speak with each other.
 
-    A process that ends well waits for the others; one that fails says so and leaves, so that none waits for it.
+    A process that ends well waits for the others; one that fails leaves, and the others find it gone.
 
     Raises:
-        Lost: another process is gone.
+        Lost: another process is gone, or never came.
     """
     process = here()
     if process.alone or _met():
         yield process
         return
+    _meet(process)
+    try:
+        yield process
+        barrier()
+    finally:
+        _part()
+
+
+def _meet(process: Process) -> None:
     import torch
     from torch import distributed
 
     if torch.cuda.is_available():
         torch.cuda.set_device(process.local % torch.cuda.device_count())
-    # A process that is gone is noticed at once, by its connection. One that waits must not give up before another has done its share.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(days=30))
-    _said(f"name/{process.rank}", f"process {os.getpid()} on {socket.gethostname()}")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        yield process
-        barrier()
-    finally:
-        # Leaving the interpreter to tear a group down aborted now and then; asked to, it goes quietly.
-        gc.collect()
-        with contextlib.suppress(Exception):
-            distributed.destroy_process_group()
+        store, rank, size = next(distributed.rendezvous("env://", timeout=_MEETING))  # type: ignore[attr-defined]
+        # torchrun keeps its store when it starts all anew, with the addresses of the dead in it. How often it has is its machine's own count.
+        if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+            store = distributed.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_MEETING)
+        # A connection that breaks is noticed at once. One that waits must not give up before another has done its share.
+        distributed.distributed_c10d._set_pg_timeout(_WORK)
+        store.set(f"snowmelt/name/{rank}", f"process {os.getpid()} on {socket.gethostname()}")
+        _known[:] = [_Known(store, [store.get(f"snowmelt/name/{other}").decode() for other in range(size)])]  # while all of them live
+    except (RuntimeError, ValueError, OSError) as error:
+        raise Lost(f"the {process.size} processes did not find each other: {str(error).splitlines()[0][:200]}") from error
+
+
+def _part() -> None:
+    """Close all connections; who waits at one of them learns it at once. The interpreter, left to do that at its end, aborted now and then."""
+    from torch import distributed
+
+    with contextlib.suppress(Exception):
+        distributed.destroy_process_group()
+    gc.collect()
 
 
 def barrier() -> None:
     """Wait until every process has come here."""
-    if _met():
-        from torch import distributed
+    any_of(False)
 
-        with _together():
-            distributed.barrier()
+
+def any_of(said: bool) -> bool:
+    """Whether any process says so; all of them learn it. Of a GPU nothing is waited for.
+
+    Raises:
+        Lost: another process is gone.
+    """
+    if here().alone:
+        return said
+    _require_met()
+    import torch
+    from torch import distributed
+
+    total = torch.tensor([int(said)])  # on the CPU: there a broken connection is an error at once
+    _together(distributed.all_reduce, total)
+    return bool(total > 0)
 
 
 def summed(flat: "Tensor") -> "Tensor":
@@ -132,8 +177,9 @@ def summed(flat: "Tensor") -> "Tensor":
         Lost: another process is gone.
     """
     process = here()
-    if process.alone or not _met():
+    if process.alone:
         return flat
+    _require_met()
     from torch import distributed
 
     n, length = process.size, flat.numel()
@@ -141,12 +187,11 @@ def summed(flat: "Tensor") -> "Tensor":
     padded = flat.new_zeros(n * each)
     padded[:length] = flat
     parts = flat.new_empty(n * each)
-    with _together():
-        distributed.all_to_all_single(parts, padded)  # row r: what process r has of our Nth
-        tree = Tree()
-        for part in parts.view(n, each):
-            tree.add(part)
-        distributed.all_gather(list(padded.view(n, each).unbind()), tree.total())
+    _together(distributed.all_to_all_single, parts, padded)  # row r: what process r has of our Nth
+    tree = Tree()
+    for part in parts.view(n, each):
+        tree.add(part)
+    _together(distributed.all_gather, list(padded.view(n, each).unbind()), tree.total())
     return padded[:length]
 
 
@@ -184,46 +229,40 @@ class Tree:
         return total
 
 
-@contextlib.contextmanager
-def _together() -> Iterator[None]:
-    """What all do at once: where it fails because one is gone, that one is named."""
+def _together(call: Callable[..., object], *given: object) -> None:
+    """Do what all do at once. Where it fails because one is gone, that one is named."""
     try:
-        yield
+        call(*given)
+        return
     except RuntimeError as error:
-        raise Lost(f"{_missing()}; the others have stopped too ({str(error).splitlines()[0][:120]})") from error
+        if "out of memory" in str(error):
+            raise
+        why = str(error).splitlines()[0][:120]
+    _part()  # only now that no traceback holds the connections any more: those who wait for us are to learn it
+    raise Lost(f"{_missing()}; the others have stopped too ({why})")
 
 
 def _missing() -> str:
     """Which processes do not answer any more, as far as can be found out in some seconds."""
-    process, end = here(), time.monotonic() + _LAST_WORDS_S
-    _said(f"left/{process.rank}", "yes")
-    silent = set(range(process.size))
-    while silent and time.monotonic() < end:
-        silent -= {rank for rank in silent if _heard(f"left/{rank}") is not None}
-        time.sleep(0.05)
+    process, begun = here(), time.monotonic()
+    (known,), silent = _known, set(range(process.size))
+    try:
+        known.store.set(f"snowmelt/left/{process.rank}", "yes")
+        while silent and time.monotonic() < begun + _LAST_WORDS_S:
+            silent -= {rank for rank in silent if known.store.check([f"snowmelt/left/{rank}"])}
+            time.sleep(0.05)
+    except RuntimeError:  # the store is gone, with the process that held it
+        return f"another of the {process.size} processes is gone"
+    if process.first:  # which may hold the store: the others want to ask it, too
+        time.sleep(_LAST_WORDS_S)
     if not silent:
         return "the connection between the processes broke"
-    names = (f"rank {rank} of {process.size} ({_heard(f'name/{rank}') or 'never began'})" for rank in sorted(silent))
-    return f"{', '.join(names)} is gone"
+    return f"{', '.join(f'rank {rank} of {process.size} ({known.names[rank]})' for rank in sorted(silent))} is gone"
 
 
-def _store() -> Any:
-    from torch.distributed import distributed_c10d
-
-    return distributed_c10d._get_default_store()
-
-
-def _said(key: str, value: str) -> None:
-    with contextlib.suppress(Exception):  # the store is gone with the process that held it
-        _store().set(f"snowmelt/{key}", value)
-
-
-def _heard(key: str) -> str | None:
-    try:
-        store = _store()
-        return store.get(f"snowmelt/{key}").decode() if store.check([f"snowmelt/{key}"]) else None
-    except Exception:
-        return None
+def _require_met() -> None:
+    if not _met():
+        raise RuntimeError(f"{here().size} processes are to share this, and have not met: do it within snowmelt.processes.joined()")
 
 
 def _met() -> bool:

@@ -238,6 +238,13 @@ def load_plugin(source: str | Path) -> types.ModuleType:
     return module
 
 
+def plugins() -> list[types.ModuleType]:
+    """The modules that parts come from which are not snowmelt's own, in the order of their names."""
+    _discover()
+    found = {part.__module__ for known in _parts.values() for part in known.values()}
+    return [sys.modules[name] for name in sorted(found) if name.partition(".")[0] != "snowmelt" and name in sys.modules]
+
+
 # --- from here on: how text becomes values and back ------------------------------------------------
 
 

@@ -5,6 +5,7 @@ several times: Ctrl-C from the terminal and again as the launcher's SIGTERM, SIG
 second signal *of a kind* that interrupts at once, and under torchrun the second Ctrl-C.
 """
 
+import _thread
 import contextlib
 import os
 import signal
@@ -52,7 +53,10 @@ def until_asked(patience: float | None = None) -> Iterator[threading.Event]:
 
     def interrupt(number: int) -> None:
         late.set()
-        signal.pthread_kill(main, number)  # a real one, which also ends a wait
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main, number)  # a real one, which also ends a wait
+        else:  # Windows
+            _thread.interrupt_main(signal.Signals(number))
 
     if threading.current_thread() is not threading.main_thread():
         yield asked

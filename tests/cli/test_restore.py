@@ -122,6 +122,16 @@ def test_files_as_they_come(cli, run: Path, tmp_path: Path, draw_picture) -> Non
     assert torch.equal(alpha, read(place / "clear.png").alpha)
 
 
+def test_what_is_left_out_counts_where_it_is_not_a_damaged_file_of_a_folder(cli, run: Path, folder: Path, tmp_path: Path, draw_picture) -> None:
+    words, bad = ("--model", run, "--severity", ".3", "--out", tmp_path / "out"), folder / "bad.png"
+    bad.write_bytes(b"no picture")
+    assert cli("restore", folder, *words).code == 0
+    assert cli("restore", folder, *words, "--strict").code == 1
+    assert cli("restore", folder / "0.png", bad, *words).code == 1  # somebody meant this very file
+    draw_picture(folder / "large.png", h=30, w=30)
+    assert cli("restore", folder, *words, "--max-pixels", "100").code == 1  # nor is a sound one its own fault
+
+
 def test_a_batch_changes_nothing(cli, run: Path, folder: Path, tmp_path: Path) -> None:
     assert cli("restore", "--model", run, folder, "--severity", ".7", "--out", tmp_path / "all").code == 0
     assert cli("restore", "--model", run, folder / "0.png", "--severity", ".7", "--out", tmp_path / "one").code == 0

@@ -152,3 +152,14 @@ def test_hostile_arrays(tmp_path):
         archive.writestr("x0.npy", whole[:-10])
     with pytest.raises(ValueError, match=r"cut off|cannot hold"):
         opened(tmp_path / "x.npz")
+
+
+def test_drawings_that_shrink_three_hundredfold_are_pictures_and_a_flood_of_zeros_is_none(tmp_path):
+    y, x = np.mgrid[:256, :256]
+    discs = np.stack([((x - 60 - 13 * i % 131) ** 2 + (y - 60 - 7 * i % 113) ** 2 < 900) * np.uint8(255) for i in range(400)])
+    np.savez_compressed(tmp_path / "discs.npz", x0=discs)
+    assert discs.nbytes > 210 * (tmp_path / "discs.npz").stat().st_size
+    assert sum(map(len, every(tmp_path / "discs.npz"))) == 400
+    np.savez_compressed(tmp_path / "zeros.npz", x0=np.zeros_like(discs))
+    with pytest.raises(ValueError, match=r"unpack to 26,214,528, more than 900 times that: save pictures so alike unpacked"):
+        opened(tmp_path / "zeros.npz")

@@ -23,7 +23,7 @@ from PIL import Image
 from snowmelt.data import images
 from snowmelt.data.images import read
 from snowmelt.registry import build
-from snowmelt.restoration import collection, folder, loading, restore_folder
+from snowmelt.restoration import collection, folder, journal, loading, restore_folder
 from snowmelt.restoration.plan import plan, shard_of
 from snowmelt.restorers import Restorer
 from snowmelt.restorers.tiles import Tiles
@@ -628,6 +628,54 @@ def test_durations(seconds, text):
     from snowmelt.restoration.preview import duration
 
     assert duration(seconds) == text
+
+
+def test_the_journals_of_another_number_of_shares_are_joined_too(many, tmp_path, model, draw):
+    """Three were killed, two went on: what the three have left is one journal with what the two did."""
+    out, bad = tmp_path / "out", many / "0.png"
+    sound, sources = bad.read_bytes(), [job.source for job in plan([many], out).jobs]
+    bad.write_bytes(b"no picture")
+    for i in (1, 3):
+        restore_folder(many, model=model, out=out, severity=1, shard=(i, 3))
+    elsewhere = {"input": "/elsewhere/x.png", "reason": "not asked about here"}
+    assert [line["input"] for line in lines(out / "errors.1-of-3.jsonl")] == [str(bad)]
+    with (out / "errors.3-of-3.jsonl").open("a") as file:
+        file.write(json.dumps(elsewhere) + "\n")
+    bad.write_bytes(sound)
+    for i in (1, 2):
+        restore_folder(many, model=model, out=out, severity=1, shard=(i, 2))
+    journal.join(out, 2, sources)
+    assert {path.name for path in out.glob("*.jsonl")} == {"restored.jsonl", "errors.jsonl"}
+    assert [line["input"] for line in lines(out / "restored.jsonl") if "input" in line] == [str(source) for source in sources]
+    assert lines(out / "errors.jsonl") == [elsewhere]  # that of 0.png is settled
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.EACCES, errno.ETIMEDOUT])
+def test_what_the_system_refuses_is_no_broken_file(many, tmp_path, model, monkeypatch, number):
+    def refused(path):
+        if path.name == "0.png":
+            raise OSError(number, os.strerror(number))
+        return opened(path)
+
+    opened = images.opened
+    monkeypatch.setattr(images, "opened", refused)
+    (many / "bad.png").write_bytes(b"no picture")
+    for n in (None, 99):  # also of a preview
+        failed = restore_folder(many, model=model, out=tmp_path / f"out{n}", severity=1, preview=n).failed
+        assert {(one.source.name, one.broken) for one in failed} == {("0.png", False), ("bad.png", True)}
+
+
+def test_a_file_is_broken_by_its_own_fault_only(many, tmp_path, model, draw):
+    """Not where it is larger than somebody allowed, nor where somebody meant that very file."""
+    draw(many / "large.png", w=60, h=60)
+    (many / "bad.png").write_bytes(b"no picture")
+    (many / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(many / "pipe.png")
+    failed = restore_folder(many, model=model, out=tmp_path / "out", severity=1, max_pixels=3000).failed
+    assert {one.source.name: one.broken for one in failed} == {"large.png": False, "bad.png": True, "gone.png": True, "pipe.png": True}
+    for i, inputs in enumerate(([many, many / "bad.png"], [many / "bad.png", many / "0.png"])):
+        failed = restore_folder(inputs, model=model, out=tmp_path / f"out{i}", severity=1).failed
+        assert {one.source.name: one.broken for one in failed}["bad.png"] is False
 
 
 def test_shard_of():

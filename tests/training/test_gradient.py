@@ -28,7 +28,7 @@ def test_a_share_has_the_same_samples_whoever_computes_it(size: int) -> None:
 def test_shares_that_are_not_equal_are_refused() -> None:
     with pytest.raises(ValueError, match="3 processes do not divide training.batch = 16"):
         Plan(16, 1, 3, 5, Process(0, 3))
-    with pytest.raises(ValueError, match="2 processes cannot share the 1 parts of a batch evenly"):
+    with pytest.raises(ValueError, match="2 processes cannot share the 1 shards of a batch evenly"):
         Plan(16, 1, 1, 5, Process(0, 2))
 
 

@@ -72,6 +72,32 @@ def test_real_runs_get_the_right_words(small: Small, tmp_path: Path, figure: Fig
     assert right == list(runs)
 
 
+def test_of_a_rate_that_the_log_does_not_tell_nothing_is_said(small: Small, tmp_path: Path) -> None:
+    """Lines are 20 steps apart: this run has one, when its rate has come down, and before that none."""
+    run = small(tmp_path, images=320, validate_every=160, lr=2e-3)
+    run.run()
+    lines = history.read(tmp_path)
+    assert [line["lr"] < 2e-4 for line in lines if "lr" in line] == [True]
+    for count in range(2, len(lines) + 1):
+        for said in (lines[:count], [*lines[:count], {**lines[-1], "validation_restored_psnr_db": 1.0}]):
+            text = " ".join(words(said))
+            assert text
+            assert not re.search(r"rate|--training\.lr", text), text
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [{1: 2e-5, 2: 4e-5, 3: 6e-5}, {9: 3e-4, 10: 6e-6}, {10: 6e-6}, {}],
+    ids=["it still rises", "late", "at the end", "none"],
+)
+@pytest.mark.parametrize("restored", [(20.0, 18.0), (20.0, 20.01, 20.02), (20.0, 19.9, 21.0), (12.0, 10.0)], ids=str)
+def test_no_rate_is_advised_before_the_peak_is_known(rates: dict[int, float], restored: tuple[float, ...]) -> None:
+    lines = [{"step": n, "images": 64 * n, "loss": 0.1, "lr": rate, "rollbacks": 1} for n, rate in rates.items()]
+    validations = [validation(640 * i, psnr) for i, psnr in enumerate(restored)]
+    text = " ".join(words([validations[0], *lines, *validations[1:]]))
+    assert not re.search(r"rate of|--training\.lr (than )?[\d.]", text), text
+
+
 def test_growth_is_learning() -> None:
     verdict, *others = words(log(18.0, 20.0, 21.0))
     assert verdict == "Learning: restored 21.00 dB, degraded 14.00 dB, after 30,000 images, +1.00 dB since the last validation."

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from snowmelt.files import read_tensors, write_tensors
 from snowmelt.losses import restoration_loss
 from snowmelt.randomness import generators
-from snowmelt.training import checkpoint, exactness, loop
+from snowmelt.training import checkpoint, exactness, loop, scaling
 from snowmelt.training.history import read as history
 from snowmelt.training.loop import Trainer
 from snowmelt.training.scaling import Diverged, Scaling
@@ -260,7 +260,7 @@ def test_a_scale_that_is_none_is_refused(small: Small, tmp_path: Path, scale: fl
 
 def test_a_few_skipped_steps_are_no_error_and_many_are(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_LOG_EVERY", 1)
-    monkeypatch.setattr(loop, "_MOST_SKIPPED", 6)
+    monkeypatch.setattr(scaling, "_MOST_SKIPPED", 6)
     inner = Trainer._losses
 
     def overflowing(self: Trainer, numbers: range, pieces: int = 1) -> Iterator[Tensor]:

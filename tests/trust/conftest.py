@@ -1,5 +1,6 @@
 """Whole commands, as processes that can be signalled and killed (zygote.py says how they start in milliseconds)."""
 
+import hashlib
 import json
 import os
 import signal
@@ -9,10 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from snowmelt.training import checkpoint
+
 _START_S = 120.0
+_TIMES = {"wall_s", "images_per_s", "waiting"}
 
 
 class Child:
@@ -118,6 +123,32 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def opener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], list[dict[str, Any]]]]:
+    """opener({"sound": [(kind, path)], "cases": [(name, kind, path)]}): what came of each case, in the one process of opening.py."""
+    if sys.platform != "linux":
+        pytest.skip("what a process does is measured as Linux does")
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    program, said = [sys.executable, str(Path(__file__).with_name("opening.py"))], tmp_path_factory.mktemp("opener") / "stderr"
+    with said.open("w") as errors:
+        process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **threads})
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def ask(asked: dict[str, Any]) -> list[dict[str, Any]]:
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        assert line, f"the process that opens files ended: {process.wait(10)}\n{said.read_text()[-3000:]}"
+        found: list[dict[str, Any]] = json.loads(line)
+        return found
+
+    yield ask
+    process.stdin.close()
+    process.wait(30)
+    process.stdout.close()
+
+
 @pytest.fixture
 def command(zygote: Zygote, tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """command("train", recipe, "--out", run, env={}, cwd=tmp_path, before="") -> Child: a command of snowmelt in a process of its own, begun.
@@ -135,3 +166,23 @@ def command(zygote: Zygote, tmp_path: Path) -> Iterator[Callable[..., Child]]:
     for child in children:
         child.kill()
         child.wait(10)
+
+
+@pytest.fixture
+def state() -> Callable[[Path], dict[str, Any]]:
+    """state(run): all that a run has to show, but for times: the checkpoint's tensors, the model and the best one with their notes, pictures, log."""
+
+    def shown(run: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {"checkpoint": checkpoint.digest(run)}
+        for path in (one for folder in (run, run / "best", run / "samples") for one in folder.glob("*.*")):
+            name = str(path.relative_to(run))
+            if path.name == "model.json":
+                found[name] = json.loads(path.read_text())
+                del found[name]["seal"], found[name]["notes"]["trained_with"]  # the day, the commit
+            elif path.suffix in (".safetensors", ".png") and not name.startswith("checkpoint"):
+                found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        found["metrics"] = [{name: value for name, value in line.items() if name not in _TIMES} for line in lines]
+        return found
+
+    return shown

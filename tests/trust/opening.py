@@ -1,11 +1,12 @@
-"""A process that opens what strangers sent, and tells what happened: python opening.py CASES.json
+"""A process that opens what strangers sent, and tells what happened: a line of JSON for every line of JSON on its standard input.
 
-It has everything imported and has opened a sound one of each kind before the first case. Then for each case: what was raised, seconds of processor
+It has everything imported and opens a sound one of each kind before the cases of a line. Then for each case: what was raised, seconds of processor
 and of wall, the growth of memory at its peak, and every event of Python's audit hooks that a mere reader has no business with: imports and code from
-the stranger's directory, processes, pickles, sockets, and files opened for writing, moved or removed anywhere.
+the stranger's directory, processes, pickles, sockets, and files opened for writing, moved or removed anywhere. It ends with its input.
 """
 
-import contextlib
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -38,6 +39,7 @@ FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", 
              "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.putenv",
              "shutil.", "tempfile.", "ctypes.", "sys.setprofile", "sys.settrace", "builtins.input", "webbrowser.")  # fmt: skip
 MEMORY = 6 * 2**30
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", lambda kept: 0)  # of glibc alone
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 watched: list[str] = []
 place = ""
@@ -72,6 +74,12 @@ def journal(path: Path) -> None:
     history.read(path)
 
 
+def slow(path: Path) -> None:
+    end = time.process_time() + 1.5
+    while time.process_time() < end:
+        pass
+
+
 OPEN: dict[str, Callable[[Path], object]] = {
     "model": model.load,
     "part": lambda path: model.load(path / "noise"),
@@ -83,19 +91,28 @@ OPEN: dict[str, Callable[[Path], object]] = {
     "report": Report.read,
     "journal": journal,
     "data": lambda path: open_data(DataOptions(path=str(path)), "train"),
+    # What no reader does, to see that it would be seen.
+    "hungry": lambda path: b"x" * 150_000_000,
+    "slow": slow,
+    "running": lambda path: os.system("true"),
+    "writing": lambda path: Path(os.devnull).write_text(""),
 }
 
 
-def peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak(*, afresh: bool = False) -> int:
+    """The most bytes held since that was last asked afresh. Not what getrusage says: that is never less than a parent held who forked."""
+    if afresh:
+        gc.collect()
+        TRIM(0)  # what a case before has used and let go of would be used again, unseen
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 def opened(kind: str, path: Path) -> dict[str, Any]:
     global place
-    with contextlib.suppress(OSError):  # Linux forgets the highest peak so far, so that what follows is this case's own
-        Path("/proc/self/clear_refs").write_text("5")
     watched.clear()
-    before, modules, wall, cpu, raised, said = peak(), set(sys.modules), time.perf_counter(), time.process_time(), "", ""
+    before, modules, wall, cpu, raised, said = peak(afresh=True), set(sys.modules), time.perf_counter(), time.process_time(), "", ""
     place = str(path)
     try:
         OPEN[kind](path)
@@ -114,21 +131,23 @@ def opened(kind: str, path: Path) -> dict[str, Any]:
 
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))  # what asks for terabytes and is not refused must not take the machine
-    asked = json.loads(Path(sys.argv[1]).read_text())
-    out = []
-    for kind, path in asked["sound"]:
-        found = opened(kind, Path(path))
-        if found["raised"]:
-            raise SystemExit(f"a sound {kind} was refused: {found['said']}")
     opened("recipe", Path("no such recipe"))  # what is imported for messages is, before anybody listens
     sys.path.insert(0, "")
     sys.addaudithook(listen)
-    for name, kind, path in asked["cases"]:
-        os.chdir(path if os.path.isdir(path) else os.path.dirname(path))
-        out.append({"name": name, "kind": kind, "path": path, **opened(kind, Path(path))})
-    os.chdir("/")
     assert snowmelt.cli
-    print("FOUND" + json.dumps(out))
+    for line in sys.stdin:
+        asked, out = json.loads(line), []
+        for kind, path in asked["sound"]:
+            found = opened(kind, Path(path))
+            if found["raised"]:
+                raise SystemExit(f"a sound {kind} was refused: {found['said']}")
+        gc.collect()
+        gc.freeze()  # so that tidying up before each case takes no time
+        for name, kind, path in asked["cases"]:
+            os.chdir(path if os.path.isdir(path) else os.path.dirname(path))
+            out.append({"name": name, "kind": kind, "path": path, **opened(kind, Path(path))})
+        os.chdir("/")
+        print(json.dumps(out), flush=True)
 
 
 if __name__ == "__main__":

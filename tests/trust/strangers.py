@@ -4,8 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,8 @@ from safetensors.torch import save_file
 
 from snowmelt.files import sha256
 
+Found = dict[str, Any]
+Opener = Callable[[dict[str, Any]], list[Found]]
 SECONDS, BYTES, LETTERS = 1.0, 100e6, 3000
 SHAPE = (1, 8, 8)
 FILES = ("recipe", "tensors", "report", "data")  # kinds that are one file
@@ -51,34 +51,23 @@ class Cases:
         if used:
             self.harmless.add(name)
 
-    def opened(self, tmp_path: Path, attempts: int = 2) -> list[dict[str, Any]]:
+    def opened(self, opener: Opener, attempts: int = 2) -> list[Found]:
         """What came of each; a case that took too long is tried once more, for others may be at work on this machine."""
-        found: dict[str, dict[str, Any]] = {}
-        wanted = self.cases
+        found: dict[str, Found] = {}
+        wanted, root = self.cases, self.folder.parent
         for _ in range(attempts):
-            for one in self._run(tmp_path, wanted):
+            before = snapshot(root)
+            for one in opener({"sound": self.sound, "cases": wanted}):
                 found[one["name"]] = one
+            assert snapshot(root) == before, "something was written"
             wanted = [case for case in self.cases if found[case[0]]["cpu_s"] > SECONDS]
             if not wanted:
                 break
         return list(found.values())
 
-    def _run(self, tmp_path: Path, wanted: list[tuple[str, str, str]]) -> list[dict[str, Any]]:
-        asked = tmp_path / "asked.json"
-        asked.write_text(json.dumps({"sound": self.sound, "cases": wanted}))
-        before = snapshot(tmp_path)
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        program = [sys.executable, str(Path(__file__).with_name("opening.py")), str(asked)]
-        done = subprocess.run(program, capture_output=True, text=True, timeout=300, env={**os.environ, **threads}, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert snapshot(tmp_path) == before, "something was written"
-        line = next(line for line in done.stdout.splitlines() if line.startswith("FOUND"))
-        out: list[dict[str, Any]] = json.loads(line.removeprefix("FOUND"))
-        return out
-
-    def judged(self, tmp_path: Path) -> str:
+    def judged(self, opener: Opener, attempts: int = 2) -> str:
         """The figure, after every case was found to be what it has to be."""
-        found = self.opened(tmp_path)
+        found = self.opened(opener, attempts)
         assert len(found) == len(self.cases)
         wrong = [self.told(one) for one in found if not self.right(one)]
         assert not wrong, "\n".join(wrong)
@@ -88,7 +77,7 @@ class Cases:
         used = f", {len(self.harmless)} used" if self.harmless else ""
         return f"{refused} refused{used}; at worst {worst:.2f} s and {most / 1e6:.0f} MB; {events} imports, runs or writes"
 
-    def right(self, one: dict[str, Any]) -> bool:
+    def right(self, one: Found) -> bool:
         """Whether a case was used or refused as it should be, and did nothing else."""
         cheap = one["cpu_s"] < SECONDS and one["wall_s"] < 20 * SECONDS and one["bytes"] < BYTES
         if one["events"] or not cheap or one["name"] in self.harmless:
@@ -99,13 +88,13 @@ class Cases:
         return line and one["raised"] in ("BadFile", "SpecError", "ValueError", "FileNotFoundError")
 
     @staticmethod
-    def told(one: dict[str, Any]) -> str:
+    def told(one: Found) -> str:
         said = f"{one['raised'] or 'used'} {one['said'][:800]!r}"
         return f"{one['name']!r:.80} ({one['kind']}): {said}, {one['cpu_s']:.2f} s, {one['bytes'] / 1e6:.0f} MB, {one['events']}"
 
 
 def snapshot(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(path), path.lstat().st_mtime_ns) for path in folder.rglob("*") if path.name != "asked.json")
+    return sorted((str(path), path.lstat().st_mtime_ns) for path in folder.rglob("*"))
 
 
 def change(path: Path, **entries: Any) -> None:

@@ -136,7 +136,7 @@ def test_a_killed_evaluation_goes_on(run: Path, command, tmp_path: Path) -> None
 def test_sampling(run: Path, command, interrupted, rounds, tmp_path: Path, figure) -> None:
     words = ("sample", run, "--number", "24", "--batch", "2", "--steps", "4")
     assert command(*words, "--out", tmp_path / "whole").wait() == 0
-    n = rounds(4, 20)
+    n = rounds(2, 20)
     stops, worst, out = interrupted(n, 1.2, *words, before=SLOW.format(seconds=0.08))
     assert tree(out) == tree(tmp_path / "whole")
     assert worst <= SOON_S
@@ -146,7 +146,7 @@ def test_sampling(run: Path, command, interrupted, rounds, tmp_path: Path, figur
 def test_restoring(run: Path, pictures: Path, command, interrupted, rounds, tmp_path: Path, figure) -> None:
     words = ("restore", pictures, "--model", run, "--severity", ".5")
     assert command(*words, "--out", tmp_path / "whole").wait() == 0
-    n = rounds(4, 20)
+    n = rounds(2, 20)
     stops, worst, out = interrupted(n, 1.2, *words, before=SLOW.format(seconds=0.1))
     assert len(list(out.glob("*.png"))) == 12
     assert {name: data for name, data in tree(out).items() if name.endswith(".png")} == {
@@ -176,10 +176,12 @@ def test_scanning(run: Path, command, interrupted, rounds, tmp_path: Path, figur
 def test_the_second_signal_ends_it_at_once(run: Path, pictures: Path, command, rounds, tmp_path: Path, figure) -> None:
     """One network call takes 0.2 s, and a block a minute: the first signal would wait for two seconds."""
     n, worst, alone = rounds(4, 20), 0.0, []
+    several = ("--sampler", "ancestral:steps=1", "--samples", "100")  # of each picture: after a walk of one call, a hundred more
     for i in range(n):
         out, number = tmp_path / f"out{i}", SIGNALS[i // 2 % 2]
         words = (("sample", run, "--number", "4"), ("restore", pictures, "--model", run, "--severity", ".5"))[i % 2]
-        child = command(*words, "--steps", "300", "--out", out, before=SLOW.format(seconds=0.2))
+        walks = several if i == 1 else ("--steps", "300")
+        child = command(*words, *walks, "--out", out, before=SLOW.format(seconds=0.1 if i == 1 else 0.2))
         time.sleep(1.2)
         assert child.running, child.stderr()
         if i < 2:  # the first alone, to see that there was something to wait for

@@ -14,21 +14,29 @@ from typing import Any
 
 import pytest
 
+from snowmelt import disk
 from snowmelt.files import read_tensors
 from snowmelt.recipes import run
 from snowmelt.recipes.recipe import from_table
 from snowmelt.stopping import Stopped
-from snowmelt.training import checkpoint
+from snowmelt.training import loop
 from snowmelt.training.scaling import Scaling
 
+State = Callable[[Path], dict[str, Any]]
 BATCH, STEPS, EVERY = 16, 48, 6
 RECIPE = f"""
 degradation = "mask+noise"
 data = {{ path = "bundled:digits", size = 8 }}
 model.backbone = "unet:widths=(8,8),patch=4,groups=4,blocks=1"
-training = {{ images = {BATCH * STEPS}, batch = {BATCH}, lr = 2e-3, validate_every = {BATCH * EVERY}, validation_images = 16, precision = "fp32" }}
+[training]
+images = {BATCH * STEPS}
+batch = {BATCH}
+lr = 2e-2  # up and down it goes, and the best model is not the last
+validate_every = {BATCH * EVERY}
+validation_images = 16
+precision = "fp32"
+keep_best = true
 """
-TIMES = {"wall_s", "images_per_s", "waiting"}
 # Executed in the command's process: every step that was made is noted, and one of them takes long.
 NOTING = """
 import os, time
@@ -80,19 +88,8 @@ def saved_step(folder: Path) -> int:
     return max((int(path.stem.partition("-")[2]) for path in folder.glob("checkpoint-*.json")), default=0)
 
 
-def state(folder: Path) -> dict[str, Any]:
-    """All that a run has to show, but for the times: the checkpoint's tensors, the model's weights, the pictures, the log."""
-    found: dict[str, Any] = {"checkpoint": checkpoint.digest(folder)}
-    for path in [*folder.glob("*-*.safetensors"), *folder.glob("samples/*.png")]:
-        if not path.name.startswith("checkpoint"):
-            found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    found["metrics"] = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
-    return found
-
-
 def test_a_training_that_is_killed_ends_as_if_nothing_had_been(
-    command: Callable[..., Any], recipe: Path, tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]
+    command: Callable[..., Any], recipe: Path, state: State, tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]
 ) -> None:
     wanted, luck = rounds(25, 200), random.Random(25)
     whole, out = tmp_path / "whole", tmp_path / "life-0"
@@ -101,6 +98,7 @@ def test_a_training_that_is_killed_ends_as_if_nothing_had_been(
     assert command("train", recipe, "--out", whole).wait() == 0
     lasts = time.monotonic() - start
     expected = state(whole)
+    assert 0 < expected["best/model.json"]["notes"]["validation"]["images"] < expected["model.json"]["notes"]["validation"]["images"]
     kills, inside, bad, told, lives, idle = 0, 0, 0, 0, 0, 0
     while True:
         child = command("train", recipe, "--out", out, "--workers", kills % 3)
@@ -152,7 +150,7 @@ VARIANTS: tuple[dict[str, Any], ...] = ({}, {"precision": "bf16", "ema": 0.5}, {
 
 
 def test_a_training_interrupted_at_every_step_ends_in_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str, str], None]
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str, str], None]
 ) -> None:
     steps, stops, made = 9, 0, 0
     plain = from_table(tomllib.loads(RECIPE))
@@ -184,8 +182,38 @@ def test_a_training_interrupted_at_every_step_ends_in_the_same_bits(
     assert same == len(recipes)
 
 
+def test_a_kill_before_any_file_gets_its_name_loses_neither_model_nor_best(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses, validate, settle = [5.0, 3.0, 1.0, 2.0], loop.validate, disk.settle  # of the validations; the last is not the best
+    plain, left = from_table(tomllib.loads(RECIPE)), -1
+    options = dataclasses.replace(plain.training, images=3 * BATCH, validate_every=BATCH, lr=2e-3)
+
+    def validated(*a: Any, tick: Callable[[], None], **k: Any) -> Any:
+        return dataclasses.replace(validate(*a, tick=tick, **k), loss=losses[tick.__self__.step])  # type: ignore[attr-defined]
+
+    def killed(*a: Any, **k: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise KeyboardInterrupt
+        settle(*a, **k)
+
+    monkeypatch.setattr(loop, "validate", validated)
+    monkeypatch.setattr(disk, "settle", killed)
+    recipe = dataclasses.replace(plain, training=options)
+    run.train(recipe, tmp_path / "whole")
+    files, expected = -1 - left, state(tmp_path / "whole")
+    assert files > 20
+    assert expected["best/model.json"]["notes"]["validation"]["images"] == 2 * BATCH
+    for left in range(1, files + 1):
+        out = tmp_path / str(left)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(recipe, out)
+        run.train(recipe, out)
+        assert state(out) == expected, out
+
+
 def test_an_interrupted_training_loses_no_step(
-    command: Callable[..., Any], recipe: Path, tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]
+    command: Callable[..., Any], recipe: Path, state: State, tmp_path: Path, rounds: Callable[[int, int], int], figure: Callable[[str, str], None]
 ) -> None:
     wanted, luck = rounds(5, 20), random.Random(5)
     whole, out, note = tmp_path / "whole", tmp_path / "life-0", tmp_path / "steps"

@@ -19,6 +19,7 @@ from snowmelt.training.history import read as history
 Figure = Callable[[str, str], None]
 Command = Callable[..., Any]
 Rounds = Callable[[int, int], int]
+State = Callable[[Path], dict[str, Any]]
 RECIPE = """
 degradation = "mask+noise"
 [data]
@@ -35,6 +36,18 @@ shards = 4
 validate_every = 160
 validation_images = 16
 precision = "fp32"
+keep_best = true
+"""
+# Executed in the first process: in the validation after that step, somebody asks for the end.
+WISHING = """
+from snowmelt.training import loop
+inner = loop.validate
+def validate(*a, tick, **k):
+    run = tick.__self__
+    if run.step == {step}:
+        run._asked.set()
+    return inner(*a, tick=tick, **k)
+loop.validate = validate
 """
 
 
@@ -94,7 +107,7 @@ def test_one_two_and_four_processes_end_in_the_same_weights(
 
 
 def test_a_run_moves_between_one_two_and_four_processes(
-    recipe: Callable[[int], Path], command: Command, group: Callable[..., list[Any]], tmp_path: Path
+    recipe: Callable[[int], Path], command: Command, group: Callable[..., list[Any]], state: State, tmp_path: Path, figure: Figure
 ) -> None:
     path = recipe(960)
     assert command("train", path, "--out", tmp_path / "whole").wait(120) == 0
@@ -106,14 +119,15 @@ def test_a_run_moves_between_one_two_and_four_processes(
         assert [rank.wait(120) for rank in ranks] == [130] * size, [rank.stderr() for rank in ranks]
         assert "the same command goes on from there" in ranks[0].stderr()
     assert command("train", path, "--out", out).wait(120) == 0
-    assert digest(out) == digest(tmp_path / "whole")
+    assert state(out) == state(tmp_path / "whole")
+    figure("resume-moves", f"stopped and gone on with 1, 2, 4 and 1 processes: model, log and checkpoint of one, sha256 {digest(out)[:12]}")
 
 
 _STOP = """
 inner = Trainer._advance
 def advance(self, bar):
     out = inner(self, bar)
-    if self.step == {steps} - 1 + self.process.alone and self.process.first:  # with others, the wish is heard one step later
+    if self.step == {steps} and self.process.first:
         self._asked.set()
     return out
 Trainer._advance = advance
@@ -121,17 +135,20 @@ Trainer._advance = advance
 
 
 def test_under_torchrun_a_killed_process_is_started_again_and_the_weights_are_the_same(
-    recipe: Callable[[int], Path], command: Command, tmp_path: Path, figure: Figure
+    recipe: Callable[[int], Path], command: Command, tmp_path: Path, rounds: Rounds, figure: Figure
 ) -> None:
-    path, out = recipe(1920), tmp_path / "restarted"
+    count, path = rounds(1, 6), recipe(1920)
     assert command("train", path, "--out", tmp_path / "whole").wait(120) == 0
-    launcher = torchrun(2, "train", path, "--out", out, "--plugin", plugin(tmp_path), restarts=3)
-    _, errors = launcher.communicate(timeout=240)
-    assert launcher.returncode == 0, errors[-3000:]
-    assert (tmp_path / "killed-1").exists()
-    assert "exitcode: -9" in errors
-    assert digest(out) == digest(tmp_path / "whole")
-    figure("ranks-restart", "torchrun --max-restarts, rank 1 killed with -9: the same weights as one process that nobody disturbed")
+    for i in range(count):
+        (tmp_path / str(i)).mkdir()
+        # One restart, so that the processes have to find each other again at the first attempt.
+        launcher = torchrun(2, "train", path, "--out", tmp_path / str(i) / "run", "--plugin", plugin(tmp_path / str(i)), restarts=1)
+        _, errors = launcher.communicate(timeout=240)
+        assert launcher.returncode == 0, errors[-3000:]
+        assert (tmp_path / str(i) / "killed-1").exists()
+        assert "exitcode: -9" in errors
+        assert digest(tmp_path / str(i) / "run") == digest(tmp_path / "whole")
+    figure("ranks-restart", f"torchrun --max-restarts 1, rank 1 killed with -9, {count} times: the same weights as one process undisturbed")
 
 
 def plugin(folder: Path, *, again: bool = False) -> Path:
@@ -189,7 +206,7 @@ def test_processes_end_without_an_abort(
 
 
 def test_ctrl_c_stops_all_after_the_same_step(
-    recipe: Callable[[int], Path], command: Command, group: Callable[..., list[Any]], tmp_path: Path
+    recipe: Callable[[int], Path], command: Command, group: Callable[..., list[Any]], state: State, tmp_path: Path
 ) -> None:
     path = recipe(1920)
     assert command("train", path, "--out", tmp_path / "whole").wait(120) == 0
@@ -200,13 +217,29 @@ def test_ctrl_c_stops_all_after_the_same_step(
     assert [rank.wait(30) for rank in ranks] == [130, 130], [rank.stderr() for rank in ranks]
     assert "stopped after" in ranks[0].stderr()
     assert command("train", path, "--out", tmp_path / "parts").wait(120) == 0
-    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+    assert state(tmp_path / "parts") == state(tmp_path / "whole")
+
+
+def test_a_wish_within_a_validation_stops_all_and_the_validation_is_made_up_for(
+    recipe: Callable[[int], Path], command: Command, group: Callable[..., list[Any]], state: State, tmp_path: Path
+) -> None:
+    path = recipe(640)
+    assert command("train", path, "--out", tmp_path / "whole").wait(120) == 0
+    for step in (0, 10, 20):  # before the first, in the midst, after the last
+        out = tmp_path / str(step)
+        ranks = group(2, "train", path, "--out", out, before={0: WISHING.format(step=step)})
+        assert [rank.wait(60) for rank in ranks] == [130, 130], (step, [rank.stderr() for rank in ranks])
+        assert f"stopped after {32 * step:,} of 640 images" in ranks[0].stderr()
+        assert not [line for line in history(out) if "validation_loss" in line and line["step"] == step]
+        ranks = group(2, "train", path, "--out", out)
+        assert [rank.wait(60) for rank in ranks] == [0, 0], (step, [rank.stderr() for rank in ranks])
+        assert state(out) == state(tmp_path / "whole"), step
 
 
 def test_processes_that_cannot_share_the_work_are_told_so(recipe: Callable[[int], Path], group: Callable[..., list[Any]], tmp_path: Path) -> None:
     ranks = group(3, "train", recipe(64), "--out", tmp_path / "run")
     assert [rank.wait(60) for rank in ranks] == [2, 2, 2]
-    assert "3 processes cannot share the 4 parts of a batch evenly" in ranks[0].stderr()
+    assert "3 processes cannot share the 4 shards of a batch evenly" in ranks[0].stderr()
     assert not (tmp_path / "run").exists()
     ranks = group(2, "describe", "unet")
     assert [rank.wait(60) for rank in ranks] == [2, 2]

@@ -28,6 +28,16 @@ def run(command: Start, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def counts(rounds: Callable[[int, int], int]) -> tuple[int, ...]:
+    """How many processes do the same; four of them in the long run only."""
+    return (1, 2, 4)[: rounds(2, 3)]
+
+
+def listed(counts: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, counts[:-1]))} and {counts[-1]} processes"
+
+
+@pytest.fixture
 def together(command: Start) -> Callable[..., tuple[list[int], str, str]]:
     """together(n, "sample", ...): exit codes of n processes that know of each other as torchrun's do, what the first printed, and all of stderr."""
 
@@ -53,8 +63,8 @@ def journal(place: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in line.items() if name not in TIMES} for line in lines if "run" not in line]
 
 
-def test_sampling(run: Path, tmp_path: Path, together, figure) -> None:
-    counts, found = (1, 2, 4), {}
+def test_sampling(run: Path, tmp_path: Path, together, counts, figure) -> None:
+    found: dict[int, dict[str, bytes]] = {}
     for n in counts:
         out = tmp_path / f"out{n}"
         codes, said, err = together(n, "sample", run, "--number", "22", "--batch", "4", "--steps", "3", "--npz", "--out", out)
@@ -62,14 +72,14 @@ def test_sampling(run: Path, tmp_path: Path, together, figure) -> None:
         assert f"wrote 22 pictures, grid.png, samples.npz to {out} (" in said
         found[n] = tree(out)
     assert len(found[1]) == 22 + len(("sample.json", "grid.png", "samples.npz"))
-    assert found[1] == found[2] == found[4]
-    codes, said, err = together(2, "sample", run, "--number", "22", "--batch", "4", "--steps", "3", "--out", tmp_path / "out4", "--overwrite")
+    assert all(found[n] == found[1] for n in counts)
+    codes, said, err = together(2, "sample", run, "--number", "22", "--batch", "4", "--steps", "3", "--out", out, "--overwrite")
     assert (codes, "wrote 22 pictures" in said) == ([0, 0], True), err
-    assert {name: data for name, data in found[1].items() if name != "samples.npz"} == tree(tmp_path / "out4")
-    figure("share-sample", f"1, 2 and 4 processes: the same {len(found[1])} files, byte for byte")
+    assert {name: data for name, data in found[1].items() if name != "samples.npz"} == tree(out)
+    figure("share-sample", f"{listed(counts)}: the same {len(found[1])} files, byte for byte")
 
 
-def test_restoring(run: Path, tmp_path: Path, together, figure) -> None:
+def test_restoring(run: Path, tmp_path: Path, together, counts, figure) -> None:
     pictures = tmp_path / "in"
     for i in range(14):
         path = pictures / ("deep" if i % 3 else "") / f"{i}.png"
@@ -78,7 +88,7 @@ def test_restoring(run: Path, tmp_path: Path, together, figure) -> None:
     (pictures / "a.png").write_bytes(b"no picture")
     (pictures / "deep" / "z.png").write_bytes(b"nor this")
     found, told, said = {}, {}, ""
-    for n in (1, 2, 4):
+    for n in counts:
         out = tmp_path / f"out{n}"
         codes, said, err = together(n, "restore", pictures, "--model", run, "--severity", ".5", "--strict", "--out", out)
         assert codes == [1] * n, err  # two could not be read, and --strict says that it matters
@@ -89,28 +99,34 @@ def test_restoring(run: Path, tmp_path: Path, together, figure) -> None:
         found[n] = {name: data for name, data in tree(out).items() if not name.endswith(".jsonl")}
         assert {path.name for path in out.glob("*.jsonl")} == {"restored.jsonl", "errors.jsonl"}
     assert len(found[1]) == 14
-    assert found[1] == found[2] == found[4]
-    assert told[1] == told[2] == told[4]
+    assert all((found[n], told[n]) == (found[1], told[1]) for n in counts)
     codes, said, err = together(1, "restore", pictures, "--model", run, "--severity", ".5", "--out", out)
     assert codes == [0], err
     assert "restored 0 pictures of 16" in said
     assert "14 already there" in said
-    figure("share-restore", f"1, 2 and 4 processes: the same {len(found[1])} pictures, journal and list of errors, byte for byte but for the clock")
+    sheets: dict[int, dict[str, bytes]] = {}
+    for n in (1, 2):
+        codes, said, err = together(n, "restore", pictures, "--model", run, "--severity", ".5", "--preview", "3", "--out", tmp_path / f"sheet{n}")
+        assert (codes, "14 pictures ≈ " in said) == ([0] * n, True), err
+        sheets[n] = tree(tmp_path / f"sheet{n}")
+    assert sheets[1] == sheets[2]
+    assert set(sheets[1]) == {"preview.png"}
+    figure("share-restore", f"{listed(counts)}: the same {len(found[1])} pictures, journal and list of errors, byte for byte but for the clock")
 
 
-def test_evaluating(run: Path, tmp_path: Path, together, figure) -> None:
+def test_evaluating(run: Path, tmp_path: Path, together, counts, figure) -> None:
     found: dict[int, dict[str, bytes]] = {}
     words = ("evaluate", run, "--images", "24", "--input", "float", "--generate", "70", "--features", "mnist-v1")
-    for n in (1, 2, 4):
+    for n in counts:
         out = tmp_path / f"out{n}"
         codes, said, err = together(n, *words, "--out", out)
         assert codes == [0] * n, err
         assert said.splitlines()[-1] == f"wrote {out / 'report.html'}"
         found[n] = tree(out)
     numbers = len(re.findall(rb"\d\.\d+", found[1]["evaluation.json"]))
-    assert found[1]["evaluation.json"] == found[2]["evaluation.json"] == found[4]["evaluation.json"]
-    assert found[1] == found[2] == found[4]
-    figure("share-evaluate", f"1, 2 and 4 processes: the same report, {numbers} fractions in {len(found[1])} files, byte for byte")
+    assert all(found[n]["evaluation.json"] == found[1]["evaluation.json"] for n in counts)
+    assert all(found[n] == found[1] for n in counts)
+    figure("share-evaluate", f"{listed(counts)}: the same report, {numbers} fractions in {len(found[1])} files, byte for byte")
 
 
 def test_what_only_one_process_does_is_refused_by_name(run: Path, tmp_path: Path, together) -> None:

@@ -1,9 +1,9 @@
 """Recipes, directories of diffusers and tensors that a stranger sent: used or refused, and nothing else (see test_strangers.py)."""
 
-import copy
 import json
 import os
 import pickle
+import re
 import struct
 import sys
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests are no package, and two files share this one
-from strangers import Cases, changed, link, moved_out, pickled, repacked, scaled, text
+from strangers import Cases, Opener, changed, link, moved_out, pickled, repacked, scaled, text
 
 # --- recipes ---------------------------------------------------------------------------------------------------
 
@@ -81,8 +81,7 @@ RECIPES: dict[str, str | bytes] = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux does")
-def test_recipes(tmp_path: Path, figure: Callable[[str, str], None]) -> None:
+def test_recipes(tmp_path: Path, opener: Opener, figure: Callable[[str, str], None]) -> None:
     cases = Cases(tmp_path / "cases")
     (tmp_path / "sound.toml").write_text(PLAIN)
     cases.sound.append(("recipe", str(tmp_path / "sound.toml")))
@@ -90,7 +89,7 @@ def test_recipes(tmp_path: Path, figure: Callable[[str, str], None]) -> None:
         cases.add(name, "recipe", text("recipe.toml", data), file="recipe.toml")
     cases.add("a fifo", "recipe", lambda place: os.mkfifo(place / "recipe.toml"), file="recipe.toml")
     cases.add("a device", "recipe", lambda place: (place / "recipe.toml").symlink_to("/dev/zero"), file="recipe.toml")
-    said = cases.judged(tmp_path)
+    said = cases.judged(opener)
     assert not list(tmp_path.rglob("pwned"))
     figure("strangers-recipes", said)
 
@@ -112,8 +111,7 @@ def theirs(path: Path) -> None:
     diffusers.DDPMPipeline(net, scheduler).save_pretrained(path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux does")
-def test_diffusers(tmp_path: Path, figure: Callable[[str, str], None]) -> None:
+def test_diffusers(tmp_path: Path, opener: Opener, figure: Callable[[str, str], None]) -> None:
     cases, of, mark = Cases(tmp_path / "cases"), tmp_path / "sound", tmp_path / "pwned"
     theirs(of)
     cases.sound.append(("diffusers", str(of)))
@@ -155,7 +153,7 @@ def test_diffusers(tmp_path: Path, figure: Callable[[str, str], None]) -> None:
     bad("betas of its own", changed(SCHEDULER, trained_betas=[0.1] * 10**5))
     bad("weights of NaN", lambda place: scaled(float("nan"))(place / WEIGHTS))
     bad("weights of another network", lambda place: repacked(a=torch.zeros(2))(place / WEIGHTS))
-    said = cases.judged(tmp_path)
+    said = cases.judged(opener)
     assert not list(tmp_path.rglob("pwned"))
     figure("strangers-diffusers", said)
 
@@ -174,7 +172,7 @@ def packed(header: bytes | dict[str, Any], data: bytes = bytes(8), length: int |
 
 PAIR = {"a": entry(), "b": entry(offsets=(8, 16))}
 HEADERS = {
-    "400k keys": lambda: packed({f"k{i}": entry(shape=(0,), offsets=(0, 0)) for i in range(400_000)}),
+    "400k keys": lambda: packed(b"{" + b",".join(b'"k%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' % i for i in range(400_000)) + b"}"),
     "400k short keys": lambda: packed(b"{" + b",".join(b'"%x":{}' % i for i in range(400_000)) + b"}"),
     "400k lists": lambda: packed(b'{"a":[' + b"[]," * 400_000 + b"[]]}"),
     "a name twice": lambda: packed(b'{"a":%s,"a":%s}' % ((json.dumps(entry()).encode(),) * 2)),
@@ -218,8 +216,7 @@ HEADERS = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="measures memory as Linux does")
-def test_headers(tmp_path: Path, figure: Callable[[str, str], None]) -> None:
+def test_headers(tmp_path: Path, opener: Opener, figure: Callable[[str, str], None]) -> None:
     cases = Cases(tmp_path / "cases")
     save_file({"a": torch.ones(2)}, tmp_path / "sound.safetensors")
     cases.sound.append(("tensors", str(tmp_path / "sound.safetensors")))
@@ -228,14 +225,30 @@ def test_headers(tmp_path: Path, figure: Callable[[str, str], None]) -> None:
     name, said = "x.safetensors", {"__metadata__": {"pickle": "os.system"}, "a": entry()}
     cases.add("a sparse file of a terabyte", "tensors", lambda place: (text(name, packed(said))(place), os.truncate(place / name, 2**40)), file=name)
     cases.add("metadata", "tensors", text(name, packed(said)), file=name, used=True)
-    figure("strangers-headers", cases.judged(tmp_path))
+    figure("strangers-headers", cases.judged(opener))
 
 
-def test_what_is_judged_would_be_seen(tmp_path: Path) -> None:
+def test_what_is_judged_would_be_seen(tmp_path: Path, opener: Opener) -> None:
     """The judge finds what these tests are to find: code that runs, files that are written, too much time and memory."""
     cases = Cases(tmp_path / "cases")
     save_file({"a": torch.ones(2)}, tmp_path / "sound.safetensors")
     cases.sound.append(("tensors", str(tmp_path / "sound.safetensors")))
-    cases.add("it is used", "tensors", lambda place: save_file({"a": torch.ones(2)}, place / "x.safetensors"), file="x.safetensors")
-    with pytest.raises(AssertionError, match="it is used"):
-        copy.copy(cases).judged(tmp_path)
+    for name, used in (("one that is to be used", True), ("one that is used", False)):
+        cases.add(name, "tensors", lambda place: save_file({"a": torch.ones(2)}, place / "x.safetensors"), file="x.safetensors", used=used)
+    kinds = {"hungry": "150 MB", "slow": r"1\.5\d s", "running": r"os\.system", "writing": "open for writing"}
+    for kind in (*kinds, "hungry"):  # one that has eaten must not hide the next
+        cases.add(f"one that is {kind}, {len(cases.cases)}", kind, lambda place: None, used=True)
+    with pytest.raises(AssertionError) as found:
+        cases.judged(opener, attempts=1)
+    lines = str(found.value).splitlines()
+    assert len(lines) == len(kinds) + 2, lines
+    for kind, why in {**kinds, "used": "used"}.items():
+        assert all(re.search(why, line) for line in lines if f"'one that is {kind}" in line), lines
+    assert "one that is to be used" not in str(found.value)
+
+
+def test_what_is_written_would_be_seen(tmp_path: Path) -> None:
+    cases = Cases(tmp_path / "cases")
+    cases.add("a case", "tensors", lambda place: None)
+    with pytest.raises(AssertionError, match="something was written"):
+        cases.judged(lambda asked: [{"name": "a case", "cpu_s": 0, "path": (tmp_path / "pwned").write_text("")}])

@@ -11,6 +11,7 @@ import traceback
 from rich.console import Console
 from rich.text import Text
 
+from snowmelt.cli.speaking import shown
 from snowmelt.processes import here
 
 USED_WRONGLY, FAILED, INTERRUPTED = 2, 1, 130
@@ -45,7 +46,7 @@ def say(text: str, *, error: bool = False) -> None:
     line = Text(f"snowmelt{_rank()}: ")
     if error:
         line.append("error: ", style="bold red")
-    line.append(" ".join(text.split()))
+    line.append(shown(" ".join(text.split())))
     Console(stderr=True).print(line, soft_wrap=True, highlight=False)
 
 

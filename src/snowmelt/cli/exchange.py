@@ -83,7 +83,8 @@ def import_(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose another --out")
     from snowmelt import registry
-    from snowmelt.files import replacing_folder, write_text
+    from snowmelt.disk import replacing_folder
+    from snowmelt.files import write_text
     from snowmelt.interop import from_diffusers
     from snowmelt.model import save
     from snowmelt.recipes.recipe import to_toml

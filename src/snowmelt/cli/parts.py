@@ -12,6 +12,7 @@ from rich.text import Text
 
 from snowmelt import registry
 from snowmelt.cli.machine import Plugins, plug_in
+from snowmelt.cli.speaking import shown
 from snowmelt.registry import Field, Part, SpecError
 
 SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -150,7 +151,7 @@ def _listed(said: Mapping[str, Any]) -> list[str]:
 
 def print_plain(console: Console, text: str, style: str = "") -> None:
     """A text as it is: no markup is read and no number coloured."""
-    console.print(Text(text, style=style), soft_wrap=True)
+    console.print(Text(shown(text), style=style), soft_wrap=True)
 
 
 def _kind(name: str) -> str:

@@ -7,6 +7,7 @@ from snowmelt import processes
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch, compiling
 from snowmelt.cli.shares import Counts, joined, share_of
+from snowmelt.cli.speaking import shown
 from snowmelt.cli.walks import ITS_OWN, OnCalls
 
 _LISTED = 5
@@ -45,8 +46,8 @@ def restore(
     """Restore pictures that are already degraded, in the way the model was trained for.
 
     Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be restored is
-    named, in OUT/errors.jsonl too, and left out, and the others are restored. The exit code is then 1; but files that cannot be
-    read, which every large folder has, are only counted, unless nothing else was there or --strict is given.
+    named, in OUT/errors.jsonl too, and left out, and the others are restored. The exit code is then 1; but damaged files, which every
+    large folder has, are only counted, unless they were given by name, nothing else was there or --strict is given.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -67,7 +68,7 @@ def restore(
         save_trajectory: keep every x_t and x0_hat as PNG and npz, with a strip and an animation.
         seed: of what is random.
         overwrite: replace files that are already there.
-        strict: end with exit code 1 also where all that is left out are files that cannot be read.
+        strict: end with exit code 1 also where all that is left out are damaged files.
         tile: side in px of the tiles that large pictures are cut into.
         batch: pictures of one size that share a call, or auto, as many as fit: faster for small ones; last digits then depend on who shares it.
         max_pixels: refuse larger pictures.
@@ -82,8 +83,10 @@ def restore(
     from snowmelt.restoration import restore_folder
 
     share = share_of(shard)
-    if preview is not None and not processes.here().first:
-        return 0  # a sheet is no work to share
+    if preview is not None:  # a sheet is no work to share: it is the first process's alone
+        if not processes.here().first:
+            return 0
+        share = (1, 1)
     found = calls.opened(model)
     compiling(found.model, compile)
     if strength is not None:
@@ -116,20 +119,21 @@ def restore(
         say=say,
         finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
     )
-    joined(tally, inputs, out, "restored")
+    if preview is None:
+        joined(tally, inputs, out, "restored")
     return summary(tally, inputs, out, strict=strict)
 
 
 def _tell_all(job: "Job", entry: dict[str, Any]) -> None:
     """What is known of a single picture."""
     if "damage" in entry:
-        print(f"{job.name}: {entry['damage']}")
+        print(shown(f"{job.name}: {entry['damage']}"))  # a progress bar stands between this and stdout
     _tell(job, entry)
 
 
 def _tell(job: "Job", entry: dict[str, Any]) -> None:
     if "restored_psnr_db" in entry:
-        print(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB")
+        print(shown(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB"))
 
 
 def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: str = "restored", *, strict: bool = False) -> int:

@@ -31,8 +31,8 @@ def translate(
     """Turn pictures of one kind into pictures of another, with a model of morph: those it was given as --endpoint into those of its --data.
 
     Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be translated is
-    named, in OUT/errors.jsonl too, and left out, and the others are translated. The exit code is then 1; but files that cannot be
-    read are only counted, unless nothing else was there or --strict is given.
+    named, in OUT/errors.jsonl too, and left out, and the others are translated. The exit code is then 1; but damaged files
+    are only counted, unless they were given by name, nothing else was there or --strict is given.
 
     Args:
         inputs: pictures, and folders of pictures.
@@ -47,7 +47,7 @@ def translate(
         shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
         seed: of the noise: another one, another answer.
         overwrite: replace files that are already there.
-        strict: end with exit code 1 also where all that is left out are files that cannot be read.
+        strict: end with exit code 1 also where all that is left out are damaged files.
         batch: pictures that share a call: faster for small ones; last digits then depend on who shares it.
         max_pixels: refuse larger pictures.
         machine: where to compute.

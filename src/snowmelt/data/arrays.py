@@ -29,7 +29,7 @@ LABELS = ("label", "labels")
 VECTORS = ("vector",)
 DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
 _CHUNK = 1 << 24
-_ALWAYS, _MOST_PACKED = 1 << 24, 200  # bytes that may come out of any file, and how many times its size
+_ALWAYS, _MOST_PACKED = 1 << 24, 900  # bytes that may come out of any file, and how many times its size: of zeros, deflate makes 1,030 times less
 _MOST_HEADER_BYTES = 10_000  # what numpy itself believes
 
 
@@ -152,14 +152,14 @@ def _npy_header(stream: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ..
 
 
 def _require_plausible(count: int, path: Path) -> None:
-    """Refuse a small file that unpacks to a flood: pictures do not shrink so far, and zeros that say they are pictures would fill the memory.
+    """Refuse a small file that unpacks to a flood: even discs on black do not shrink so far, and zeros that say they are pictures fill the memory.
 
     Raises:
         ValueError: it does.
     """
     size = path.stat().st_size
     if count > max(_ALWAYS, _MOST_PACKED * size):
-        raise ValueError(f"{path}: {size:,} bytes that unpack to {count:,}, more than {_MOST_PACKED} times that, are no pictures: save them unpacked")
+        raise ValueError(f"{path}: {size:,} bytes that unpack to {count:,}, more than {_MOST_PACKED} times that: save pictures so alike unpacked")
 
 
 def exactly(stream: IO[bytes], count: int, path: Path) -> bytearray:

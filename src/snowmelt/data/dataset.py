@@ -77,6 +77,7 @@ class Dataset:
         ids: one stable name per sample.
         labels: (n,) int64, the class of every sample, numbers in `classes`; None where the source has none.
         classes: the names of the classes; None where there are no labels.
+        content: gives a hash of what the source holds of these pictures, whatever was made of it; "" of a set that has no source.
         vectors: (n, k) float32, the numbers that come with every sample; None where the source has none.
     """
 
@@ -97,6 +98,7 @@ class Dataset:
         self.split: Split = split
         self.shape = shape
         self.ids = ids
+        self.content: Callable[[], str] = str
         self._skipped = skipped
         self.labels = None if labels is None else torch.from_numpy(labels.numbers.copy())
         self.classes = None if labels is None else labels.classes

@@ -11,6 +11,7 @@ error that names the file. Depth is kept (:mod:`snowmelt.data.deep`), and so is 
 picture is carried along, never applied.
 """
 
+import errno
 import io
 import threading
 import warnings
@@ -26,11 +27,11 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
-from snowmelt import files
 from snowmelt.data import deep
 from snowmelt.data import metadata as meta
 from snowmelt.data.metadata import NOTHING, Metadata
 from snowmelt.data.streams import opened, webp_size
+from snowmelt.disk import replacing
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -49,17 +50,23 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 MAX_PIXELS = 100_000_000
 _MOVING = ("GIF", "WEBP", "PNG", "TIFF")  # an MPO, a phone's JPEG with a preview in it, is one picture
 _OPENING = threading.Lock()
+_OF_THE_FILE = (None, errno.EINVAL, errno.ELOOP)  # a decoder's errors have no number; a pipe, a link to nothing or to itself; else it is the system's
 _GREY_MODES = ("1", "L", "LA", "La")
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what Pillow and most papers call grey
 
 
 class UnreadableImage(ValueError):  # noqa: N818 - it says what the file is
-    """A file that is no picture this library can read; the message is ``path: reason``."""
+    """A file that is no picture this library can read; the message is ``path: reason``.
 
-    def __init__(self, path: Path, reason: str) -> None:
+    Attributes:
+        path: the file.
+        reason: what is wrong, in words.
+        broken: whether that is the file's own fault: not the disk's, and not that of a limit somebody chose.
+    """
+
+    def __init__(self, path: Path, reason: str, *, broken: bool = True) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
+        self.path, self.reason, self.broken = path, reason, broken
 
 
 class Picture(NamedTuple):
@@ -167,7 +174,7 @@ def write(
     if alpha is not None and kind in ("JPEG", "BMP"):
         raise ValueError(f"{path}: {kind} keeps no alpha: write .png, or leave alpha out")
     array = _pixels(x, alpha, bits)
-    with files.replacing(path) as temporary:
+    with replacing(path) as temporary:
         if bits == 16 and array.shape[-1] > 1:
             deep.save(temporary, array.astype(np.uint16), kind, metadata, note)
         else:
@@ -270,7 +277,7 @@ def _opened(path: Path, max_pixels: int, content: bytes | memoryview | None = No
     except UnidentifiedImageError:
         raise UnreadableImage(path, f"not a picture in one of {', '.join(FORMATS)}") from None
     except OSError as error:
-        raise UnreadableImage(path, error.strerror or str(error) or type(error).__name__) from error
+        raise UnreadableImage(path, error.strerror or str(error) or type(error).__name__, broken=error.errno in _OF_THE_FILE) from error
     except Exception as error:  # a damaged or hostile file makes a decoder raise anything
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
@@ -295,7 +302,7 @@ def _check(path: Path, image: Image.Image, max_pixels: int) -> None:
 
 def _check_size(path: Path, w: int, h: int, max_pixels: int) -> None:
     if w * h > max_pixels:
-        raise UnreadableImage(path, f"{w} x {h} px are more than max_pixels = {max_pixels}")
+        raise UnreadableImage(path, f"{w} x {h} px are more than max_pixels = {max_pixels}", broken=False)
 
 
 def _orientation(image: Image.Image) -> int:

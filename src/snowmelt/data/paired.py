@@ -32,6 +32,7 @@ class Paired(Dataset):
     def __init__(self, x0: Dataset, endpoint: Dataset, *, pairs: bool) -> None:
         vars(self).update(vars(x0))  # it is the first set, and gives something more
         self.x0, self.endpoint, self.pairs = x0, endpoint, pairs
+        self.content = lambda: x0.content() + endpoint.content()
         if x0.shape != endpoint.shape:
             ours, theirs = (f"(c, h, w) = {one.shape}" for one in (x0, endpoint))
             way_out = " and ".join(

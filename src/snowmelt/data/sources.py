@@ -11,6 +11,9 @@ bundled:photos                      split by photograph
 ==================================  =====================================================================
 """
 
+import functools
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,7 +43,20 @@ def open_data(options: DataOptions, split: Split) -> Dataset:
     if options.endpoint is not None:
         return _two(replace(options, endpoint=None, pairs=False), options.endpoint, split, pairs=options.pairs)
     pool, parts = _found(options, split)
-    return pool.dataset(_chosen(pool, parts, split, options.limit), split, options)
+    return _made(pool, parts, split, options)[0]
+
+
+def _made(pool: Pool, parts: tuple[float, float] | None, split: Split, options: DataOptions) -> tuple[Dataset, list[int]]:
+    """A split of a pool, and which of its pictures these are."""
+    keys = pool.digests()
+    chosen = _chosen(keys, parts, split, options.limit, pool.name)
+    data = pool.dataset(chosen, split, options)
+    data.content = functools.partial(str, _hashed(keys, chosen))
+    return data, chosen
+
+
+def _hashed(keys: Sequence[bytes], chosen: Sequence[int]) -> str:
+    return hashlib.sha256(b"".join(keys[i] for i in chosen)).hexdigest()
 
 
 def _two(options: DataOptions, endpoint: str, split: Split, *, pairs: bool) -> Paired:
@@ -50,8 +66,11 @@ def _two(options: DataOptions, endpoint: str, split: Split, *, pairs: bool) -> P
         return Paired(open_data(options, split), open_data(there, split), pairs=False)
     (ours, parts), (theirs, _) = _found(options, split), _found(there, split)
     partner = partners(ours, theirs, cut=options.fit == "crop")
-    chosen = _chosen(ours, parts, split, options.limit)
-    return Paired(ours.dataset(chosen, split, options), theirs.dataset([partner[i] for i in chosen], split, there), pairs=True)
+    first, chosen = _made(ours, parts, split, options)
+    chosen = [partner[i] for i in chosen]
+    second = theirs.dataset(chosen, split, there)
+    second.content = functools.cache(lambda: _hashed(theirs.digests(), chosen))  # nothing else asks for their bytes: not before somebody does
+    return Paired(first, second, pairs=True)
 
 
 def describe_data(options: DataOptions) -> str:
@@ -87,10 +106,9 @@ def _found(options: DataOptions, split: Split) -> _Found:
     return _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split)
 
 
-def _chosen(pool: Pool, parts: tuple[float, float] | None, split: Split, limit: int | None) -> list[int]:
-    """Which pictures of a pool are in the split, thinned to the limit."""
-    keys = pool.digests()
-    inside = range(len(keys)) if parts is None else choose(keys, split, validation=parts[0], test=parts[1], name=pool.name)
+def _chosen(keys: list[bytes], parts: tuple[float, float] | None, split: Split, limit: int | None, name: str) -> list[int]:
+    """Which pictures of a pool, with those digests, are in the split, thinned to the limit."""
+    inside = range(len(keys)) if parts is None else choose(keys, split, validation=parts[0], test=parts[1], name=name)
     return thin(inside, keys, limit)
 
 

@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+_SMALL = 1 << 16  # bytes that may always be asked for; where the file stands is asked only for more: decoders read in small pieces
 _NAMES = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
@@ -24,6 +25,8 @@ class Bounded(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """So many bytes, or all that are left."""
+        if size is not None and 0 <= size <= _SMALL:
+            return super().read(size)
         left = max(self._size - self.tell(), 0)
         return super().read(left if size is None or size < 0 else min(size, left))
 

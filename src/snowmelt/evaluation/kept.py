@@ -31,6 +31,7 @@ from torch import Tensor
 
 from snowmelt import processes
 from snowmelt.files import BadFile, read_tensors, write_tensors
+from snowmelt.locks import locked
 from snowmelt.stopping import Stopped, until_asked
 
 P = TypeVar("P")
@@ -40,11 +41,8 @@ Told: TypeAlias = dict[str, Any]
 PREFIX = ".evaluating-"
 _EVERY_S = 1.0
 _STALE_S = 86_400.0
+_LISTED_S = 60.0  # after which every network disk shows what another machine has written
 _log = logging.getLogger(__name__)
-
-
-def nothing(n: int) -> None:
-    """Tell nobody."""
 
 
 class Kept:
@@ -73,7 +71,7 @@ class Kept:
         self._number = 0
         self._unwritten: dict[str, Result] = {}
         self._where: dict[str, Path] = {}
-        self._read = functools.lru_cache(maxsize=2)(_results)
+        self._read = functools.lru_cache(maxsize=self.process.size + 1)(_results)  # pieces come from the files of all processes in turn
         self._since = time.monotonic()
         if folder is None and not self.process.alone:
             raise ValueError("processes share what they have done through a folder: give one")
@@ -85,24 +83,31 @@ class Kept:
         """What is kept in `out` of work that `settles` describes to the last digit; it is deleted when the block ends well.
 
         Raises:
+            InUse: the same work is done there already, by somebody else.
+            RuntimeError: processes are to share it, and have not met.
+            ValueError: what they are about to do is not the same.
             Stopped: interrupted; what is done is kept.
         """
         text = json.dumps(settles, sort_keys=True, default=str)
-        folder = out / f"{PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        kept = cls(folder, processes.here())
-        try:
-            yield kept
-            kept._meet()  # whoever has read all that is there may delete it
-        except KeyboardInterrupt:
-            with until_asked():  # the second signal, of torchrun or of an impatient hand, ends what takes a moment
-                kept.flush()
-            raise kept._stopped() from None
-        except Exception:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
-                kept.flush()
-            raise
-        if kept.process.first:
-            _sweep(out, folder)
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        folder, process = out / f"{PREFIX}{name}", processes.here()
+        # The folder is locked, not `out`: a run may be judged while it trains.
+        with locked(folder, what="evaluating") if process.first else contextlib.nullcontext():
+            _require_same(name)
+            kept = cls(folder, process)
+            try:
+                yield kept
+                kept._meet()  # whoever has read all that is there may delete it
+            except KeyboardInterrupt:
+                with until_asked():  # the second signal, of torchrun or of an impatient hand, ends what takes a moment
+                    kept.flush()
+                raise kept._stopped() from None
+            except Exception:
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    kept.flush()
+                raise
+            if process.first:
+                _sweep(out, folder)
 
     def each(
         self, name: str, pieces: Sequence[P], do: Callable[[P], Result], tick: Callable[[P], None] | None = None
@@ -199,6 +204,12 @@ class Kept:
     def _result(self, key: str) -> Result:
         if key in self._unwritten:
             return self._unwritten[key]
+        end = time.monotonic() + _LISTED_S
+        while key not in self._where:
+            if time.monotonic() > end:
+                raise FileNotFoundError(f"{self.folder} lacks what another process has done: it must be in a folder that all processes see")
+            time.sleep(_EVERY_S / 10)
+            self._look()
         return self._read(self._where[key])[key]
 
     def _look(self) -> None:
@@ -208,13 +219,17 @@ class Kept:
                 continue
             try:
                 self._where |= dict.fromkeys(self._read(path), path)
-            except (BadFile, OSError):
+            except BadFile:
                 path.unlink(missing_ok=True)
+            except OSError as error:  # it may be sound, and counted on by others
+                _log.warning("%s: %s; what it holds is looked for again, or computed", path, error.strerror or error)
 
     def _stopped(self) -> Stopped:
         there = self.done + self.found
-        kept = "nothing was written" if self.folder is None else "and kept"
-        return Stopped(f"interrupted: {there:,} piece{'' if there == 1 else 's'} of the evaluation are done {kept}; the same command goes on")
+        done = f"interrupted: {there:,} piece{' of the evaluation is' if there == 1 else 's of the evaluation are'} done"
+        if self.folder is None:
+            return Stopped(f"{done} and could not be kept; the same command begins again")
+        return Stopped(f"{done} and kept; the same command goes on")
 
 
 def _packed(value: Told) -> Result:
@@ -235,6 +250,18 @@ def _results(path: Path) -> dict[str, dict[str, Tensor]]:
         if entry:
             found[key][entry] = value
     return found
+
+
+def _require_same(name: str) -> None:
+    """Refuse processes that differ in what settles their numbers, each of which would look for the others' in a folder of its own."""
+    process = processes.here()
+    if process.alone:
+        return
+    own = torch.tensor(list(bytes.fromhex(name)), dtype=torch.float32)
+    first = processes.summed(own if process.first else torch.zeros_like(own))
+    if processes.any_of(not torch.equal(own, first)):
+        says = "the processes are not about to evaluate the same"
+        raise ValueError(f"{says}: give all of them the same weights, data, options and versions, and machines of one kind with as many threads")
 
 
 def _sweep(out: Path, own: Path) -> None:

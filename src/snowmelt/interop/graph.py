@@ -31,7 +31,7 @@ from torch import Tensor
 
 from snowmelt import registry
 from snowmelt._version import __version__
-from snowmelt.files import replacing
+from snowmelt.disk import replacing
 from snowmelt.interop.tracing import Graph, whole
 from snowmelt.model import Model
 from snowmelt.restorers import Restorer

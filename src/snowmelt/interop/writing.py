@@ -9,7 +9,8 @@ from typing import Any
 
 from snowmelt import registry
 from snowmelt.degradations import GaussianNoise
-from snowmelt.files import replacing_folder, write_json, write_tensors
+from snowmelt.disk import replacing_folder
+from snowmelt.files import write_json, write_tensors
 from snowmelt.interop import schedules
 from snowmelt.interop.reading import CONFIG, INDEX, SCHEDULER, WEIGHTS
 from snowmelt.interop.unet2d import DiffusersUNet2D

@@ -1,8 +1,10 @@
 """From a trained model to its evaluation: the recipe's data, walks and features, and everything that is written."""
 
 import dataclasses
+import functools
 import hashlib
 import json
+import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ import torch
 from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
+from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
 from snowmelt.evaluation.kept import Kept
+from snowmelt.files import sha256
 from snowmelt.metrics.features import Features, load_features
 from snowmelt.model import Model, noted, weights_of
 from snowmelt.recipes import generating
@@ -27,6 +31,7 @@ from snowmelt.samplers import Sampler, default_walk
 from snowmelt.training.history import read as history
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
+from snowmelt.types import Batch
 
 _DEFAULT = EvaluationOptions().samplers
 _LOOKED_AT = 8
@@ -54,14 +59,15 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     """
     o = fitting(recipe.evaluation, model)
     features = load_features(o.features) if o.features else None
-    test, train = open_data(recipe.data, "test"), open_data(recipe.data, "train")
+    test, validation, train = (open_data(recipe.data, split) for split in ("test", "validation", "train"))
     require_classes(model, test)
     own = generating.shown(o, model)
-    with Kept.at(out, _settles(run, o, model, (test, train), features, device)) as kept:
+    with Kept.at(out, settles(run, o, model, recipe.data, (test, validation, train), features, device)) as kept:
         asked = generating.make(model, o.generate, own, seed=o.seed, device=device, kept=kept) if o.generate else None  # first: it needs a prior
-        report = _scored(model, o, recipe, test, train, features, device, kept)
+        report = _scored(model, o, (test, validation, train), features, device, kept)
         made, sheets = None if asked is None else asked(), list[torch.Tensor]()
         if made is not None:
+            asked = functools.partial(_same, made)  # the pieces that they were made of go
             report.generated.update(generated(made, train, test, features=features, seed=o.seed, batch=o.batch, kept=kept))
             report.generated["facts"]["sampler"] = registry.spec(own)
             if noise_at_end(model.degradation) is not None:  # all that restoring could start from is noise: what counts is what comes of it
@@ -81,23 +87,20 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
 def _scored(
     model: Model,
     o: EvaluationOptions,
-    recipe: Recipe,
-    test: Dataset,
-    train: Dataset,
+    data: tuple[Dataset, Dataset, Dataset],
     features: Features | None,
     device: torch.device | str,
     kept: Kept,
 ) -> Report:
-    """The comparison, under a progress bar."""
+    """The comparison, under a progress bar; `data` are the pictures of test, validation and training."""
+    test = data[0]
     fair, handed = walks(o, model)
     count = min(o.images, len(test))
     todo = work(model, test.shape, count, len(fair) + len(handed), inputs=o.inputs, severities=o.severities)
     with Bar("evaluating", todo) as bar:
         return evaluate(
             model,
-            test,
-            open_data(recipe.data, "validation"),
-            train,
+            *data,
             samplers=fair,
             images=count,
             seed=o.seed,
@@ -112,34 +115,58 @@ def _scored(
         )
 
 
-def _settles(
+def _same(x: Batch) -> Batch:
+    return x
+
+
+def settles(
     run: Path,
     o: EvaluationOptions,
     model: Model,
+    prepared: DataOptions,
     data: Sequence[Dataset],
     features: Features | None,
     device: torch.device | str,
 ) -> dict[str, Any]:
-    """All that settles the numbers of an evaluation, for what is kept of one that was interrupted."""
-    restorer = model.restorer
+    """All that settles the numbers of an evaluation, for what is kept of one that was interrupted.
+
+    Args:
+        run: whose weights are judged.
+        o: what is measured.
+        model: what is judged.
+        prepared: how the pictures are brought to one form; where they lie does not matter.
+        data: all of them.
+        features: what is measured in.
+        device: where it is computed.
+    """
+    restorer, place = model.restorer, torch.device(device)
     return {
         "versions": [__version__, torch.__version__],
-        "device": torch.device(device).type,
+        "plug-ins": [_source(module) for module in registry.plugins()],
+        "device": [place.type, torch.cuda.get_device_name(place) if place.type == "cuda" else "", torch.get_num_threads()],
         "compiled": isinstance(restorer, Restorer) and restorer.compiled,
         "weights": weights_of(run),
         "model": [registry.spec(model.degradation), model.input, model.noise_floor, model.estimates],
         "prior": None if model.prior is None else [registry.spec(model.prior), digest_of(model.prior.tensors())],
         "options": dataclasses.asdict(o),
         "features": None if features is None else features.name,
+        "prepared": dataclasses.asdict(dataclasses.replace(prepared, path="", endpoint=prepared.endpoint and "there")),
         "data": [_looked_at(one) for one in data],
     }
 
 
 def _looked_at(data: Dataset) -> str:
-    """A hash of the names of all pictures and of what a few of them show; no evaluation would read them all twice to know that they are the same."""
+    """A hash of what the source holds, of all names and of all that comes with the pictures; and of a few pictures as they are decoded here."""
     some = range(0, len(data), max(len(data) // _LOOKED_AT, 1))
-    names = hashlib.sha256(json.dumps([data.ids, data.shape, data.split]).encode()).hexdigest()
-    return names + digest_of(data.batch(list(some)[:_LOOKED_AT]))
+    names = hashlib.sha256(json.dumps([data.ids, data.shape, data.split, data.classes]).encode()).hexdigest()
+    told = {name: values for name, values in (("label", data.labels), ("vector", data.vectors)) if values is not None}
+    return data.content() + names + digest_of(told) + digest_of(data.batch(list(some)[:_LOOKED_AT]))
+
+
+def _source(module: types.ModuleType) -> str:
+    """A hash of what a module was made from; its name alone where there is no such file any more."""
+    path = Path(module.__file__ or "")
+    return module.__name__ + (sha256(path) if path.is_file() else "")
 
 
 def require_classes(model: Model, test: Dataset) -> None:

@@ -258,6 +258,9 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
     differing = differences(to_table(recipe), to_table(stored(out)))
     if recipe.training.gap and recipe.model.init is not None:  # what it is tuned from is known by its weights, wherever it lies now
         differing.pop("model.init", None)
+    for name, own in (("training.precision", "auto"), ("training.shards", 0)):  # the checkpoint knows what was meant by a choice left open
+        if own in differing.get(name, ()):
+            del differing[name]
     if differing:
         key, (new, old) = next(iter(differing.items()))
         raise ValueError(
@@ -361,7 +364,7 @@ def evaluate(
     if isinstance(model.restorer, Restorer):
         model.restorer.compiled = compiled
     recipe = laid(recipe, images=images, **options)
-    if n := recipe.evaluation.bits_per_dim:
+    if (n := recipe.evaluation.bits_per_dim) and processes.here().first:  # one bound is no work to share; the others wait for it where they meet
         bits.bits_per_dim(run, recipe, model, place, images=n, device=device)
     title = f"{recipe.about or run.name}: {part}" if part else ""
     return judge(run, recipe, model, place, title=title, device=device)

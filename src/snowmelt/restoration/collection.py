@@ -17,10 +17,10 @@ from threading import Event
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from snowmelt import files
 from snowmelt.data.images import UnreadableImage, upright, write
+from snowmelt.disk import replacing
 from snowmelt.restoration import trajectory
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import ahead, load
@@ -42,10 +42,11 @@ _NO_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 
 class _Made(NamedTuple):
-    """Pictures and their walk, of which the seconds are for each; None where it failed."""
+    """Pictures and their walk, None where it failed; mean and spread of each, where several samples were asked for; the seconds for each."""
 
     batch: list[Loaded]
     states: list[State] | None
+    spreads: list[tuple[Tensor, Tensor]]
     seconds: float
 
 
@@ -124,7 +125,7 @@ class Collection:
                 one = get()
             except (OSError, ValueError, MemoryError, RuntimeError) as error:
                 self._settle()
-                self._fail(Failure(job.source, reason(error), broken=isinstance(error, UnreadableImage)))
+                self._fail(Failure(job.source, reason(error), broken=isinstance(error, UnreadableImage) and error.broken and not job.named))
                 self._advance(shown, 1)
                 continue
             del get  # it holds the picture too
@@ -167,8 +168,8 @@ class Collection:
         return self._fit[shape]
 
     def _overlaps(self, batch: list[Loaded]) -> bool:
-        """Whether the next pictures may be computed while these are written: several samples are computed there, and large ones fill the memory."""
-        return self.work.samples == 1 and sum(one.x[0].numel() for one in batch) <= _OVERLAP_PIXELS
+        """Whether the next pictures may be computed while these are written: large ones fill the memory."""
+        return sum(one.x[0].numel() for one in batch) <= _OVERLAP_PIXELS
 
     def _alike(self, a: Loaded, b: Loaded) -> bool:
         return a.x.shape == b.x.shape and (self.work.model.degradation.knots is None or a.severity == b.severity)
@@ -178,13 +179,23 @@ class Collection:
         start = time.perf_counter()
         try:
             states = compute(self.work, batch)
+            # Here and not where it is written: only the main thread can be interrupted, and N walks take N times as long as one.
+            spreads = [self._spread(one, states, row) for row, one in enumerate(batch)] if self.work.samples > 1 else []
         except Exception as error:  # whatever a picture does to a network or a plug-in, the others go on
             if len(batch) > 1:
                 return [made for one in batch for made in self._computed([one])]
             self._settle()
             self._fail(Failure(batch[0].job.source, reason(error)))
-            return [_Made(batch, None, 0.0)]
-        return [_Made(batch, states, (time.perf_counter() - start) / len(batch))]
+            return [_Made(batch, None, [], 0.0)]
+        return [_Made(batch, states, spreads, (time.perf_counter() - start) / len(batch))]
+
+    def _spread(self, one: Loaded, states: list[State], row: int) -> tuple[Tensor, Tensor]:
+        """The mean of several restorations of a picture, and how far it may be off; on the CPU."""
+        work, degraded = self.work, states[0].x[row]
+        seen = degraded if work.degrade else one.x
+        state = State(degraded[None], one.severity, {name: value[row : row + 1] for name, value in states[0].z.items()})
+        mean, uncertainty = several(work, seen[None].to(work.device), state, one.job.key, one.mask)
+        return mean[0].cpu(), uncertainty[0].cpu()
 
     def _settle(self) -> None:
         """Wait for what is being written, so that the journal has the order of the plan; what went wrong with it is raised here."""
@@ -198,15 +209,15 @@ class Collection:
 
     def _keep(self, made: list[_Made], shown: Bar | None) -> None:
         """Write what was computed and note it, in the order of the plan; in the thread that writes."""
-        for batch, states, seconds in made:
-            if states is not None:
-                self._written(batch, states, seconds)
-            self._advance(shown, len(batch))
+        for one in made:
+            if one.states is not None:
+                self._written(one, one.states)
+            self._advance(shown, len(one.batch))
 
-    def _written(self, batch: list[Loaded], states: list[State], seconds: float) -> None:
-        for row, one in enumerate(batch):
+    def _written(self, made: _Made, states: list[State]) -> None:
+        for row, one in enumerate(made.batch):
             try:
-                entry = self._write(one, states, row, seconds)
+                entry = self._write(one, states, row, made.spreads[row] if made.spreads else None) | {"seconds": round(made.seconds, 3)}
             except OSError as error:
                 if error.errno in _NO_MORE:
                     raise
@@ -222,7 +233,7 @@ class Collection:
                 if self.finished:
                     self._news.append(partial(self.finished, one.job, entry))
 
-    def _write(self, one: Loaded, states: list[State], row: int, seconds: float) -> dict[str, Any]:
+    def _write(self, one: Loaded, states: list[State], row: int, spread: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
         """Everything of one picture, its restoration last: that it is there says that all of it is."""
         degraded, restored, work = states[0].x[row], finished(one, states[-1].x[row]), self.work
         entry: dict[str, Any] = {"severity": one.severity, "width": restored.shape[2], "height": restored.shape[1]}
@@ -233,20 +244,17 @@ class Collection:
             entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, upright(one.x, one.turn))}
         if work.trajectory:
             trajectory.save(one.job.beside("trajectory"), states, row, endpoint=work.endpoint is not None)
-        if work.samples > 1:
-            seen = degraded if work.degrade else one.x
-            state = State(degraded[None], one.severity, {name: value[row : row + 1] for name, value in states[0].z.items()})
-            mean, uncertainty = several(work, seen[None].to(work.device), state, one.job.key, one.mask)
-            save(one.job.beside("mean"), finished(one, mean[0].cpu()), one.picture, note)
-            save(one.job.beside("uncertainty"), upright(uncertainty[0].cpu(), one.turn), one.picture, note)
+        if spread is not None:
+            save(one.job.beside("mean"), finished(one, spread[0]), one.picture, note)
+            save(one.job.beside("uncertainty"), upright(spread[1], one.turn), one.picture, note)
         save(one.job.target, restored, one.picture, note)
-        return entry | {"seconds": round(seconds, 3)}
+        return entry
 
     def _leave(self, one: Loaded, verdict: str) -> None:
         """A picture that is clean, or that the model cannot judge, stays as it is: the file itself is copied."""
         try:
             if one.job.source.suffix == one.job.target.suffix:
-                with files.replacing(one.job.target) as temporary:
+                with replacing(one.job.target) as temporary:
                     shutil.copyfile(one.job.source, temporary)
             else:
                 save(one.job.target, one.picture.x, one.picture, None)

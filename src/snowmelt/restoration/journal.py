@@ -139,25 +139,30 @@ class _Entries:
 def join(folder: Path, shares: int, sources: Sequence[Path], name: str = "restored") -> None:
     """Make one journal, and one list of errors, of those of `shares` shares: as one run over everything would have left them.
 
+    What shares of another number have left, because they were stopped or killed, is taken in too. Their errors count only for pictures that
+    were none of these shares' affair.
+
     Args:
-        folder: the output folder; none of the shares is at work any more.
+        folder: the output folder; no share is at work any more.
         shares: how many there were.
         sources: all pictures, in the order of the plan, those that were refused first.
         name: of the journal.
     """
     place = {os.path.abspath(source): i for i, source in enumerate(sources)}
     parts = {one: [folder / f"{one}.{i}-of-{shares}.jsonl" for i in range(1, shares + 1)] for one in (name, "errors")}
-    lines = [line for part in parts[name] for line in _lines(part)[0]]
+    left = {one: [part for part in sorted(folder.glob(f"{one}.*-of-*.jsonl")) if part not in parts[one]] for one in parts}
+    lines = [line for part in (*left[name], *parts[name]) for line in _lines(part)[0]]
     lines.sort(key=lambda line: place.get(str(line.get("input")), len(place)))  # settings and runs stay behind, in a list of their own anyway
     if lines:
         whole = _Entries(_lines(folder / f"{name}.jsonl")[0])
         whole.add(lines)
         whole.write(folder / f"{name}.jsonl")
-    errors = {source: why for source, why in _errors(folder / "errors.jsonl").items() if source not in place}
+    old = (folder / "errors.jsonl", *left["errors"])
+    errors = {source: why for part in old for source, why in _errors(part).items() if source not in place}
     found = {source: why for part in parts["errors"] for source, why in _errors(part).items()}
     errors |= dict(sorted(found.items(), key=lambda pair: place.get(pair[0], len(place))))
     Journal._rewrite(folder / "errors.jsonl", errors)
-    for part in (*parts[name], *parts["errors"]):  # last: what is in two files is the same in both
+    for part in (*parts[name], *parts["errors"], *left[name], *left["errors"]):  # last: what is in two files is the same in both
         part.unlink(missing_ok=True)
 
 

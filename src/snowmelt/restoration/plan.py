@@ -31,6 +31,7 @@ class Job:
         name: its path below the input it came from.
         target: the file it becomes.
         root: the output folder; None where the result lies beside its picture.
+        named: given itself, not found in a folder.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Job:
     name: Path
     target: Path
     root: Path | None
+    named: bool = False
 
     @property
     def key(self) -> str:
@@ -53,7 +55,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be restored, and why, in one line; `broken` where the file is none that can be read."""
+    """A picture that could not be restored, and why, in one line; `broken` where a file that was found in a folder is no sound picture."""
 
     source: Path
     reason: str
@@ -111,6 +113,7 @@ def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
     # Where two would become one file, a picture that keeps its name goes before one that changes its format.
     for source, name in sorted(found.values(), key=lambda pair: _target(pair[1]) != pair[1]):
         taken.setdefault(_target(name), source)
+    named = {os.path.abspath(given) for given in inputs if not given.is_dir()}
     jobs: list[Job] = []
     for source, name in found.values():
         target = out / _target(name)
@@ -120,7 +123,7 @@ def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
         if first is not source:
             refused.append(Failure(source, f"it and {first} would both become {target}: restore them into two folders"))
         else:
-            jobs.append(Job(len(jobs), source, name, target, out))
+            jobs.append(Job(len(jobs), source, name, target, out, os.path.abspath(source) in named))
     return Plan(tuple(jobs), tuple(refused))
 
 
@@ -147,7 +150,7 @@ def _alone(inputs: Sequence[Path]) -> Plan:
         raise ValueError(f"where shall the restorations of {what} go? Give --out DIR; only that of a single picture goes beside it")
     source = inputs[0]
     name = _target(Path(source.name))
-    return Plan((Job(0, source, Path(source.name), source.with_name(f"{source.stem}-restored{name.suffix}"), None),), ())
+    return Plan((Job(0, source, Path(source.name), source.with_name(f"{source.stem}-restored{name.suffix}"), None, True),), ())
 
 
 def _target(name: Path) -> Path:

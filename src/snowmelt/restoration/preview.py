@@ -72,7 +72,7 @@ def preview_of(
         try:
             loaded, states = restore(job)
         except Exception as error:
-            failed.append(Failure(job.source, reason(error), broken=isinstance(error, UnreadableImage)))
+            failed.append(Failure(job.source, reason(error), broken=isinstance(error, UnreadableImage) and error.broken and not job.named))
             continue
         seconds += time.perf_counter() - start
         megapixels += loaded.x[0].numel() / 1e6

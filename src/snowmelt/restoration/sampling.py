@@ -30,6 +30,7 @@ from torch import Tensor
 
 from snowmelt import files, registry
 from snowmelt.data.images import read, to_uint8, write
+from snowmelt.disk import replacing
 from snowmelt.restoration.generation import fits, intended, numbered
 from snowmelt.restoration.identity import Opened, digest_of, opened
 from snowmelt.restoration.memory import Fitting
@@ -210,7 +211,7 @@ def pack(found: Sampled) -> Path:
     shape = tuple(read(found.path(0)).x.shape)
     header = {"descr": "|u1", "fortran_order": False, "shape": (found.number, *shape[1:], shape[0])}
     entry = zipfile.ZipInfo("arr_0.npy")  # without the time, so that the same pictures make the same file
-    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive, archive.open(entry, "w", force_zip64=True) as stream:
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive, archive.open(entry, "w", force_zip64=True) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for i in range(found.number):
             stream.write(to_uint8(read(found.path(i)).x[None])[0].tobytes())

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from snowmelt import files, pictures
+from snowmelt import pictures
 from snowmelt.data.images import write
+from snowmelt.disk import replacing
 from snowmelt.types import State
 
 
@@ -48,7 +49,7 @@ def _write(folder: Path, states: list[State], row: int, *, endpoint: bool) -> No
         write(folder / f"x0_hat_{i:0{digits}d}.png", picture)
     for i, picture in enumerate([] if y is None else y, 1):
         write(folder / f"endpoint_{i:0{digits}d}.png", picture)
-    with files.replacing(folder / "trajectory.npz") as temporary, temporary.open("wb") as stream:
+    with replacing(folder / "trajectory.npz") as temporary, temporary.open("wb") as stream:
         if y is None:
             np.savez_compressed(stream, x=x.numpy(), x0_hat=x0_hat.numpy(), t=t)
         else:

@@ -50,7 +50,7 @@ def require_same(run: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -> N
         )
 
 
-def require_agreement(process: Process, run: Path, step: int, restorer: Restorer, device: torch.device) -> None:
+def require_agreement(process: Process, run: Path, step: int, restorer: Restorer) -> None:
     """Refuse to train together from different places: every process must see one run directory, and the same weights.
 
     Raises:
@@ -62,7 +62,7 @@ def require_agreement(process: Process, run: Path, step: int, restorer: Restorer
     crc = 0
     for value in restorer.state_dict().values():
         crc = zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), crc)
-    own = torch.zeros(process.size, 2, dtype=torch.float64, device=device)
+    own = torch.zeros(process.size, 2, dtype=torch.float64)
     own[process.rank] = own.new_tensor([step, crc])
     rows = processes.summed(own.flatten()).view(-1, 2).tolist()
     for rank, (at, weights) in enumerate(rows):

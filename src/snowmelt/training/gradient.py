@@ -54,8 +54,8 @@ class Plan:
             raise ValueError(f"{self.shards} processes do not divide training.batch = {self.batch}: give another number of either")
         if self.shards % self.process.size:
             raise ValueError(
-                f"{self.process.size} processes cannot share the {self.shards} parts of a batch evenly: "
-                f"start as many as divide {self.shards}, or a run with --training.shards {self.process.size}"
+                f"{self.process.size} processes cannot share the {self.shards} shards of a batch evenly: start as many as divide {self.shards}, "
+                f"or begin a run with --training.shards {self.process.size}"
             )
 
     @property
@@ -108,29 +108,27 @@ class Gradient:
         self.plan, self.parameters, self.pieces = plan, list(parameters), 1
         self._losses, self._backward = losses, backward
 
-    def __call__(self, step: int, wish: bool = False) -> tuple[Tensor, Tensor]:
-        """Compute it. The step's mean loss, and how many processes wish: numbers () on the device, the same in all of them.
+    def __call__(self, step: int) -> Tensor:
+        """Compute it. The step's mean loss, a number () on the device, the same in every process.
 
         Raises:
             Lost: another process is gone.
             OutOfMemoryError: one sample at a time does not fit, either.
         """
         if self.plan.shards == 1:
-            loss = self._share(step, 0)
-            return loss, loss.new_tensor(float(wish))
+            return self._share(step, 0)
         tree = Tree()
         for shard in self.plan.mine:
             loss = self._share(step, shard)
-            wished = loss.new_full((), float(wish and shard == self.plan.mine.start))
-            tree.add(torch.cat([*(_of(p).flatten() for p in self.parameters), loss[None], wished[None]]))
+            tree.add(torch.cat([*(_of(p).flatten() for p in self.parameters), loss[None]]))
             if shard != self.plan.mine[-1]:
                 self._forget()
         whole = processes.summed(tree.total())
         sizes = [p.numel() for p in self.parameters]
-        for p, part in zip(self.parameters, torch.split(whole[:-2], sizes), strict=True):
+        for p, part in zip(self.parameters, torch.split(whole[:-1], sizes), strict=True):
             p.grad = torch.empty_like(p) if p.grad is None else p.grad  # which lies in memory as the weight does: fused optimisers rely on it
             p.grad.copy_(part.view(p.shape))
-        return whole[-2], whole[-1]
+        return whole[-1]
 
     def _share(self, step: int, shard: int) -> Tensor:
         """Add the gradients of one share to what is there, which is nothing; its part of the loss."""

@@ -21,7 +21,7 @@ def add(run: Path, line: Mapping[str, Any]) -> None:
     lines.add(run / NAME, line)
 
 
-def forget_after(run: Path, step: int) -> None:
-    """Drop the lines of later steps: a run that goes on from a checkpoint makes them again."""
+def keep(run: Path, count: int) -> None:
+    """Keep the first lines and drop all that follow: a run that goes on from a checkpoint makes them again."""
     if (run / NAME).is_file():
-        write_text(run / NAME, "".join(f"{json.dumps(line)}\n" for line in read(run) if line["step"] <= step))
+        write_text(run / NAME, "".join(f"{json.dumps(line)}\n" for line in read(run)[:count]))

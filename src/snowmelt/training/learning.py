@@ -25,6 +25,7 @@ _WORSE_DB, _STILL_DB, _NO_GOOD_DB = 0.1, 0.05, 0.1
 _SAME = 1e-4  # relative: losses of validations between which nothing was learned
 _HIGH_LR, _LOW_LR, _USUAL_LR = 1e-2, 1e-6, 1e-3
 _AT_END = 0.02  # of the peak rate
+_EARLY = 1 / 3  # of the run so far: a rate first read later than that may have fallen far from its peak
 _BAND_WORSE, _BAND_STILL, _GAINED = 1.05, 0.95, 0.8  # last loss over the best, over the first; the same of all bands
 _LAGS, _JUMPS = 1.1, 0.8  # loss of the average over that of the raw weights
 _WAITS, _BAD, _SKIPS = 0.15, 0.01, 0.02  # shares
@@ -43,7 +44,7 @@ class Seen(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a log says of a run: its validations, its lines of losses, its peak learning rate."""
+    """What a log says of a run: its validations, its lines of losses, its peak learning rate; 0 while the log does not tell that."""
 
     seen: list[Seen]
     steps: list[Mapping[str, Any]]
@@ -51,7 +52,7 @@ class Run(NamedTuple):
 
     @property
     def pace(self) -> float:
-        """The last learning rate as a part of the peak; 1 where the log has none."""
+        """The last learning rate as a part of the peak; 1 where the log does not tell."""
         rates = _numbers(self.steps, "lr")
         return rates[-1] / self.peak if rates and self.peak > 0 else 1.0
 
@@ -125,7 +126,17 @@ def _read(lines: Sequence[Mapping[str, Any]]) -> Run:
                 )
             )
     steps = [line for line in lines if math.isfinite(_number(line.get("lr"))) and math.isfinite(_number(line.get("images")))]
-    return Run(seen, steps, max(_numbers(steps, "lr"), default=0.0))
+    return Run(seen, steps, _peak(steps))
+
+
+def _peak(steps: Sequence[Mapping[str, Any]]) -> float:
+    """The highest learning rate of a run; 0 while it still rises, and where the first line that has one is late.
+
+    Lines are some steps apart: a short run has its first when the rate has long come down.
+    """
+    rates, at = _numbers(steps, "lr"), _numbers(steps, "images")
+    rises = len(rates) > 1 and rates[-1] > rates[-2]
+    return 0.0 if not rates or rises or at[0] > _EARLY * at[-1] else max(rates)
 
 
 def _verdict(run: Run) -> list[str]:
@@ -170,7 +181,7 @@ def _likely(run: Run, *, worse: bool, harms: bool) -> list[str]:
         more = "take more of them, mirrored (--data.flip) and cut at random (--data.fit crop), or a smaller network, or fewer images."
         return [because + (more if because else more.capitalize())]
     lower = f"--training.lr {float(f'{run.peak / 3:.1g}'):g}"
-    if worse or _rising(run):
+    if run.peak and (worse or _rising(run)):
         return [f"Likely the learning rate of {run.peak:.2g} is too high: try {lower}."]
     last = run.seen[-1]
     if harms and last.raw is not None and last.loss > _LAGS * last.raw:
@@ -179,6 +190,8 @@ def _likely(run: Run, *, worse: bool, harms: bool) -> list[str]:
         return ["It is early: wait for the next validation."]
     if harms and run.growth >= _STILL_DB:
         return [f"It is on its way ({run.growth:+.2f} dB): give it more images."]
+    if not run.peak:
+        return ["The log says too little yet to tell why: wait for the next validation, or give it more images."]
     if not _moved(run):
         return ["Nothing has moved the weights: look at 'gradient_norm' and 'lr' in metrics.jsonl, and try a larger --training.lr."]
     if run.ended:
@@ -208,7 +221,7 @@ def _unsteady(run: Run) -> list[str]:
     falls = [a.restored - b.restored for a, b in zip(run.seen, run.seen[1:], strict=False) if a.restored - b.restored > _STILL_DB]
     if not falls or len(run.seen) < 3:
         return []
-    cause = f"; a smaller --training.lr than {run.peak:.2g} may bring it further" if run.pace > 0.3 else ""
+    cause = f"; a smaller --training.lr than {run.peak:.2g} may bring it further" if run.peak and run.pace > 0.3 else ""
     return [f"Not steadily: between two validations it lost up to {max(falls):.2f} dB{cause}."]
 
 
@@ -278,7 +291,7 @@ def _numbers_gone_wrong(lines: Sequence[Mapping[str, Any]], run: Run) -> list[st
         out.append(f"In {bad:,.0f} of {total:,.0f} steps the loss or its gradient was no finite number; they were skipped.")
     if back:
         times = "once" if back == 1 else f"{back:.0f} times"
-        lower = f"try a smaller --training.lr than {run.peak:.2g}"
+        lower = "try a smaller --training.lr" + (f" than {run.peak:.2g}" if run.peak else "")
         out.append(f"It went back {times} to an earlier checkpoint and on with a lower learning rate: {lower}.")
     if total and skipped / total > _SKIPS and skipped > 20:
         out.append(f"fp16 skipped {skipped:,.0f} of {total:,.0f} steps, more than finding a scale takes: try --training.precision fp32 or bf16.")

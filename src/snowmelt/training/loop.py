@@ -47,13 +47,8 @@ from snowmelt.training.waiting import Waiting
 
 BEST = "best"
 _LOG_EVERY = 20
-_LISTEN_EVERY = 5  # steps: what another process wishes is read from a GPU, which waits for it
-_FIT_IMAGES = 20_000
-_GRID_ROWS = 8
-_MOST_SKIPPED = 100  # steps in a row: by then the scale has fallen from 65,536 to 5e-26
-_MOST_ROLLBACKS = 3
-_SLOWER = 0.5
-_NAMED = 8
+_FIT_IMAGES, _GRID_ROWS = 20_000, 8
+_MOST_ROLLBACKS, _SLOWER, _NAMED = 3, 0.5, 8
 _log = logging.getLogger(__name__)
 
 
@@ -116,6 +111,7 @@ class Trainer:
         self._next: Callable[[range], Fed] = self.feed
         self.step, self.wall_s, self._logged_s, self.rollbacks = 0, 0.0, 0.0, 0
         self._owed = False  # a validation, which was broken off
+        self._new = True  # nothing has been trained, nor taken up
         self._asked = threading.Event()
 
     @property
@@ -139,7 +135,7 @@ class Trainer:
         if said is not None:
             self._require_exact(said.get("exact", {}))
             self._take_up(said)
-        exactness.require_agreement(self.process, self.out, self.step, self.restorer, self.device)
+        exactness.require_agreement(self.process, self.out, self.step, self.restorer)
         return said is not None
 
     def run(self) -> Model:
@@ -155,18 +151,17 @@ class Trainer:
         with until_asked() as self._asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar, self._feeding():
             self._begin(bar)
             while self.step < o.steps:
-                wishes = self._advance(bar)
+                self._advance(bar)
                 done = self.step == o.steps
                 regular = done or self.step % every == 0
                 if (regular or self.step % _LOG_EVERY == 0) and self._rolled_back():
                     continue
-                wished = self._wished(wishes)
                 if regular:
                     self.save(validate=True, bar=bar)
-                    wished = self._broken_off() or wished or (self.process.alone and self._asked.is_set())
-                elif wished:
+                wished = processes.any_of(self._asked.is_set())
+                if wished and not regular:
                     self.save(validate=False, regular=False)
-                if wished and (not done or self._owed):
+                if wished and not (done and self._validated()):
                     raise self._stopped()
         return self.averaged
 
@@ -183,46 +178,51 @@ class Trainer:
             regular: whether every run of the recipe saves here, so that a rollback may lead here; not where somebody happened to ask for the end.
             bar: where to say in words how the training goes.
         """
-        self._owed = self._owed and not validate
         if not self.process.first:
             return
         if validate:
             self._validate_unless_asked(bar)
-        # The model first: should the disk fill up in between, the old checkpoint makes the next run write both again.
+        # The models first: should the disk fill up in between, the old checkpoint makes the next run write all of them again.
         ema = self.average.restorer.state_dict()
         save_model(self.model, self.out, ema=ema)
-        self._checkpoint(regular=regular)
-        if self.options.keep_best and validate and not self._owed and self._is_best():
+        if self.options.keep_best and self._is_best():
             save_model(self.model, self.out / BEST, ema=ema)
+        self._checkpoint(regular=regular)
 
     def _begin(self, bar: Bar) -> None:
         """What comes before the next step: at the start the statistics of the data, later a validation that was broken off."""
-        if self.step == 0:
+        if self._new:
             self._prepare()
-            self._owed = False
             if self.process.first:
-                history.forget_after(self.out, -1)  # what a run wrote that was killed before it saved anything
+                history.keep(self.out, 0)  # nothing of what a run wrote that was killed before it saved anything
                 self._validate_unless_asked(None)  # what the others are compared with: a linear part restores before anything is learned
                 self._checkpoint(regular=True)  # a rollback may lead to it
+            self._new = False
         elif self._owed:
             self.save(validate=True, bar=bar)
-        if self._broken_off():
+        exactness.require_agreement(self.process, self.out, self.step, self.restorer)
+        if not self._validated():
             raise self._stopped()
 
     def _validate_unless_asked(self, bar: Bar | None) -> None:
         """Validate, if there are pictures for it; if the end is asked for meanwhile, that is owed."""
+        self._owed = False
         if len(self.validation):
             try:
-                self.model = dataclasses.replace(self.model, notes={**self.model.notes, "validation": self._validate()})
+                self.model = self._noting(self._validate())
             except _Asked:
                 self._owed = True
             else:
                 self._say(bar)
 
-    def _broken_off(self) -> bool:
-        """Whether the first process owes a validation, as all processes know then."""
-        self._owed = bool(processes.summed(torch.full((1,), float(self._owed), device=self.device)) > 0)
-        return self._owed
+    def _validated(self) -> bool:
+        """Whether no validation was broken off, as the first process knows and the others learn."""
+        self._owed = processes.any_of(self._owed and self.process.first)
+        return not self._owed
+
+    def _noting(self, validation: dict[str, Any]) -> Model:
+        """The model with what the last validation found."""
+        return dataclasses.replace(self.model, notes={**self.model.notes, "validation": validation})
 
     def _prepare(self) -> None:
         """Statistics of the data, before step 1."""
@@ -237,14 +237,14 @@ class Trainer:
         self.restorer.fit(batches())
         self.average = Average(self.restorer, self.average.half_life_images)
 
-    def _advance(self, bar: Bar) -> Tensor:
-        """One optimiser step; how many processes wish to stop. Nothing in it waits for the device, but where a line is written."""
+    def _advance(self, bar: Bar) -> None:
+        """One optimiser step. Nothing in it waits for the device, but where a line is written."""
         o, start = self.options, time.monotonic()
         rate = o.rate_at(self.step) * _SLOWER**self.rollbacks
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.restorer.train()
-        loss, wishes = self.gradient(self.step, self._asked.is_set())
+        loss = self.gradient(self.step)
         norm = self.scaling.step(self.optimizer, self.gradient.parameters, o.clip, loss, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -254,14 +254,6 @@ class Trainer:
         self.wall_s += time.monotonic() - start  # with waiting for the device, where that was
         if logs:
             self._log(bar, values)
-        return wishes
-
-    def _wished(self, wishes: Tensor) -> bool:
-        """Whether to stop after this step: in every process the same answer."""
-        if self.process.alone:
-            return self._asked.is_set()
-        listens = self.device.type == "cpu" or self.step % _LISTEN_EVERY == 0
-        return listens and bool(wishes > 0)
 
     def _log(self, bar: Bar, values: dict[str, float]) -> None:
         """A line in metrics.jsonl and beside the bar: what of `values` is finite, the speed, and how much of the time since the last was waited."""
@@ -304,10 +296,7 @@ class Trainer:
         batch = max(o.batch, 64)
         result = validate(self.averaged, self.validation, o.validation_images, loss=o.loss, batch=batch, raw=self.model, **kept)
         columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, **kept)
-        found = dataclasses.asdict(result)
-        # JSON has no NaN.
-        found = {name: value if isinstance(value, tuple) or value is None or math.isfinite(value) else None for name, value in found.items()}
-        found["bands"] = [band if math.isfinite(band) else None for band in result.bands]
+        found = result.table()
         self._write({f"validation_{name}": value for name, value in found.items() if value is not None})
         shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge, its training need not
         pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown))
@@ -323,9 +312,10 @@ class Trainer:
             raise _Asked
 
     def _is_best(self) -> bool:
-        """Whether the last validation is the best so far."""
-        losses = [line["validation_loss"] for line in history.read(self.out) if "validation_loss" in line]
-        return bool(losses) and losses[-1] <= min(losses)
+        """Whether this step's validation is the best of all since the training began."""
+        seen = [line for line in history.read(self.out) if "validation_degraded_psnr_db" in line and line["step"]]
+        losses = [line.get("validation_loss", math.inf) for line in seen]
+        return bool(seen) and seen[-1]["step"] == self.step and math.isfinite(losses[-1]) and losses[-1] <= min(losses)
 
     def _rolled_back(self) -> bool:
         """Go back to the last regular checkpoint, and on more slowly, where the loss was no finite number for some steps in a row; whether it was.
@@ -336,15 +326,11 @@ class Trainer:
             Diverged: that has been tried often enough.
         """
         bad = self.scaling.bad()
-        if self.scaling.skipped[1] >= _MOST_SKIPPED:
-            raise Diverged(
-                f"the gradients of the last {self.scaling.skipped[1]} steps, up to step {self.step}, were not finite at any scale; the last "
-                f"checkpoint is kept. fp16 ends at 65,504: try --training.precision fp32, or a smaller --training.lr (now {self.options.lr:g})"
-            )
+        self.scaling.require_scale(self.step, self.options.lr)
         self.scaling.forget()
         if bad.longest < ROW:
             return False
-        seen, step = f"the loss or its gradient was no finite number in {bad.longest} steps in a row, up to step {bad.steps[-1] + 1}", self.step
+        seen, step = f"the loss or its gradient was no finite number in {bad.longest} steps in a row, up to step {bad.row[-1] + 1}", self.step
         if self.rollbacks == _MOST_ROLLBACKS:
             raise Diverged(
                 f"{seen}, and {self.rollbacks} rollbacks with lower rates did not help; the last checkpoint is kept. "
@@ -353,11 +339,11 @@ class Trainer:
         said = checkpoint.load(self.out, self._held, regular=True, tell=self._tell)
         if said is None:
             raise Diverged(f"{seen}, and there is no checkpoint to go back to. Try a smaller --training.lr (now {self.options.lr:g})")
-        processes.barrier()  # nobody reads any more what is written next
         rollbacks = self.rollbacks + 1
         self._take_up({**said, "rollbacks": rollbacks})
+        exactness.require_agreement(self.process, self.out, self.step, self.restorer)  # and nobody reads any more what is written next
         plan = self.gradient.plan
-        parts = [(at, numbers) for at in bad.steps[:ROW] for shard in range(plan.shards) for numbers in plan.parts(at, shard)]
+        parts = [(at, numbers) for at in bad.row[-ROW:] for shard in range(plan.shards) for numbers in plan.parts(at, shard)]
         found = list(dict.fromkeys(name for at, numbers in parts for name in self.objective.unsound(self.feed, numbers, at)))[:_NAMED]
         self._write({"rollback_from": step, "rollbacks": rollbacks, "samples": found})
         if self.process.first:
@@ -378,15 +364,19 @@ class Trainer:
 
     def _checkpoint(self, *, regular: bool) -> None:
         said = {**self._place, "regular": regular, "rollbacks": self.rollbacks, "pieces": self.gradient.pieces, "owed": self._owed}
-        checkpoint.save(self.out, self._held, {**said, "exact": self.exact}, keep=self.options.keep)
+        said |= {"lines": len(history.read(self.out)), "validation": self.model.notes.get("validation"), "exact": self.exact}
+        checkpoint.save(self.out, self._held, said, keep=self.options.keep)
 
     def _take_up(self, said: dict[str, Any]) -> None:
         """Stand where a checkpoint stood, whose tensors are loaded."""
         self.step, self.wall_s, self.rollbacks = said["step"], said["wall_s"], said.get("rollbacks", 0)
         self._owed, self.gradient.pieces = said.get("owed", False), said.get("pieces", 1)
-        self._logged_s = self.wall_s
+        self._logged_s, self._new = self.wall_s, False
+        if said.get("validation"):
+            self.model = self._noting(said["validation"])
         if self.process.first:
-            history.forget_after(self.out, self.step)
+            before = sum(line.get("step", 0) <= self.step for line in history.read(self.out))
+            history.keep(self.out, said.get("lines", before))
 
     def _planned(self, shards: int) -> Gradient:
         o = self.options
@@ -396,7 +386,7 @@ class Trainer:
     def _require_exact(self, was: dict[str, Any]) -> None:
         """Refuse to go on in a way that gives other last digits; the number of shards is taken over where nobody asked for one."""
         shards = was.get("shards", 0)
-        if not self.options.shards and shards and shards % self.process.size == 0:
+        if not self.options.shards and shards and (shards % self.process.size == 0 or not self.inexact):
             self.gradient = self._planned(shards)
         if not self.inexact:
             exactness.require_same(self.out, was, self.exact)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 _SCALE, _SOUND, _SKIPPED, _ROW = "scale", "sound_steps", "skipped", "skipped_in_a_row"
 _BAD, _BAD_ROW, _BAD_LONGEST, _BAD_STEPS = "bad", "bad_in_a_row", "bad_longest", "bad_steps"
 _FIRST, _MOST, _GROWS_AFTER = 2.0**16, 2.0**64, 2000
+_MOST_SKIPPED = 100  # steps in a row: by then the scale has fallen from 65,536 to 5e-26
 _NAMED = 8  # bad steps whose numbers are kept
 _NONE = -1
 
@@ -45,6 +46,18 @@ class Bad(NamedTuple):
     total: int
     longest: int
     steps: tuple[int, ...]
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """The longest row among `steps`, the last one of equals."""
+        rows: list[list[int]] = []
+        for step in self.steps:
+            if rows and rows[-1][-1] == step - 1:
+                rows[-1].append(step)
+            else:
+                rows.append([step])
+        rows.sort(key=len)  # keeps the order of equals
+        return tuple(rows[-1]) if rows else ()
 
 
 class Scaling:
@@ -83,6 +96,18 @@ class Scaling:
         """Begin a new longest row of bad steps, and a new list of them. Those in all stay, and a row that lasts goes on."""
         self._bad_longest = torch.zeros_like(self._bad_longest)
         self._bad_steps = torch.full_like(self._bad_steps, _NONE)
+
+    def require_scale(self, step: int, lr: float) -> None:
+        """Refuse to go on where no scale was found for long. Waits for the device.
+
+        Raises:
+            Diverged: none was, up to that step.
+        """
+        if (lost := self.skipped[1]) >= _MOST_SKIPPED:
+            raise Diverged(
+                f"the gradients of the last {lost} steps, up to step {step}, were not finite at any scale; the last checkpoint is kept. "
+                f"fp16 ends at 65,504: try --training.precision fp32, or a smaller --training.lr (now {lr:g})"
+            )
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the scaled loss."""

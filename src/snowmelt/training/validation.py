@@ -5,9 +5,11 @@ number, so two validations differ by the weights alone.
 """
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -38,6 +40,12 @@ class Validation:
     degraded_psnr_db: float
     restored_psnr_db: float
     raw_loss: float | None = None
+
+    def table(self) -> dict[str, Any]:
+        """As JSON, which has no NaN: what is no finite number is None."""
+        plain = dataclasses.asdict(self)
+        plain["bands"] = [band if math.isfinite(band) else None for band in self.bands]
+        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in plain.items()}
 
 
 def nothing() -> None:
@@ -81,12 +89,12 @@ def validate(
         t = levels[-1].to(x0)
         x_t = model.degrade(x0, t, z)
         estimate = model.estimate(x_t, t, z)
-        losses.append(distance(estimate, x0, loss).double().cpu())
+        losses.append(distance(estimate, x0, loss).cpu().double())
         if raw is not None:
             with _at_rest(raw):
-                raws.append(distance(raw.estimate(x_t, t, z), x0, loss).double().cpu())
-        before.append(distance(x_t, x0, "l2").double().cpu())
-        after.append(distance(estimate, x0, "l2").double().cpu())
+                raws.append(distance(raw.estimate(x_t, t, z), x0, loss).cpu().double())
+        before.append(distance(x_t, x0, "l2").cpu().double())
+        after.append(distance(estimate, x0, "l2").cpu().double())
         tick()
     each = torch.cat(losses)
     band = (torch.cat(levels) * BANDS).ceil().clamp(1, BANDS) - 1
