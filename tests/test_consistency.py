@@ -12,6 +12,7 @@ from snowmelt.cli import main
 from snowmelt.losses import consistency_loss, restoration_loss
 from snowmelt.model import Model, load
 from snowmelt.randomness import generator
+from snowmelt.recipes import directory
 from snowmelt.recipes import run as runs
 from snowmelt.recipes.recipe import from_table
 from snowmelt.recipes.tuning import tune, tuning
@@ -187,11 +188,11 @@ def test_a_tuned_copy_lies_in_the_run_and_the_run_stays(finished):
     assert torch.equal(state.x, parent.prior.sample(3, generator(0, "prior")).x)
     lines = [json.loads(line) for line in (finished / "fast" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["images"] == 128
-    assert runs.stored(finished / "fast").training.gap == 0.75
+    assert directory.stored(finished / "fast").training.gap == 0.75
 
 
 def test_it_begins_with_the_averaged_weights_of_the_run(finished, tmp_path):
-    recipe = runs.stored(finished)
+    recipe = directory.stored(finished)
     tuned = tuning(finished, load(finished), 0.5)
     assert tuned.training.images == 500 * recipe.training.batch
     assert tuned.training.lr == recipe.training.lr / 20
@@ -276,7 +277,7 @@ def test_a_tuned_copy_is_evaluated_by_its_own_walk_and_survives_its_run(finished
     report = runs.evaluate(run / "fast", images=8, walk="tacos:steps=12")
     assert report.facts["degradation"].startswith("gaussian-blur")
     assert (run / "fast" / "evaluation.json").is_file()
-    runs.clear(run)
+    directory.clear(run)
     assert (run / "fast" / "evaluation.json").is_file()
     assert not (run / "model.json").exists()
 
@@ -296,7 +297,7 @@ def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
 
 def test_without_knots_the_earlier_severity_is_the_gap_times_t(finished, tmp_path):
     t = torch.tensor([1e-7, 1e-3, 0.3, 1.0])
-    assert torch.equal(runs.make_trainer(runs.stored(finished), tmp_path / "never").objective._earlier(0.5, t, {}), 0.5 * t)
+    assert torch.equal(runs.make_trainer(directory.stored(finished), tmp_path / "never").objective._earlier(0.5, t, {}), 0.5 * t)
 
 
 def test_a_table_is_tuned_on_its_knots(tmp_path):

@@ -18,8 +18,8 @@ _LAUNCHED = "TORCHELASTIC_RUN_ID"  # what torchrun says in the environment
 
 
 @dataclass
-class Seen:
-    """How far a look at something has come."""
+class Look:
+    """A look at many things, and how far it has come."""
 
     done: int = 0
 
@@ -72,13 +72,13 @@ def until_asked(patience: float | None = None) -> Iterator[threading.Event]:
 
 
 @contextlib.contextmanager
-def looking(what: str) -> Iterator[Seen]:
+def looking(what: str) -> Iterator[Look]:
     """Work of which nothing is kept, such as a look at all files of a folder; whoever does it counts what it has seen.
 
     Raises:
         Stopped: interrupted, with how far it came: "3,000 pictures of FOLDER were looked at".
     """
-    seen = Seen()
+    seen = Look()
     try:
         yield seen
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from snowmelt.evaluation.report import walk_rows
 from snowmelt.metrics.features import Features
 from snowmelt.model import Model
 from snowmelt.priors import Normal
-from snowmelt.recipes import generating, run
+from snowmelt.recipes import directory, generating, run
 from snowmelt.recipes.recipe import EvaluationOptions, from_table
 from snowmelt.recipes.report import FURTHER
 from snowmelt.registry import build
@@ -200,7 +200,7 @@ def test_a_conditional_run_is_trained_compared_and_cleared(tmp_path: Path) -> No
     assert "Walks beside each other" in (tmp_path / "report.html").read_text()
     assert Report.read(tmp_path / "evaluation.json").walks == json.loads(json.dumps(report.walks))
     (tmp_path / "mine.txt").write_text("a note")
-    run.clear(tmp_path)
+    directory.clear(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"mine.txt"}
 
 

@@ -10,7 +10,7 @@ import snowmelt
 from snowmelt.cli import main
 from snowmelt.data.sources import open_data
 from snowmelt.priors import Normal
-from snowmelt.recipes import run
+from snowmelt.recipes import directory, run
 from snowmelt.recipes.recipe import from_table, load, presets, to_table, to_toml
 from snowmelt.registry import spec
 from snowmelt.restorers import Conditions
@@ -123,7 +123,7 @@ def test_a_recipe_from_before_all_this_is_the_same_recipe() -> None:
         del old["training"][name]
     for name in ("generators", "guidance"):
         del old["evaluation"][name]
-    assert run.differences(to_table(from_table(old)), to_table(from_table({"degradation": "noise", "data": TABLE["data"]}))) == {}
+    assert directory.differences(to_table(from_table(old)), to_table(from_table({"degradation": "noise", "data": TABLE["data"]}))) == {}
 
 
 HOT = [name for name in presets() if name.startswith(("fashion-", "mnist-")) and load(name).get("degradation", "").startswith("noise")]

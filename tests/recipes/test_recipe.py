@@ -6,7 +6,7 @@ import pytest
 
 from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
-from snowmelt.recipes import run
+from snowmelt.recipes import directory, run
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets, to_table, to_toml
 from snowmelt.registry import build
 
@@ -58,23 +58,23 @@ def test_what_is_wrong_is_named(table, says: str) -> None:
 
 def test_which_differences_matter() -> None:
     a, b = to_table(Recipe("noise", about="x")), to_table(Recipe("noise", about="y"))
-    assert run.differences(a, b) == {}
+    assert directory.differences(a, b) == {}
     b["training"]["lr"] = 7
-    assert run.differences(a, b) == {"training.lr": (0.001, 7)}
+    assert directory.differences(a, b) == {"training.lr": (0.001, 7)}
 
 
 def test_a_stored_recipe_that_is_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="snowmelt train --out"):
-        run.stored(tmp_path)
-    (tmp_path / run.RECIPE).write_text("=")
+        directory.stored(tmp_path)
+    (tmp_path / directory.RECIPE).write_text("=")
     with pytest.raises(ValueError, match="recipe.toml is not a TOML file"):
-        run.stored(tmp_path)
+        directory.stored(tmp_path)
 
 
 def test_clearing_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
-    for name in (run.RECIPE, "model.json", "metrics.jsonl", "weights-0123456789ab.safetensors", "my notes.txt"):
+    for name in (directory.RECIPE, "model.json", "metrics.jsonl", "weights-0123456789ab.safetensors", "my notes.txt"):
         (tmp_path / name).write_text("x")
-    run.clear(tmp_path)
+    directory.clear(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import snowmelt
-from snowmelt.recipes import run
+from snowmelt.recipes import directory, run
 from snowmelt.recipes.demo import recipe as demo_recipe
 from snowmelt.recipes.recipe import Recipe, from_table
 from snowmelt.recipes.report import WRITTEN
@@ -25,6 +25,19 @@ def recipe(**training: object) -> Recipe:
     return from_table({**TINY, "training": {**TINY["training"], **training}})  # type: ignore[dict-item]
 
 
+def test_of_several_processes_the_first_alone_bounds_the_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.train(recipe(), tmp_path / "run")
+    done: list[str] = []
+    monkeypatch.setattr(run.bits, "bits_per_dim", lambda *given, **more: done.append("bits"))
+    monkeypatch.setattr(run, "judge", lambda *given, **more: done.append("report"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, expected in (("0", ["bits", "report"]), ("1", ["report"])):
+        monkeypatch.setenv("RANK", rank)
+        run.evaluate(tmp_path / "run", bits_per_dim=4)
+        assert done == expected
+        done.clear()
+
+
 def test_a_run_is_trained_evaluated_and_started_over(tmp_path: Path) -> None:
     out = tmp_path / "run"
     run.train(recipe(), out)
@@ -39,6 +52,21 @@ def test_a_run_is_trained_evaluated_and_started_over(tmp_path: Path) -> None:
     run.train(recipe(lr=1e-4), out, fresh=True)
     assert (out / "mine.txt").read_text() == "a note beside the run"
     assert not (out / "report.html").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("shards", 4), ("precision", "bf16")])
+def test_a_choice_that_was_left_open_may_be_named_later_and_the_checkpoint_decides(tmp_path: Path, name: str, value: object) -> None:
+    left_open = recipe(precision="auto", shards=0)
+    run.train(left_open, tmp_path)
+    named = recipe(**{"precision": "auto", "shards": 0, name: value})
+    directory.claim(named, tmp_path, fresh=False)
+    trainer = run.make_trainer(named, tmp_path)
+    was = run.make_trainer(left_open, tmp_path).exact[name]
+    if was == value:
+        trainer.resume()
+    else:
+        with pytest.raises(ValueError, match=f"{name} = {was}, and here it is {value}, .*: give --training.{name} {was}, or add --allow-inexact"):
+            trainer.resume()
 
 
 def test_a_run_may_begin_from_another(tmp_path: Path) -> None:
@@ -92,7 +120,7 @@ def test_reading_severities_is_learned_once_also_after_the_training(tmp_path: Pa
 
 def test_a_run_from_before_severities_were_read_goes_on(tmp_path: Path) -> None:
     run.train(recipe(), tmp_path)
-    path = tmp_path / run.RECIPE
+    path = tmp_path / directory.RECIPE
     lines = [line for line in path.read_text().splitlines() if not line.startswith("severity_images")]
     assert len(lines) < len(path.read_text().splitlines())
     path.write_text("\n".join(lines))
@@ -151,5 +179,5 @@ def test_a_part_of_a_choice_is_judged_by_itself_and_cleared_with_its_run(tmp_pat
     with pytest.raises(ValueError, match="no part 'masc'"):
         run.evaluate(tmp_path / "run", part="masc")
     (tmp_path / "run" / "mask" / "mine.txt").touch()
-    run.clear(tmp_path / "run")
+    directory.clear(tmp_path / "run")
     assert sorted(path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*")) == ["mask", "mask/mine.txt"]

@@ -11,7 +11,7 @@ import torch
 
 import snowmelt
 from snowmelt.files import read_json, read_tensors, sha256
-from snowmelt.recipes import run
+from snowmelt.recipes import directory, run
 from snowmelt.training import checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -52,7 +52,7 @@ def test_a_golden_checkpoint_is_taken_up_exactly(make: ModuleType, tmp_path: Pat
     for name in NAMES:
         folder = tmp_path / name
         shutil.copytree(GOLDEN / name, folder)
-        trainer = run.make_trainer(run.stored(folder), folder, inexact=True)  # on whatever machine this is
+        trainer = run.make_trainer(directory.stored(folder), folder, inexact=True)  # on whatever machine this is
         held, told = checkpoint.Held(trainer.restorer, trainer.average, trainer.optimizer, trainer.scaling), list[str]()
         said = checkpoint.load(folder, held, tell=told.append)
         assert said is not None

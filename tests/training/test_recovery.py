@@ -253,3 +253,34 @@ def test_the_best_model_is_kept_where_asked_for(small: Small, tmp_path: Path, mo
     small(tmp_path / "no", validate_every=80).run()
     assert load(tmp_path / "no").notes["validation"]["images"] == 320
     assert not (tmp_path / "no" / loop.BEST).exists()
+
+
+@pytest.mark.parametrize(("losses", "best"), [([0.1, 0.9, 0.2, 0.4, 0.3], 160), ([0.9, 0.2, float("nan"), 0.4, 0.5], 80)], ids=str)
+def test_the_best_is_one_that_was_trained_and_has_a_loss(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float], best: int
+) -> None:
+    found, inner = iter(losses), loop.validate
+    monkeypatch.setattr(loop, "validate", lambda *args, **options: dataclasses.replace(inner(*args, **options), loss=next(found)))
+    small(tmp_path, validate_every=80, keep_best=True).run()
+    assert load(tmp_path / loop.BEST).notes["validation"]["images"] == best
+
+
+def test_what_the_last_validation_found_is_known_after_two_interruptions(small: Small, tmp_path: Path) -> None:
+    for at in (11, 13):
+        run = small(tmp_path)
+        run.resume()
+        stop_after(run, at)
+        assert load(tmp_path).notes["validation"]["images"] == 160
+    lines = history(tmp_path)
+    assert [line["step"] for line in lines if "validation_loss" in line] == [0, 10]
+
+
+def test_a_rollback_to_the_start_is_still_known_after_an_interruption(small: Small, tmp_path: Path, spoil: Break) -> None:
+    spoil(lambda n: 16 <= n < 16 * 4, when=lambda run: run.rollbacks == 0)
+    run = small(tmp_path)
+    stop_after(run, 12)
+    again = small(tmp_path)
+    assert again.resume()
+    again.run()
+    assert [line["rollback_from"] for line in history(tmp_path) if "rollback_from" in line] == [10]
+    assert [line["step"] for line in history(tmp_path) if "validation_loss" in line] == [0, 10, 20]

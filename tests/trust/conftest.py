@@ -17,6 +17,8 @@ import pytest
 from snowmelt.training import checkpoint
 
 _START_S = 120.0
+NET = ("--model.backbone", "unet:widths=(8,16),patch=2,groups=4,blocks=1", "--training.precision", "fp32", "--training.batch", "16")
+TRAIN = ("--data", "bundled:digits", "--degradation", "noise", *NET, "--images", "32", "--data.size", "8", "--training.validation_images", "16")
 _TIMES = {"wall_s", "images_per_s", "waiting"}
 
 
@@ -121,6 +123,15 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     made = Zygote(tmp_path_factory.mktemp("commands"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def run(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of 8 x 8 digits in noise that knows next to nothing; nobody writes to it."""
+    place = tmp_path_factory.mktemp("trained")
+    child = zygote.start(["train", *TRAIN, "--out", str(place / "run")], env={}, cwd=place, before="")
+    assert child.wait() == 0, child.stderr()
+    return place / "run"
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,6 @@ from PIL import Image
 
 AT_ONCE_S, SOON_S = 1.5, 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-NET = ("--model.backbone", "unet:widths=(8,16),patch=2,groups=4,blocks=1", "--training.precision", "fp32", "--training.batch", "16")
-TRAIN = ("--data", "bundled:digits", "--degradation", "noise", *NET, "--images", "32", "--data.size", "8", "--training.validation_images", "16")
 # As slow as a large network on large pictures, at no cost.
 SLOW = """
 import time
@@ -33,14 +31,6 @@ probe = images.probe
 images.probe = lambda *given, **more: (time.sleep(0.02), probe(*given, **more))[1]
 """
 KEPT_OFTEN = "import snowmelt.evaluation.kept as kept\nkept._EVERY_S = 0.05\n"
-
-
-@pytest.fixture
-def run(command: Callable[..., Any], tmp_path: Path) -> Path:
-    """A model of 8 x 8 digits in noise that knows next to nothing."""
-    child = command("train", *TRAIN, "--out", tmp_path / "run")
-    assert child.wait() == 0, child.stderr()
-    return tmp_path / "run"
 
 
 @pytest.fixture

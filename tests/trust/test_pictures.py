@@ -129,20 +129,20 @@ def test_a_mask_that_cannot_be_read_is_named_as_a_mask(zoo: ModuleType, tmp_path
 
 
 @pytest.fixture
-def tenth(tmp_path: Path, zoo: ModuleType) -> tuple[Path, set[str]]:
+def tenth(tmp_path: Path) -> tuple[Path, set[str]]:
     """Forty pictures, of which four are broken, each in its own way: the folder, and the names of the four."""
     place = tmp_path / "many"
     for i in range(36):
         draw(place / ("", "deep")[i % 2] / f"{i}.png", i)
     whole = (place / "0.png").read_bytes()
-    broken = {"empty.png": b"", "cut.png": whole[: len(whole) // 2], "page.jpg": b"<html>404</html>", "deep/bomb.png": zoo.endless_png()}
+    broken = {"empty.png": b"", "cut.png": whole[: len(whole) // 2], "page.jpg": b"<html>404</html>", "deep/head.png": whole[:20]}
     for name, content in broken.items():
         (place / name).write_bytes(content)
     return place, set(broken)
 
 
 @pytest.mark.timeout(120)
-def test_a_tenth_of_a_folder_is_broken(tenth: tuple[Path, set[str]], run: Path, tmp_path: Path, figure, command) -> None:
+def test_a_tenth_of_a_folder_is_broken(tenth: tuple[Path, set[str]], run: Path, tmp_path: Path, zoo: ModuleType, figure, command) -> None:
     (place, broken), out = tenth, tmp_path / "out"
     words = ("restore", place, "--model", run, "--severity", "1", "--faithful", "--out", out)
     done = command(*words)
@@ -166,6 +166,11 @@ def test_a_tenth_of_a_folder_is_broken(tenth: tuple[Path, set[str]], run: Path, 
     assert sum(counts.values()) == 36
     said = "4 of 40 files broken: restore ends with 0, 36 restored and 4 named (--strict: 1)"
     figure("zoo-broken", f"{said}; training ends with 0, 36 used and 4 named")
+
+    (place / "bomb.png").write_bytes(zoo.endless_png())
+    large = command(*words)
+    assert large.wait() == 1  # whoever allows no more pixels is told what that leaves out
+    assert "bomb.png: 2147483647 x 2147483647 px are more than max_pixels" in large.stderr()
 
 
 def hostile(*arguments: object, timeout: float) -> list[dict[str, Any]]:

@@ -15,16 +15,6 @@ from PIL import Image
 
 Start = Callable[..., object]
 TIMES = ("seconds",)  # what a journal says of the clock
-NET = ("--model.backbone", "unet:widths=(8,16),patch=2,groups=4,blocks=1", "--training.precision", "fp32", "--training.batch", "16")
-TRAIN = ("--data", "bundled:digits", "--degradation", "noise", *NET, "--images", "32", "--data.size", "8", "--training.validation_images", "16")
-
-
-@pytest.fixture
-def run(command: Start, tmp_path: Path) -> Path:
-    """A model of 8 x 8 digits in noise that knows next to nothing."""
-    child = command("train", *TRAIN, "--out", tmp_path / "run")
-    assert child.wait() == 0, child.stderr()
-    return tmp_path / "run"
 
 
 @pytest.fixture

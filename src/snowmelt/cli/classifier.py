@@ -42,8 +42,9 @@ def train_classifier(
     from snowmelt import registry
     from snowmelt.data import open_data
     from snowmelt.model import load, weights_of
+    from snowmelt.recipes.directory import stored
     from snowmelt.recipes.report import environment
-    from snowmelt.recipes.run import stored, with_path
+    from snowmelt.recipes.run import with_path
     from snowmelt.training import classifier
 
     recipe, model = with_path(stored(run), data), load(run)

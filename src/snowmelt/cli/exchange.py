@@ -87,8 +87,8 @@ def import_(
     from snowmelt.files import write_text
     from snowmelt.interop import from_diffusers
     from snowmelt.model import save
+    from snowmelt.recipes.directory import RECIPE
     from snowmelt.recipes.recipe import to_toml
-    from snowmelt.recipes.run import RECIPE
 
     model = from_diffusers(directory)
     with replacing_folder(out) as made:  # without its recipe a run is none

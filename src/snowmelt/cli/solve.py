@@ -201,7 +201,8 @@ def _compare(
 ) -> int:
     """The table of all methods, printed and written."""
     from snowmelt.data.sources import open_data
-    from snowmelt.recipes.run import stored, with_path
+    from snowmelt.recipes.directory import stored
+    from snowmelt.recipes.run import with_path
     from snowmelt.restoration.comparing import compare, work
     from snowmelt.training.progress import Bar
 

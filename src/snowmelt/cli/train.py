@@ -110,10 +110,10 @@ def _waited(out: Path) -> str:
 
 def _leave_nothing(out: Path) -> None:
     """Remove a new run directory in which no training has happened yet."""
-    from snowmelt.recipes import run
+    from snowmelt.recipes import directory
 
-    if out.is_dir() and {path.name for path in out.iterdir()} <= {run.RECIPE}:
-        run.clear(out)
+    if out.is_dir() and {path.name for path in out.iterdir()} <= {directory.RECIPE}:
+        directory.clear(out)
         out.rmdir()
 
 
@@ -145,11 +145,11 @@ def _table(recipe: str | None, asked: dict[str, Any]) -> tuple[dict[str, Any], l
 
 def _dry_run(recipe: Any, out: Path | None, device: str, *, fresh: bool) -> None:
     from snowmelt import pictures
-    from snowmelt.recipes import run
+    from snowmelt.recipes import directory
     from snowmelt.recipes.dryrun import measure
 
     if out is not None and not fresh:
-        run.claim(recipe, out, fresh=False)
+        directory.claim(recipe, out, fresh=False)
     found = measure(recipe, device=device)
     print(found.text())
     path = Path("dry-run.png") if out is None else out.parent / f"{out.name}-dry-run.png"

@@ -14,7 +14,6 @@ import torch
 from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.data.dataset import Dataset
-from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
 from snowmelt.evaluation import Report, distinct, evaluate, generated, work
 from snowmelt.evaluation.kept import Kept
@@ -62,7 +61,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     test, validation, train = (open_data(recipe.data, split) for split in ("test", "validation", "train"))
     require_classes(model, test)
     own = generating.shown(o, model)
-    with Kept.at(out, settles(run, o, model, recipe.data, (test, validation, train), features, device)) as kept:
+    with Kept.at(out, settles(run, o, model, (test, validation, train), features, device)) as kept:
         asked = generating.make(model, o.generate, own, seed=o.seed, device=device, kept=kept) if o.generate else None  # first: it needs a prior
         report = _scored(model, o, (test, validation, train), features, device, kept)
         made, sheets = None if asked is None else asked(), list[torch.Tensor]()
@@ -123,7 +122,6 @@ def settles(
     run: Path,
     o: EvaluationOptions,
     model: Model,
-    prepared: DataOptions,
     data: Sequence[Dataset],
     features: Features | None,
     device: torch.device | str,
@@ -134,8 +132,7 @@ def settles(
         run: whose weights are judged.
         o: what is measured.
         model: what is judged.
-        prepared: how the pictures are brought to one form; where they lie does not matter.
-        data: all of them.
+        data: all pictures; where they lie does not matter.
         features: what is measured in.
         device: where it is computed.
     """
@@ -150,7 +147,6 @@ def settles(
         "prior": None if model.prior is None else [registry.spec(model.prior), digest_of(model.prior.tensors())],
         "options": dataclasses.asdict(o),
         "features": None if features is None else features.name,
-        "prepared": dataclasses.asdict(dataclasses.replace(prepared, path="", endpoint=prepared.endpoint and "there")),
         "data": [_looked_at(one) for one in data],
     }
 

@@ -16,8 +16,9 @@ import torch
 from snowmelt.files import read_json
 from snowmelt.model import Model, load, noted, save_prior, weights_of
 from snowmelt.priors.base import Learned
+from snowmelt.recipes.directory import RECIPE, stored
 from snowmelt.recipes.recipe import Recipe
-from snowmelt.recipes.run import RECIPE, stored, train, with_path
+from snowmelt.recipes.run import train, with_path
 from snowmelt.training.history import read as history
 
 FAST = "fast"

@@ -11,8 +11,8 @@ newest is damaged, by the disk or by a hand, the one before it is taken, and a l
 Format 1 was the single file ``checkpoint.safetensors``, with step and time inside and no hash. It is still read, and goes when the run saves next.
 """
 
+import logging
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ _OLD = "checkpoint.safetensors"  # format 1
 _NAMED = re.compile(r"checkpoint-(\d{12,15})\.json")
 _TENSORS = re.compile(r"checkpoint-\d{12,15}(-again)?\.safetensors")
 _OF_THE_MODEL = ("model.json", "weights-*", "ema-*", "prior-*", "estimator-*")  # saved by the same process
+_log = logging.getLogger(__name__)
 _FRESH = "start over with --fresh, or choose another --out"
 
 
@@ -41,11 +42,6 @@ class Held(NamedTuple):
     average: Average
     optimizer: torch.optim.Optimizer
     scaling: Scaling
-
-
-def say(line: str) -> None:
-    """A line on the standard error stream."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def save(run: Path, held: Held, said: Mapping[str, Any], *, keep: int = 2) -> None:
@@ -78,7 +74,7 @@ def save(run: Path, held: Held, said: Mapping[str, Any], *, keep: int = 2) -> No
     _thin(run, step, keep)
 
 
-def load(run: Path, held: Held, *, regular: bool = False, tell: Callable[[str], None] = say) -> dict[str, Any] | None:
+def load(run: Path, held: Held, *, regular: bool = False, tell: Callable[[str], None] = _log.warning) -> dict[str, Any] | None:
     """Put the newest sound checkpoint back into what is held. A run saved without a scale begins with a new one.
 
     Args:

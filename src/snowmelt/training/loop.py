@@ -313,7 +313,7 @@ class Trainer:
 
     def _is_best(self) -> bool:
         """Whether this step's validation is the best of all since the training began."""
-        seen = [line for line in history.read(self.out) if "validation_degraded_psnr_db" in line and line["step"]]
+        seen = [line for line in history.read(self.out) if "validation_degraded_psnr_db" in line and line.get("step")]
         losses = [line.get("validation_loss", math.inf) for line in seen]
         return bool(seen) and seen[-1]["step"] == self.step and math.isfinite(losses[-1]) and losses[-1] <= min(losses)
 
@@ -352,8 +352,6 @@ class Trainer:
         self._tell(f"{seen}: back to step {self.step}, at {_SLOWER**rollbacks:g} of the rate; {whose}")
         return True
 
-    # --- where a run stands -----------------------------------------------------------------------------
-
     @property
     def _place(self) -> dict[str, Any]:
         return {"step": self.step, "images": self.step * self.options.step_images, "wall_s": round(self.wall_s, 3)}
@@ -375,8 +373,8 @@ class Trainer:
         if said.get("validation"):
             self.model = self._noting(said["validation"])
         if self.process.first:
-            before = sum(line.get("step", 0) <= self.step for line in history.read(self.out))
-            history.keep(self.out, said.get("lines", before))
+            first = [line.get("step", 0) <= self.step for line in history.read(self.out)] if "lines" not in said else []  # of format 1
+            history.keep(self.out, said.get("lines", sum(first)))
 
     def _planned(self, shards: int) -> Gradient:
         o = self.options
