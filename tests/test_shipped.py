@@ -14,7 +14,7 @@ from snowmelt.files import BadFile
 from snowmelt.model import SHIPPED, located, shipped
 from snowmelt.recipes import showcase
 from snowmelt.recipes.recipe import from_table, load, to_table
-from snowmelt.recipes.run import differences
+from snowmelt.recipes.directory import differences
 
 
 @pytest.fixture(scope="module")

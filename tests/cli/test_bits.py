@@ -60,7 +60,7 @@ def test_what_has_no_bits_is_refused_by_name(cli, run: Path, hot: Path, tmp_path
 
 
 def test_a_fresh_start_clears_them(cli, hot: Path) -> None:
-    from snowmelt.recipes.run import clear
+    from snowmelt.recipes.directory import clear
 
     assert cli("evaluate", hot, "--bits-per-dim", "--images", 2, "--steps", 2).code == 0
     assert (hot / "bound.svg").is_file()
