@@ -13,8 +13,8 @@ from snowmelt.data.images import from_uint8, quantise, read, write
 from snowmelt.files import BadFile
 from snowmelt.model import SHIPPED, located, shipped
 from snowmelt.recipes import showcase
-from snowmelt.recipes.recipe import from_table, load, to_table
 from snowmelt.recipes.directory import differences
+from snowmelt.recipes.recipe import from_table, load, to_table
 
 
 @pytest.fixture(scope="module")
