@@ -21,8 +21,9 @@ from snowmelt.locks import HOLDER, LOCK, InUse, locked
 Figure = Callable[[str, str], None]
 
 HOLDING = """
-import sys, time
+import signal, sys, time
 from snowmelt.locks import locked
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have had it ignored
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
