@@ -33,7 +33,7 @@ test: $(VENV)/.with-test  ## the fast tests
 test-all: $(VENV)/.with-test  ## all tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) $(TEST_FLAGS)
 
-soak: $(VENV)/.with-test  ## the promises of docs/reliability.md, many rounds of each: hours; prints the figures
+soak: $(VENV)/.with-test  ## the promises of docs/reliability.md, many rounds of each: a quarter of an hour; prints the figures
 	@mkdir -p build
 	SNOWMELT_SOAK=1 SNOWMELT_FIGURES=build/soak.json OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) --timeout 14400 $(TEST_FLAGS) \
 	  $$(grep -rlE --include='test_*.py' '(^|[^.])\bfigure\(' tests)
