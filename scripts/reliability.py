@@ -151,8 +151,9 @@ def _row(promise: str, words: str, kept: dict[str, Any]) -> tuple[str, ...]:
     if promise == "mutations" and (faults := kept.get("mutations")):
         said[1] = f"{sum(row['caught_by'] is not None for row in faults['rows'])} of {len(faults['rows'])} faults caught"
     test = (ci or soak or {}).get("test", "")
-    test = test.partition("[")[0].removeprefix("tests/")
-    return words, *said, f"`{test}`" if test else PENDING
+    if said[0] == said[1] != PENDING:
+        said[1] = "the same"
+    return words, *said, f"`{test.partition('::')[0].removeprefix('tests/')}`" if test else PENDING
 
 
 def _said(found: dict[str, Any] | None) -> str:
