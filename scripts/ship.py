@@ -22,7 +22,7 @@ import torch
 
 from snowmelt.files import read_json, read_tensors, sha256, write_sealed, write_tensors, write_text
 from snowmelt.model import SHIPPED, load
-from snowmelt.training.history import read as history
+from snowmelt.training import history
 
 LARGEST_BYTES = 8_000_000
 
@@ -97,7 +97,7 @@ def card(folder: Path, template: Path, results: Path | None, run: Path) -> None:
     """Write README.md beside a shipped model; without results its scores are "pending"."""
     info = read_json(folder / "model.json")
     recipe, made = info["notes"]["recipe"], info["notes"]["trained_with"]
-    last = [max(history(stage), key=lambda line: line["step"]) for stage in stages(run)]
+    last = [max(history.read(stage), key=lambda line: line["step"]) for stage in stages(run)]
     crops, minutes = (sum(line[what] for line in last) for what in ("images", "wall_s"))
     tensors = [t for entry in info["files"].values() for t in read_tensors(folder / entry["file"]).values()]
     facts = {

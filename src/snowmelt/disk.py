@@ -28,7 +28,7 @@ def replacing(path: str | Path, *, wanted: int | None = None, lasting: bool = Fa
     Args:
         path: what is to be written; its folder is made.
         wanted: how many bytes that will be, for the message where they cannot be had.
-        lasting: whether the new name, too, must outlast a power cut. That takes a third longer, so it is for what others rely on, not for each of
+        lasting: whether the new name, too, must outlast a power cut. That takes longer, so it is for what others rely on, not for each of
             many pictures.
 
     Raises:

@@ -21,7 +21,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -193,6 +193,22 @@ def summed(flat: "Tensor") -> "Tensor":
         tree.add(part)
     _together(distributed.all_gather, list(padded.view(n, each).unbind()), tree.total())
     return padded[:length]
+
+
+def gathered(numbers: Sequence[float]) -> list[list[float]]:
+    """The numbers of every process, in its row, for all of them, in double precision.
+
+    Raises:
+        Lost: another process is gone.
+    """
+    process = here()
+    if process.alone:
+        return [list(numbers)]
+    import torch
+
+    table = torch.zeros(process.size, len(numbers), dtype=torch.float64)
+    table[process.rank] = torch.tensor(numbers, dtype=torch.float64)
+    return [[float(x) for x in row] for row in summed(table.flatten()).view(table.shape)]
 
 
 class Tree:

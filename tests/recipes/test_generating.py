@@ -222,7 +222,7 @@ def test_the_walk_that_is_shown_is_not_walked_twice(monkeypatch):
     asked, real = [], generating.make
     monkeypatch.setattr(generating, "make", lambda model, n, walk, **how: (asked.append(walk.steps), real(model, n, walk, **how))[1])
     test, train = open_data(data, "test"), open_data(data, "train")
-    with_it = generating.compare(model, o, test, train, None, "cpu", own)
+    with_it = generating.compare(model, o, test, train, None, "cpu", own())
     assert asked == [3]
     without = generating.compare(model, o, test, train, None, "cpu")
     assert asked == [3, 2, 3]

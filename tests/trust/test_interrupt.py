@@ -75,8 +75,9 @@ def interrupted(command: Callable[..., Any], tmp_path: Path) -> Callable[..., tu
                 shutil.rmtree(out)  # it was through: once more from the start
                 continue
             seconds_to_end = stop(child, SIGNALS[i % 2])
-            if child.wait() in (0, -SIGNALS[i % 2]):  # it was through, and on its way out of the interpreter
-                assert set(tree(out)) == set(tree(tmp_path / "whole")), child.stderr()
+            whole = set(tree(tmp_path / "whole"))
+            if whole and child.wait() in (0, -SIGNALS[i % 2]):  # it was through, and on its way out of the interpreter
+                assert set(tree(out)) == whole, child.stderr()
                 shutil.rmtree(out)
                 continue
             worst = max(worst, seconds_to_end)

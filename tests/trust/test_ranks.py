@@ -256,3 +256,12 @@ def test_directories_that_are_not_one_are_found_out(
     assert [rank.wait(60) for rank in ranks] == [2, 2]
     assert "rank 1 finds" in ranks[0].stderr()
     assert "at step 0, rank 0 at step 20" in ranks[0].stderr()
+
+
+def test_processes_that_begin_with_other_weights_are_found_out(
+    recipe: Callable[[int], Path], group: Callable[..., list[Any]], tmp_path: Path
+) -> None:
+    other = {1: "import torch\ntorch.manual_seed = lambda seed: torch.default_generator.manual_seed(seed + 1)"}
+    ranks = group(2, "train", recipe(64), "--out", tmp_path / "run", before=other)
+    assert [rank.wait(60) for rank in ranks] == [2, 2]
+    assert all("rank 1 begins with other weights than rank 0" in rank.stderr() for rank in ranks)

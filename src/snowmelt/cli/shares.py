@@ -44,21 +44,9 @@ def in_turn(first: Callable[[], T], others: Callable[[], T]) -> T:
     return others()
 
 
-def gathered(numbers: Sequence[float]) -> list[list[float]]:
-    """The numbers of every process, in its row, for all of them; waits until they have all come."""
-    process = processes.here()
-    if process.alone:
-        return [list(numbers)]
-    import torch
-
-    table = torch.zeros(process.size, len(numbers), dtype=torch.float64)
-    table[process.rank] = torch.tensor(numbers, dtype=torch.float64)
-    return [[float(x) for x in row] for row in processes.summed(table.flatten()).view(table.shape)]
-
-
 def summed(*counts: int) -> list[int]:
     """Whole numbers, added over all processes."""
-    return [int(sum(column)) for column in zip(*gathered(counts), strict=True)]
+    return [int(sum(column)) for column in zip(*processes.gathered(counts), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ def joined(tally: "Tally", inputs: Sequence[Path], out: Path | None, name: str) 
     process, pace = processes.here(), tally.pace
     if process.alone:
         return
-    rows = gathered((0, 0, 0, 0) if pace is None else (pace.pictures, pace.megapixels, pace.seconds, pace.network_s or 0))
+    rows = processes.gathered((0, 0, 0, 0) if pace is None else (pace.pictures, pace.megapixels, pace.seconds, pace.network_s or 0))
     if not process.first:
         return
     from snowmelt.restoration.journal import join

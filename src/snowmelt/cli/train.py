@@ -101,10 +101,10 @@ def _with_pairs(asked: dict[str, Any], pairs: tuple[Path, Path] | None) -> dict[
 
 def _waited(out: Path) -> str:
     """How much of the time the network waited, where the run's log says it."""
-    from snowmelt.training.history import read as history
+    from snowmelt.training import history
     from snowmelt.training.learning import waited
 
-    share = waited(history(out))
+    share = waited(history.read(out))
     return "" if share is None else f" (the network waited for data and degradation {share:.0%} of the time)"
 
 

@@ -254,12 +254,8 @@ def _results(path: Path) -> dict[str, dict[str, Tensor]]:
 
 def _require_same(name: str) -> None:
     """Refuse processes that differ in what settles their numbers, each of which would look for the others' in a folder of its own."""
-    process = processes.here()
-    if process.alone:
-        return
-    own = torch.tensor(list(bytes.fromhex(name)), dtype=torch.float32)
-    first = processes.summed(own if process.first else torch.zeros_like(own))
-    if processes.any_of(not torch.equal(own, first)):
+    rows = processes.gathered(list(bytes.fromhex(name)))
+    if any(row != rows[0] for row in rows):
         says = "the processes are not about to evaluate the same"
         raise ValueError(f"{says}: give all of them the same weights, data, options and versions, and machines of one kind with as many threads")
 

@@ -14,7 +14,7 @@ from snowmelt.model import Model
 from snowmelt.pictures import Mark
 from snowmelt.randomness import generators
 from snowmelt.samplers import Sampler
-from snowmelt.training.history import read as history
+from snowmelt.training import history
 from snowmelt.types import Batch, State, severity
 
 _ROWS = 6
@@ -131,7 +131,7 @@ def contact(made: Batch) -> Any:
 
 def loss_curves(run: Path) -> list[str]:
     """Loss against images seen, and validation loss by severity, as SVG."""
-    lines = history(run)
+    lines = history.read(run)
     training = {"training": [(line["images"], line["loss"]) for line in lines if "loss" in line]}
     validation = {"validation": [(line["images"], line["validation_loss"]) for line in lines if "validation_loss" in line]}
     bands = [(i, f"t in ({i / 4:g}, {(i + 1) / 4:g}]") for i in range(4)]

@@ -102,7 +102,7 @@ def compare(
     train: Dataset,
     features: Features | None,
     device: torch.device | str,
-    made: Callable[[], Batch] | None = None,
+    made: Batch | None = None,
     kept: Kept | None = None,
 ) -> tuple[list[dict[str, Any]], list[Batch]]:
     """A row for every walk and scale, real pictures last, and the first pictures of each.
@@ -138,9 +138,9 @@ def compare(
     for walk in walks:
         for scale in o.guidance or (None,):
             known = made is not None and walk == shown(o, model) and scale in (None, 1)  # at scale 1 guidance changes nothing
-            get = made if known and made is not None else make(model, o.generate, walk, seed=o.seed, guidance=scale, device=device, kept=kept)
+            get = _had(made) if known and made is not None else make(model, o.generate, walk, seed=o.seed, guidance=scale, device=device, kept=kept)
             coming.append(kept.later(f"row of {registry.spec(walk)}, {scale}", functools.partial(row, walk, scale, get)))
-            pictures.append(functools.partial(_first, get()[:_SHOWN].clone()) if kept.process.alone else get)  # not all of every walk in memory
+            pictures.append(_had(get()[:_SHOWN].clone()) if kept.process.alone else get)  # not all of every walk in memory
     if features is not None:
 
         def floor() -> dict[str, Any]:
@@ -152,8 +152,9 @@ def compare(
     return rows, [torch.nan_to_num(get()[:_SHOWN], nan=0.0, posinf=1.0, neginf=-1.0) for get in pictures]
 
 
-def _first(x: Batch) -> Batch:
-    return x
+def _had(x: Batch) -> Callable[[], Batch]:
+    """What is there already, in the form of what is to come."""
+    return lambda: x
 
 
 def _read(features: Features | None, model: Model, labels: Draw) -> Tensor | None:

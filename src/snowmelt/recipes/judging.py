@@ -1,7 +1,6 @@
 """From a trained model to its evaluation: the recipe's data, walks and features, and everything that is written."""
 
 import dataclasses
-import functools
 import hashlib
 import json
 import types
@@ -27,10 +26,9 @@ from snowmelt.recipes.report import write as write_report
 from snowmelt.restoration.identity import digest_of
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
-from snowmelt.training.history import read as history
+from snowmelt.training import history
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
-from snowmelt.types import Batch
 
 _DEFAULT = EvaluationOptions().samplers
 _LOOKED_AT = 8
@@ -65,14 +63,14 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
         asked = generating.make(model, o.generate, own, seed=o.seed, device=device, kept=kept) if o.generate else None  # first: it needs a prior
         report = _scored(model, o, (test, validation, train), features, device, kept)
         made, sheets = None if asked is None else asked(), list[torch.Tensor]()
+        del asked  # and with it the pieces that they were made of
         if made is not None:
-            asked = functools.partial(_same, made)  # the pieces that they were made of go
             report.generated.update(generated(made, train, test, features=features, seed=o.seed, batch=o.batch, kept=kept))
             report.generated["facts"]["sampler"] = registry.spec(own)
             if noise_at_end(model.degradation) is not None:  # all that restoring could start from is noise: what counts is what comes of it
                 report.verdict[:] = report.generated["verdict"]
         if o.generators or o.guidance:
-            found, sheets = generating.compare(model, o, test, train, features, device, asked, kept)
+            found, sheets = generating.compare(model, o, test, train, features, device, made, kept)
             report.walks.extend(found)
         _add_facts(report, run, recipe, model, features)
         if kept.process.first:
@@ -112,10 +110,6 @@ def _scored(
             severities=o.severities,
             kept=kept,
         )
-
-
-def _same(x: Batch) -> Batch:
-    return x
 
 
 def settles(
@@ -223,7 +217,7 @@ def _add_facts(report: Report, run: Path, recipe: Recipe, model: Model, features
         facts["trained on pictures of"] = Path(trained).name
     if features is not None:
         facts["features"] = features.name
-    lines = [line for line in history(run) if "loss" in line]
+    lines = [line for line in history.read(run) if "loss" in line]
     if lines:
         facts["trained on"] = f"{lines[-1]['images']:,} images in {lines[-1]['wall_s'] / 60:.1f} minutes"
     report.facts.update({**facts, **environment()})

@@ -19,7 +19,7 @@ from snowmelt.priors.base import Learned
 from snowmelt.recipes.directory import RECIPE, stored
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.run import train, with_path
-from snowmelt.training.history import read as history
+from snowmelt.training import history
 
 FAST = "fast"
 _STAGE_STEPS = 500
@@ -116,6 +116,6 @@ def _require_finished(run: Path, recipe: Recipe) -> None:
     Raises:
         ValueError: it has not.
     """
-    lines, wanted = history(run), recipe.training.steps * recipe.training.step_images
+    lines, wanted = history.read(run), recipe.training.steps * recipe.training.step_images
     if lines and (seen := lines[-1]["images"]) < wanted:
         raise ValueError(f"{run} has seen {seen:,} of {wanted:,} images: finish it with 'snowmelt train {run / RECIPE} --out {run}', then tune it")

@@ -373,8 +373,9 @@ class Trainer:
         if said.get("validation"):
             self.model = self._noting(said["validation"])
         if self.process.first:
-            first = [line.get("step", 0) <= self.step for line in history.read(self.out)] if "lines" not in said else []  # of format 1
-            history.keep(self.out, said.get("lines", sum(first)))
+            if (count := said.get("lines")) is None:  # of a checkpoint of format 1
+                count = sum(line.get("step", 0) <= self.step for line in history.read(self.out))
+            history.keep(self.out, count)
 
     def _planned(self, shards: int) -> Gradient:
         o = self.options

@@ -9,6 +9,9 @@ not, the step is skipped and the scale halved; 2,000 sound steps double it. It b
 that is how the right scale is found, and no such step is bad. A loss that is not finite itself is mended by no scale: the step is bad, and the
 scale stays.
 
+The scaler of torch.amp is not used: it looks at gradients alone, so a loss that is not finite would halve its scale, and it knows no skipped steps
+but those of fp16.
+
 Nothing here waits for the device: what is to be skipped is decided, done and counted on it.
 
 Source: Micikevicius et al. 2018 (arXiv 1710.03740), section 3.2, for the scale.
