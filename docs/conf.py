@@ -30,6 +30,8 @@ napoleon_custom_sections = ["Source"]
 ROOMS = [
     "types",
     "registry",
+    "signals",
+    "sensor",
     "fields",
     "schedules",
     "degradations",

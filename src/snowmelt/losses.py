@@ -55,6 +55,8 @@ _LEAST = 1e-4  # of sigma and c_out, which vanish at t = 0
 _CHARBONNIER = 1e-3
 _PSEUDO_HUBER = 0.06
 _ANCHOR = 0.05
+_WINDOWS = (512, 128, 32)
+_SILENT = 1e-5  # of squared magnitudes
 
 
 def restoration_loss(
@@ -89,6 +91,24 @@ def restoration_loss(
     x_t = model.degrade(x0, t, z)
     estimate, spread = model.predict(x_t, t, z, cond)
     aim = x0 if target is None else target
+    out = _weighed(model, estimate, aim, t, x_t, z, loss, weight, penalty)
+    if spread is None:
+        return out
+    return out + _HYBRID * steps(model.degradation) * spread_loss(model.degradation, x_t, x0, estimate.detach(), spread, t, z)
+
+
+def _weighed(
+    model: Model,
+    estimate: Batch,
+    aim: Batch,
+    t: Severity,
+    x_t: Batch,
+    z: Draw,
+    loss: Loss,
+    weight: Weight | Callable[[Severity], Tensor],
+    penalty: Callable[[Batch, Batch], Tensor] | None,
+) -> Tensor:
+    """The weighted distance of estimates from what they aim at, and the penalty: (b,)."""
     if isinstance(weight, str):
         check_weight(model.degradation, weight)
     if weight == "snr":
@@ -100,9 +120,37 @@ def restoration_loss(
     else:
         by = weight(t) if callable(weight) else _power(_weights(model, weight, x_t, t, z), loss)
         out = distance(estimate, aim, loss) * by
-    if spread is not None:
-        out = out + _HYBRID * steps(model.degradation) * spread_loss(model.degradation, x_t, x0, estimate.detach(), spread, t, z)
-    return out if penalty is None else out + penalty(estimate, x0)
+    return out if penalty is None else out + penalty(estimate, aim)
+
+
+def unfolded_loss(
+    model: Model,
+    x0: Batch,
+    t: Severity,
+    s: Severity,
+    z: Draw,
+    *,
+    loss: Loss = "l2",
+    weight: Weight | Callable[[Severity], Tensor] = "uniform",
+    penalty: Callable[[Batch, Batch], Tensor] | None = None,
+) -> Tensor:
+    r"""Two calls, as a walk makes them: the mean of the losses at t, and at s < t of where a step of the walk leads, with its gradient.
+
+    .. math:: \hat x_0 = R(x_t, t), \qquad \hat x_s = x_t - D(\hat x_0, t, \hat z) + D(\hat x_0, s, \hat z), \qquad
+              \ell = \tfrac12\, \rho(\hat x_0 - x_0) + \tfrac12\, \rho(R(\hat x_s, s) - x_0)
+
+    with what of the draw can be solved for solved from the estimate. So R learns from its own errors, which a walk brings back to it.
+
+    Source: after the unfolded training of Yen et al. 2023 (arXiv 2211.02527).
+    """
+    x_t = model.degrade(x0, t, z)
+    estimate = model.estimate(x_t, t, z)
+    d = model.degradation
+    known = d.recover(x_t, estimate, t, z) if d.recovers else z
+    x_s = x_t + d.change(estimate, t, s, known)
+    again = model.estimate(x_s, s, z)
+    first, second = (_weighed(model, one, x0, at, x, z, loss, weight, penalty) for one, at, x in ((estimate, t, x_t), (again, s, x_s)))
+    return (first + second) / 2
 
 
 def consistency_loss(
@@ -225,8 +273,45 @@ def distance(estimate: Batch, x0: Batch, loss: Loss) -> Tensor:
     raise ValueError(f"unknown loss {loss!r}: choose l2, l1, charbonnier or pseudo-huber")
 
 
-def estimates(loss: Loss, gap: float = 0.0) -> str:
-    """What a restorer trained with this loss returns: the posterior mean, or a median; tuned with a gap, what it returns at a lower severity."""
+def gradient_penalty(estimate: Batch, x0: Batch) -> Tensor:
+    """The mean absolute difference of neighbouring errors, along every axis of the sample but its channels: (b,). Edges in the right places."""
+    error = estimate - x0
+    along = [error.diff(dim=dim).abs().flatten(1).mean(1) for dim in range(2, error.ndim)]
+    return torch.stack(along).mean(0)
+
+
+def frequency_penalty(estimate: Batch, x0: Batch) -> Tensor:
+    """How far log-magnitudes of short-time spectra along the last axis are apart, on windows of 512, 128 and 32 values: (b,).
+
+    A posterior mean is smooth where it does not know: of a band that was lost nothing comes back, for its phases are anybody's guess and average to
+    nothing. Magnitudes do not average out; this asks for the energy and leaves the phase to the distance beside it.
+
+    Source: Yamamoto et al. 2020 (arXiv 1910.11480), eq. 4 to 6, the multi-resolution spectral loss, without its spectral convergence.
+    """
+    b, n = len(x0), x0.shape[-1]
+    apart = []
+    for window in (size for size in _WINDOWS if size <= n):
+        shape = torch.hann_window(window, device=x0.device)
+        both = torch.cat([estimate, x0]).float().reshape(-1, n)
+        spectrum = torch.stft(both, window, window // 4, window=shape, center=False, return_complex=True)
+        logs = (spectrum.real.square() + spectrum.imag.square() + _SILENT).log() / 2
+        ours, true = logs.reshape(2, b, -1)
+        apart.append((ours - true).abs().mean(1))
+    if not apart:
+        raise ValueError(f"training.penalty = frequency looks at windows of {min(_WINDOWS)} values and more, and these samples have {n}: leave it out")
+    return torch.stack(apart).mean(0)
+
+
+PENALTIES: dict[str, Callable[[Batch, Batch], Tensor]] = {"gradient": gradient_penalty, "frequency": frequency_penalty}
+
+
+def estimates(loss: Loss, gap: float = 0.0, penalty: str = "none") -> str:
+    """What a restorer trained with this loss returns: the posterior mean, or a median; tuned with a gap, what it returns at a lower severity.
+
+    With a penalty, it is neither mean nor median.
+    """
     if gap:
         return f"consistency({gap:g})"
+    if penalty != "none":
+        return "penalised"
     return "mean" if loss == "l2" else "median"

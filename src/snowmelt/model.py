@@ -32,6 +32,7 @@ from snowmelt.randomness import normal
 from snowmelt.registry import Range, label
 from snowmelt.restorers import Conditions, Informed, Restorer
 from snowmelt.restorers.severity import Estimator
+from snowmelt.signals import PICTURE, Signal
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, State, expand, severity
 
 FORMAT = 1
@@ -61,8 +62,9 @@ class Model:
         noise_floor: standard deviation of the noise added to every x_t.
         input: "8bit" rounds x_t to the grid of an 8-bit file, as if it had been saved.
         range: the interval of the data.
-        estimates: what R was trained to return: "mean" or "median" of all x0 that x_t may have come from, or, tuned for few calls,
+        estimates: what R was trained to return: "mean" or "median" of all x0 that x_t may have come from, "penalised", or, tuned for few calls,
             "consistency(g)": what it returns at severity g t of the same sample.
+        signal: what the samples are.
         estimator: reads severities from degraded pictures, where one was fitted.
         notes: what else is known: recipe, metrics.
     """
@@ -75,6 +77,7 @@ class Model:
     input: Literal["float", "8bit"] = "float"
     range: tuple[float, float] = (-1.0, 1.0)
     estimates: str = "mean"
+    signal: Signal = PICTURE
     estimator: Estimator | None = None
     notes: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -182,8 +185,8 @@ def _require_word(estimates: str) -> None:
     Raises:
         ValueError: it is none.
     """
-    if estimates not in ("mean", "median") and not _TUNED.fullmatch(estimates):
-        raise ValueError(f"model.estimates = {estimates!r} is none of mean, median and consistency(g) with g in (0, 1)")
+    if estimates not in ("mean", "median", "penalised") and not _TUNED.fullmatch(estimates):
+        raise ValueError(f"model.estimates = {estimates!r} is none of mean, median, penalised and consistency(g) with g in (0, 1)")
 
 
 def alone(model: Model, part: str) -> Model:
@@ -248,12 +251,7 @@ def save_estimator(estimator: Estimator, path: str | Path) -> None:
 
 
 def save_prior(prior: Prior, path: str | Path) -> None:
-    """Add a prior to the model saved at `path`, or replace its own; all else there stays, bit for bit.
-
-    Raises:
-        FileNotFoundError: there is no model at `path`.
-        BadFile: its model.json is damaged, or was written by a later format.
-    """
+    """Add a prior to the model saved at `path`, or replace its own; all else there stays, bit for bit. Raises as :func:`save_estimator`."""
     path = Path(path)
     info, tensors = _read(path), dict(prior.tensors())
     info["files"] = {name: entry for name, entry in info["files"].items() if name != "prior"}
@@ -342,6 +340,7 @@ def _describe(model: Model, restorer: Restorer) -> dict[str, Any]:
         "input": model.input,
         "range": list(model.range),
         "estimates": model.estimates,
+        **({"signal": registry.table(model.signal)} if model.signal != PICTURE else {}),
         "estimator": model.estimator.table() if model.estimator else None,
         "notes": dict(model.notes),
     }
@@ -352,8 +351,8 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
     said, part, files = _entries(info, _SAID), info["restorer"], info["files"]
     _require_word(said["estimates"])
     own = _entries({"variance": "fixed", **part}, _OF_RESTORER)
-    if len(shape := own.pop("shape")) != 3 or math.prod(shape) > _MOST_VALUES:
-        raise ValueError(f"restorer.shape = {shape} is not (c, h, w) of at most {_MOST_VALUES:,} values")
+    if len(shape := own.pop("shape")) not in (2, 3) or math.prod(shape) > _MOST_VALUES:
+        raise ValueError(f"restorer.shape = {shape} is neither (c, h, w) nor (c, n) of at most {_MOST_VALUES:,} values")
     degradation, backbone = registry.build(info["degradation"]), registry.build(part["backbone"], "backbone")
     parameterization = registry.build(part["parameterization"], "parameterization")
     conditions = Conditions(**part.get("conditions", {}))  # models saved before there were any have no entry
@@ -379,6 +378,7 @@ def _rebuild(info: Mapping[str, Any], path: Path, weights: str) -> Model:
         prior.require_learned(shape)
     said["range"] = (said["range"][0], said["range"][1])
     registry.checked("notes.classes", tuple[str, ...] | None, info["notes"].get("classes"))
+    said["signal"] = registry.build(info.get("signal", {"name": "picture"}), "signal")
     return Model(degradation, restorer.eval().requires_grad_(False), prior, **said, estimator=_estimator(info, path), notes=info["notes"])
 
 

@@ -6,7 +6,8 @@ from torch import nn
 
 from snowmelt.registry import SpecError, build, schema, spec, table
 from snowmelt.restorers import UNet
-from snowmelt.restorers.backbones import SIZES, _Norm
+from snowmelt.restorers.backbones import SIZES
+from snowmelt.restorers.lean import _Norm
 from snowmelt.testing import check_backbone
 
 

@@ -49,7 +49,8 @@ def sample(
 
     Args:
         run: the directory that 'snowmelt train --out' wrote.
-        out: the folder for the pictures, sample_0000.png and so on, and grid.png; may be left out with --prior alone.
+        out: the folder for the pictures, sample_0000.png and so on, and grid.png; may be left out with --prior alone. A model of sound writes
+            sample_0000.wav and so on, and also grid.html, to listen to all of them; a model of scans sample_0000.bin, points as KITTI has them.
         number: how many; by default 16, or 8 for each of several labels.
         calls: how many calls of the restorer.
         seed: of the prior and of samplers that draw; picture i depends on the seed and i alone.
@@ -59,7 +60,8 @@ def sample(
         data: with --prior, where the data lie now, if not where the recipe says.
         shard: i/n, the i-th of n shares of the work, for several machines or jobs with one --out; pictures are the same.
         batch: pictures computed together; by default what fits in memory and is fast.
-        npz: also samples.npz once all are there: one array, arr_0, uint8 (n, h, w, c), which tools that score sets of pictures read.
+        npz: also samples.npz once all are there: one array, arr_0, uint8 (n, h, w, c), which tools that score sets of pictures read;
+            of sound and scans float32 (n, c, ...).
         overwrite: delete the pictures that are already there and begin anew.
         wish: what they should show.
         compile: whether the network is compiled first.
@@ -104,7 +106,7 @@ def sample(
         _write_strip(granted, walk, out, seed, noise, interpolate)
         also += ", interpolation.png"
     kept = f"; {there:,} already there" if there else ""
-    print(f"wrote {done:,} pictures{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
+    print(f"wrote {done:,} {model.signal.many}{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
 
 
 def _walks(calls: "Calls") -> None:
@@ -135,30 +137,16 @@ def _further(made: "Sampled", granted: "Granted", *, npz: bool) -> str:
     """What is made of the pictures once all of them are there, whichever share was the last; its names, for the message."""
     if missing := made.missing():
         return f" ({missing:,} of {made.number:,} are still to be made by other shares)"
-    _write_grid(made, granted)
+    from snowmelt.restoration.sheet import write_sheets
+
+    rows = granted.shown(_ACROSS) if len(granted.labels) > 1 else [range(min(_SHOWN, granted.number))]
+    also = ", ".join(write_sheets(made, rows, granted.labels))
     if not npz:
-        return ", grid.png"
+        return f", {also}"
     from snowmelt.restoration.sampling import pack
 
     pack(made)
-    return ", grid.png, samples.npz"
-
-
-def _write_grid(made: "Sampled", granted: "Granted") -> None:
-    """A sheet of the first pictures: of several labels a row each."""
-    import torch
-
-    from snowmelt import pictures
-    from snowmelt.data.images import read
-
-    rows = granted.shown(_ACROSS) if len(granted.labels) > 1 else [range(min(_SHOWN, granted.number))]
-    found = [torch.stack([read(made.path(i)).x for i in row]) for row in rows]
-    if len(rows) == 1:
-        sheet = pictures.show(found[0], samples=8)
-    else:
-        columns = list(torch.stack(found).unbind(1))
-        sheet = pictures.strip(columns, [""] * len(columns), rows=granted.labels)
-    pictures.save(made.folder / "grid.png", sheet)
+    return f", {also}, samples.npz"
 
 
 def _write_strip(granted: "Granted", walk: "Sampler", out: Path, seed: int, noise: float | None, steps: int) -> None:
@@ -171,7 +159,8 @@ def _write_strip(granted: "Granted", walk: "Sampler", out: Path, seed: int, nois
 
     rows = max(min(granted.number // 2, _MOST_ROWS), 1)
     made = []
-    with Bar("interpolating", rows * steps, unit="pictures") as bar:
+    signal = granted.model.signal
+    with Bar("interpolating", rows * steps, unit=signal.many) as bar:
         for row in range(rows):
             pair = (2 * row, 2 * row + 1)
             same = {name: value[[pair[0]]].expand(steps, *value.shape[1:]) for name, value in granted.conditions.items()}
@@ -179,4 +168,4 @@ def _write_strip(granted: "Granted", walk: "Sampler", out: Path, seed: int, nois
             made.append(interpolate(granted.model, steps, **settings).cpu())
             bar.advance(steps)
     frames = list(torch.stack(made).unbind(1))
-    pictures.save(out / "interpolation.png", pictures.strip(frames, [f"{i / (steps - 1):.2g}" for i in range(steps)]))
+    pictures.save(out / "interpolation.png", pictures.strip(frames, [f"{i / (steps - 1):.2g}" for i in range(steps)], signal=signal))

@@ -22,6 +22,7 @@ from snowmelt.data.splits import Split
 from snowmelt.data.stores import Array, Places, Store
 from snowmelt.randomness import generators as streams
 from snowmelt.randomness import uniform, visits
+from snowmelt.signals import PICTURE, Signal
 
 _log = logging.getLogger(__name__)
 _KEPT_BYTES = 1 << 30
@@ -73,7 +74,8 @@ class Dataset:
 
     Attributes:
         split: "train", "validation" or "test".
-        shape: (c, h, w) of every sample.
+        signal: what the samples are.
+        shape: (c, h, w) of every sample; of other signals (c, *d).
         ids: one stable name per sample.
         labels: (n,) int64, the class of every sample, numbers in `classes`; None where the source has none.
         classes: the names of the classes; None where there are no labels.
@@ -81,11 +83,13 @@ class Dataset:
         vectors: (n, k) float32, the numbers that come with every sample; None where the source has none.
     """
 
+    signal: Signal = PICTURE
+
     def __init__(
         self,
         store: Store,
         split: Split,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         ids: list[str],
         skipped: list[tuple[str, str]],
         *,
@@ -157,14 +161,17 @@ class Dataset:
         if generators is not None and self.random:
             draws = uniform(torch.empty(len(indices), 4), generators).double().numpy()
         x0 = self._cut(indices, draws)
-        if draws is not None:
-            mirrored = draws[:, 2] < 0.5 if self._flip else np.zeros(len(draws), dtype=np.bool_)
-            x0 = turned(x0, mirrored, (draws[:, 3] * 4).astype(np.int64) if self._turn else None)
+        x0 = x0 if draws is None else self._moved(x0, draws)
         return {"x0": x0 if raw else images.floats(x0), **self._told(indices)}
 
+    def _moved(self, x0: Tensor, draws: NDArray[np.float64]) -> Tensor:
+        """The training samples x0 (b, *shape), mirrored and turned as drawn: `draws` (b, 4) in [0, 1), of which the first two say where they were cut."""
+        mirrored = draws[:, 2] < 0.5 if self._flip else np.zeros(len(draws), dtype=np.bool_)
+        return turned(x0, mirrored, (draws[:, 3] * 4).astype(np.int64) if self._turn else None)
+
     def _cut(self, indices: Sequence[int], draws: NDArray[np.float64] | None) -> Tensor:
-        """The windows of the pictures of those numbers, at the places drawn or in the middle: (b, c, h, w), uint8 or float32."""
-        size = self.shape[1:]
+        """The windows of the samples of those numbers, at the places drawn or in the middle: (b, *shape), uint8 or float32."""
+        size = (self.shape[1], self.shape[2])
         if isinstance(self._store, Array):
             return self._store.cut(indices, *_corners(self._store.size, size, draws, len(indices)), size)
         cuts = []

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from snowmelt.data import deep
 from snowmelt.data import metadata as meta
+from snowmelt.data.door import Unreadable
 from snowmelt.data.metadata import NOTHING, Metadata
 from snowmelt.data.streams import opened, webp_size
 from snowmelt.disk import replacing
@@ -55,18 +56,8 @@ _GREY_MODES = ("1", "L", "LA", "La")
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what Pillow and most papers call grey
 
 
-class UnreadableImage(ValueError):  # noqa: N818 - it says what the file is
-    """A file that is no picture this library can read; the message is ``path: reason``.
-
-    Attributes:
-        path: the file.
-        reason: what is wrong, in words.
-        broken: whether that is the file's own fault: not the disk's, and not that of a limit somebody chose.
-    """
-
-    def __init__(self, path: Path, reason: str, *, broken: bool = True) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.path, self.reason, self.broken = path, reason, broken
+class UnreadableImage(Unreadable):
+    """A file that is no picture this library can read; the message is ``path: reason``. See :class:`~snowmelt.data.door.Unreadable`."""
 
 
 class Picture(NamedTuple):

@@ -10,16 +10,20 @@ from typing import Literal
 
 from snowmelt.disk import as_text
 
+PREVIOUS = "previous"  # an endpoint: the file before
+WINDOWS = (16, 1 << 24)  # samples; 2^24 are six minutes at 44.1 kHz
+RATES_HZ = (1000, 384_000)
+
 
 @dataclass(frozen=True)
 class DataOptions:
     """Where the pictures are and what becomes of them before they are called clean.
 
     Attributes:
-        path: a folder of pictures (or of train/ and test/ folders of them), an idx or idx.gz file, a folder of
-            MNIST's idx files, a .npy or .npz array, an image pack (.npz), or bundled:digits, bundled:photos.
+        path: a folder of pictures, recordings (.wav, .flac) or LiDAR scans (.bin, .npy), or of train/ and test/ folders of them, an idx
+            or idx.gz file, a folder of MNIST's idx files, a .npy or .npz array, an image pack (.npz), or bundled:digits, bundled:photos.
         size: side in px of the square pictures; by default as they are, if all are equal.
-        channels: 1 (grey) or 3 (RGB); by default as they are, if all are equal.
+        channels: 1 (grey) or 3 (RGB); of recordings 1, which mixes stereo down. By default as they are, if all are equal.
         fit: resize the whole picture to size x size (bilinear), or crop a square: at random in training, else the centre.
         flip: mirror half of the training pictures left to right; never for digits or letters.
         turn: turn training pictures by a random number of quarters; with flip, all eight positions of a square.
@@ -27,8 +31,13 @@ class DataOptions:
         test: the part kept for testing, chosen likewise; ignored where the source brings its own test split.
         limit: at most this many pictures in each split, chosen by hash.
         range: the values that are black and white in an array, such as (0, 1); by default that of uint8 or uint16.
-        endpoint: a second source, the pictures that those of `path` are morphed into; prepared and split as they are.
+        endpoint: a second source, the pictures that those of `path` are morphed into; prepared and split as they are. "previous" is, for every
+            file, the one before it in its folder in the order of names; the first of each folder is left out.
         pairs: endpoints belong to the pictures one by one: files of the same names, or arrays of equal length.
+        window: samples of a recording that are shown at a time: from a random place on in training, else from the middle. By default as long
+            as they are, if all are equal; what is shorter is followed by zeros.
+        rate_hz: samples per second that recordings are brought to; by default that of most of them.
+        sensor: the LiDAR of the scans as text, such as scan:rings=32,up_deg=10,down_deg=-30; by default as its files say.
     """
 
     path: str = "bundled:digits"
@@ -43,6 +52,9 @@ class DataOptions:
     range: tuple[float, float] | None = None
     endpoint: str | None = None
     pairs: bool = False
+    window: int | None = None
+    rate_hz: int | None = None
+    sensor: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no source could serve.
@@ -62,6 +74,9 @@ class DataOptions:
             raise ValueError(f"data.size = {self.size} lies outside [4, 8192] px")
         if self.channels not in (None, 1, 3):
             raise ValueError(f"data.channels = {self.channels} is neither 1 (grey) nor 3 (RGB)")
+        for name, whole, (least, most), unit in (("window", self.window, WINDOWS, "samples"), ("rate_hz", self.rate_hz, RATES_HZ, "Hz")):
+            if whole is not None and not least <= whole <= most:
+                raise ValueError(f"data.{name} = {whole} lies outside [{least}, {most}] {unit}")
         if self.fit not in ("resize", "crop"):
             raise ValueError(f'data.fit = "{self.fit}" is neither "resize" nor "crop"')
         if self.fit == "crop" and self.size is None:

@@ -5,6 +5,7 @@ flipped by its own random stream. Paired, endpoint i is what became of x0 i (a b
 visited, cut and flipped together.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.pools import ArrayPool, FilePool, Pool
+from snowmelt.data.readings import DoorPool
 from snowmelt.randomness import generators, visits
+from snowmelt.registry import spec
+from snowmelt.signals import PICTURE
 
 _NAMED = 3
 
@@ -33,7 +37,12 @@ class Paired(Dataset):
         vars(self).update(vars(x0))  # it is the first set, and gives something more
         self.x0, self.endpoint, self.pairs = x0, endpoint, pairs
         self.content = lambda: x0.content() + endpoint.content()
+        if x0.signal != endpoint.signal:
+            both = (x0.signal, endpoint.signal)
+            what = " and data.endpoint ".join(one.many if both[0].name != both[1].name else spec(one) for one in both)
+            raise ValueError(f"data.path holds {what}: give two sources of one kind")
         if x0.shape != endpoint.shape:
+            _require_pictures(x0, endpoint)
             ours, theirs = (f"(c, h, w) = {one.shape}" for one in (x0, endpoint))
             way_out = " and ".join(
                 f"--data.{name} {value}"
@@ -45,7 +54,7 @@ class Paired(Dataset):
             )
             raise ValueError(f"data.path holds pictures of shape {ours} and data.endpoint of {theirs}: give {way_out}")
         if pairs and len(x0) != len(endpoint):
-            raise ValueError(f"data.pairs: {len(x0)} pictures have {len(endpoint)} endpoints in {x0.split}: each needs its own")
+            raise ValueError(f"data.pairs: {len(x0)} {x0.signal.many} have {len(endpoint)} endpoints in {x0.split}: each needs its own")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -73,7 +82,7 @@ class Paired(Dataset):
         twins = None if generators is None else [torch.Generator().set_state(one.get_state()) for one in generators]
         out = {**self.x0.batch(indices, generators, raw=raw), "endpoint": self.endpoint.batch(indices, twins)["x0"]}
         if broken := self.skipped:
-            raise ValueError(f"data.pairs: {': '.join(broken[0])}; a pair needs both pictures: repair them, or take both away")
+            raise ValueError(f"data.pairs: {': '.join(broken[0])}; a pair needs both {self.signal.many}: repair them, or take both away")
         return out
 
     def numbered(self, seed: int, numbers: Sequence[int], *, raw: bool = False) -> dict[str, Tensor]:
@@ -83,6 +92,29 @@ class Paired(Dataset):
         cuts = generators(seed, "endpoint-augmentation", numbers) if self.endpoint.random else None
         theirs = visits(seed, "endpoint-order", numbers, len(self.endpoint))
         return {**self.x0.numbered(seed, numbers, raw=raw), "endpoint": self.endpoint.batch(theirs, cuts)["x0"]}
+
+
+def _require_pictures(x0: Dataset, endpoint: Dataset) -> None:
+    """Of other samples whose shapes differ, say so in their own words.
+
+    Raises:
+        ValueError: they are no pictures.
+    """
+    if x0.signal != PICTURE:
+        ours, theirs, axes = x0.shape, endpoint.shape, x0.signal.axes
+        raise ValueError(f"data.path holds {x0.signal.many} of shape {axes} = {ours} and data.endpoint of {theirs}: make them of one shape")
+
+
+def predecessors(pool: Pool) -> dict[int, int]:
+    """The position of the file before each, in its folder and in the order of names; the first of each folder has none.
+
+    Raises:
+        ValueError: the pool has no files.
+    """
+    if not isinstance(pool, FilePool):
+        raise ValueError(f'data.endpoint = "previous" is the file before in a folder, and {pool.name} is no folder of files')
+    order = sorted(range(len(pool.paths)), key=lambda i: (pool.paths[i].parent, pool.paths[i].name))
+    return {j: i for i, j in itertools.pairwise(order) if pool.paths[i].parent == pool.paths[j].parent}
 
 
 def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:
@@ -104,6 +136,10 @@ def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:
             raise ValueError(f"data.pairs: {lonely} have no partner in {other.name}: pairs are files of one name, or arrays of one length")
     place = {name: i for i, name in enumerate(names[1])}
     found = [place[name] for name in names[0]]
+    if isinstance(ours, DoorPool) and isinstance(theirs, DoorPool):
+        for i, j in enumerate(found):
+            if (first := ours.shapes[i][1:]) != (second := theirs.shapes[j][1:]):
+                raise ValueError(f"data.pairs: {names[0][i]} has shape {first} in {ours.name} and {second} in {theirs.name}: partners are of one")
     if cut:
         for i, j in enumerate(found):
             if (a := _size(ours, i)) != (b := _size(theirs, j)):

@@ -67,7 +67,7 @@ class ArrayPool(Pool):
     def dataset(self, chosen: Sequence[int], split: Split, options: DataOptions) -> Dataset:
         """See :meth:`Pool.dataset`."""
         _, h, w, c = self.pixels.shape
-        channels = options.channels or c
+        channels = _channels(options) or c
         shape = (channels, options.size or h, options.size or w)
         convert = None if shape == (c, h, w) else functools.partial(_converted, channels=channels, options=options)
         vectors = None if self.vectors is None else self.vectors[list(chosen)]
@@ -119,7 +119,7 @@ class FilePool(Pool):
             ValueError: it holds no picture, or none that can be read.
         """
         with looking(f"pictures of {folder} were looked at") as seen:
-            found, closed = _files(folder)
+            found, closed = below(folder, images.SUFFIXES)
             if not found:
                 why = "".join(f"; {name}: {reason}" for name, reason in closed[:1])
                 raise ValueError(f"{folder} holds no picture ({', '.join(images.SUFFIXES)}){why}")
@@ -203,14 +203,26 @@ class FilePool(Pool):
             if options.size is None and other[1:] != (h, w):
                 way_out = f"--data.size {min(h, w, *other[1:])}"
                 raise ValueError(self._differ(path, f"{w} x {h} px", f"{other[2]} x {other[1]}", way_out))
-        return options.channels or c, options.size or h, options.size or w
+        return _channels(options) or c, options.size or h, options.size or w
 
     def _differ(self, path: Path, first: str, other: str, way_out: str) -> str:
         return f"{self.folder}: {self.id(self.paths[0])} has {first}, {self.id(path)} has {other}: give {way_out}"
 
 
-def _files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
-    """All that has the name of a picture below a folder, sorted, and (name, reason) of the folders that cannot be looked into.
+def _channels(options: DataOptions) -> int | None:
+    """The channels that pictures are wanted with.
+
+    Raises:
+        ValueError: an option of another signal is given.
+    """
+    for name in ("window", "rate_hz", "sensor"):
+        if (value := getattr(options, name)) is not None:
+            raise ValueError(f"data.{name} = {value} means nothing for pictures, which {options.path} holds: leave it out")
+    return options.channels
+
+
+def below(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """All files of those suffixes below a folder, sorted, and (name, reason) of the folders that cannot be looked into.
 
     Hidden files and folders are left out; links to folders are not followed, so that none is walked for ever.
     """
@@ -221,5 +233,5 @@ def _files(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
 
     for place, folders, names in os.walk(folder, onerror=refused):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in images.SUFFIXES]
+        found += [Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in suffixes]
     return sorted(found), closed

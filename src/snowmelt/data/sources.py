@@ -2,6 +2,7 @@
 
 ==================================  =====================================================================
 a folder of pictures                split by content
+a folder of recordings, of scans    likewise, through the door of their signal (:mod:`snowmelt.data.door`)
 a folder with train/ and test/      its own test split; validation out of train by content
 MNIST's idx files in a folder       train-images* and t10k-images*: likewise
 one idx, idx.gz, .npy or .npz file  split by content
@@ -19,13 +20,17 @@ from pathlib import Path
 
 from snowmelt.data import arrays, bundled, images, labels
 from snowmelt.data.dataset import Dataset
+from snowmelt.data.door import SUFFIXES, door_for, signal_of
 from snowmelt.data.labels import class_folders
-from snowmelt.data.options import DataOptions
+from snowmelt.data.options import PREVIOUS, DataOptions
 from snowmelt.data.packs import PackPool, is_pack
-from snowmelt.data.paired import Paired, partners
-from snowmelt.data.pools import ArrayPool, FilePool, Pool
+from snowmelt.data.paired import Paired, partners, predecessors
+from snowmelt.data.pools import ArrayPool, FilePool, Pool, below
+from snowmelt.data.readings import DoorPool
 from snowmelt.data.splits import SPLITS, Split, choose, thin
 from snowmelt.disk import as_path
+from snowmelt.registry import spec
+from snowmelt.signals import Scan, Sound
 
 _NAMED = 20
 
@@ -61,16 +66,45 @@ def _hashed(keys: Sequence[bytes], chosen: Sequence[int]) -> str:
 
 def _two(options: DataOptions, endpoint: str, split: Split, *, pairs: bool) -> Paired:
     """Two sources prepared in one way. Of pairs, the clean pictures alone decide which split they fall into."""
+    if endpoint == PREVIOUS:
+        return _after_another(options, split)
     there = replace(options, path=endpoint)
     if not pairs:
-        return Paired(open_data(options, split), open_data(there, split), pairs=False)
+        first = open_data(options, split)
+        return Paired(first, open_data(_alike(there, first), split), pairs=False)
     (ours, parts), (theirs, _) = _found(options, split), _found(there, split)
+    if isinstance(ours, DoorPool) and isinstance(theirs, DoorPool):
+        theirs = _found(_alike(there, ours.dataset(range(len(ours.paths)), split, options)), split)[0]
     partner = partners(ours, theirs, cut=options.fit == "crop")
     first, chosen = _made(ours, parts, split, options)
     chosen = [partner[i] for i in chosen]
     second = theirs.dataset(chosen, split, there)
     second.content = functools.cache(lambda: _hashed(theirs.digests(), chosen))  # nothing else asks for their bytes: not before somebody does
     return Paired(first, second, pairs=True)
+
+
+def _after_another(options: DataOptions, split: Split) -> Paired:
+    """Every file with the one before it in its folder, which may fall into another split: the later one decides."""
+    pool, parts = _found(options, split)
+    before = predecessors(pool)
+    keys = pool.digests()
+    chosen = [i for i in _chosen(keys, parts, split, None, pool.name) if i in before]
+    if not chosen:
+        raise ValueError(f'data.endpoint = "previous": no file of {pool.name} in {split} has another before it in its folder')
+    chosen = thin(chosen, keys, options.limit)
+    sets = []
+    for rows in (chosen, [before[i] for i in chosen]):
+        sets.append(pool.dataset(rows, split, options))
+        sets[-1].content = functools.partial(str, _hashed(keys, rows))
+    return Paired(*sets, pairs=True)
+
+
+def _alike(there: DataOptions, first: Dataset) -> DataOptions:
+    """The options of a second source of recordings or scans: what is not said is as in the first."""
+    signal = first.signal
+    if isinstance(signal, Sound):
+        return replace(there, rate_hz=signal.rate_hz, window=first.shape[1], channels=1 if first.shape[0] == 1 else None)
+    return replace(there, sensor=spec(signal)) if isinstance(signal, Scan) else there
 
 
 def describe_data(options: DataOptions) -> str:
@@ -131,22 +165,27 @@ def _stored(options: DataOptions, split: Split) -> _Found:
     if path.is_file():
         return _file(path, options), (options.validation, options.test)
     if (path / "train").is_dir() and (path / "test").is_dir():
-        return FilePool.scan(path / ("test" if split == "test" else "train"), class_folders(path / "train", path / "test")), _official(options, split)
+        folders = class_folders(path / "train", path / "test")
+        return _folder(path / ("test" if split == "test" else "train"), options, folders, path / "train"), _official(options, split)
     train, test = sorted(path.glob("train-images*")), sorted(path.glob("t10k-images*"))
     if train and test:
         return _file(test[0] if split == "test" else train[0], options), _official(options, split)
     if train or test:
         return _file((train + test)[0], options), (options.validation, options.test)
-    return _folder(path), (options.validation, options.test)
+    return _folder(path, options), (options.validation, options.test)
 
 
 def _official(options: DataOptions, split: Split) -> tuple[float, float] | None:
     return None if split == "test" else (options.validation, 0.0)
 
 
-def _folder(path: Path) -> Pool:
+def _folder(path: Path, options: DataOptions, folders: tuple[str, ...] | None = None, like: Path | None = None) -> Pool:
+    """The files in a folder, of whatever signal they are; `like` says of another folder that its files decide what no option does."""
+    signal = _signal_in(path, options)
+    if signal is not None:
+        return DoorPool.through(door_for(f"*{SUFFIXES[signal][0]}"), path, options, folders, like)
     try:
-        return FilePool.scan(path)
+        return FilePool.scan(path, folders)
     except ValueError as error:
         loose = next((p.name for p in sorted(path.iterdir()) if p.suffix in (".npy", ".npz") or "idx" in p.name), None)
         if loose is None or "holds no picture" not in str(error):
@@ -154,9 +193,40 @@ def _folder(path: Path) -> Pool:
         raise ValueError(f"{error}; for the array in it give --data.path {path / loose}") from None
 
 
+def _signal_in(path: Path, options: DataOptions) -> str | None:
+    """sound or scan, if that is what a folder holds; None of pictures, and of what is nothing of the kind.
+
+    Arrays and .bin files may be anything, so they are scans only where nothing else is, and where they look like it or a sensor is named.
+
+    Raises:
+        ValueError: it holds pictures and recordings.
+    """
+    found, _ = below(path, (*images.SUFFIXES, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)))
+    first = {signal_of(file): file for file in reversed(found)}
+    if None in first and "sound" in first:
+        both = f"{first[None].relative_to(path).as_posix()} and {first['sound'].relative_to(path).as_posix()}"
+        raise ValueError(f"{path} holds pictures and recordings ({both}): give a folder of one of them as data.path")
+    if None in first or "sound" in first:
+        return None if None in first else "sound"
+    scans = [file for file in found if signal_of(file) == "scan"]
+    if not scans or (options.sensor is None and all(file.suffix.lower() == ".npy" and not _looks_scanned(file) for file in scans)):
+        return None
+    return "scan"
+
+
+def _looks_scanned(path: Path) -> bool:
+    try:
+        return bool(door_for(path).probe(path))
+    except (OSError, ValueError):
+        return False
+
+
 def _file(path: Path, options: DataOptions) -> Pool:
     if path.suffix.lower() in images.SUFFIXES:
         raise ValueError(f"{path} is one picture, which cannot be split: give a folder of at least 3 as data.path")
+    if path.suffix.lower() in (*SUFFIXES["sound"], ".bin"):
+        one = "recording" if signal_of(path) == "sound" else "scan"
+        raise ValueError(f"{path} is one {one}, which cannot be split: give a folder of at least 3 as data.path")
     found = vectors = None
     if path.suffix == ".npz" and is_pack(path):
         return PackPool.opened(path)

@@ -97,6 +97,11 @@ class Degradation(Part, kind="degradation"):
         return None
 
     @property
+    def takes(self) -> str | None:
+        """The signal whose samples it degrades, "sound" or "scan"; None: pictures, and whatever other samples it can work on."""
+        return None
+
+    @property
     def local(self) -> bool:
         """Whether it leaves parts of a picture as they are, as a mask does: a window without damage then says nothing of the others."""
         return self.basis == "pixel"
@@ -224,3 +229,8 @@ def images(x: Tensor, name: str) -> tuple[int, int]:
     if x.ndim != 4:
         raise ValueError(f"{name} degrades images of shape (b, c, h, w); got {tuple(x.shape)}")
     return x.shape[-2], x.shape[-1]
+
+
+def blank(degradation: Degradation) -> Tensor:
+    """The least batch that can be drawn for, a pixel or a sample of sound, all 0: where only the names in a draw matter."""
+    return torch.zeros(1, 1, 1) if degradation.takes == "sound" else torch.zeros(1, 3, 1, 1)

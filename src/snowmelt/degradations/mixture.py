@@ -18,6 +18,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from snowmelt.degradations.base import blank
 from snowmelt.degradations.several import Several, keyed, share_of
 from snowmelt.randomness import uniform
 from snowmelt.registry import Range, SpecError, register
@@ -45,7 +46,7 @@ class Mixture(Several):
     @property
     def hidden(self) -> tuple[str, ...]:
         """Which parts are there, how strong, and how they fell out: all but what is given, and whether that is there."""
-        drawn = self.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
+        drawn = self.draw(blank(self), torch.Generator())
         known = {*self.given, *(f"{i}.severity" for i, part in enumerate(self.parts) if part.given)}
         return tuple(name for name in drawn if name not in known)
 

@@ -25,12 +25,19 @@ class Several(Degradation):
         super().__post_init__()
         if not self.parts:
             raise SpecError(f"{label(type(self))}.parts is empty: give at least one degradation")
+        if len(found := {part.takes for part in self.parts} - {None}) > 1:
+            raise SpecError(f"{label(type(self))}.parts degrade {' and '.join(sorted(map(str, found)))}: no sample is both")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parts' registered names, numbered where one occurs twice: ("mask-1", "noise", "mask-2")."""
         names = [label(type(part)) for part in self.parts]
         return tuple(name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names))
+
+    @property
+    def takes(self) -> str | None:
+        """What those parts take that are particular."""
+        return next((part.takes for part in self.parts if part.takes is not None), None)
 
     @property
     def hidden(self) -> tuple[str, ...]:

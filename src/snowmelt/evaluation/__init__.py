@@ -24,8 +24,8 @@ Source: REFERENCE tables of Bansal et al. 2022 (arXiv 2208.09392) for the column
 from snowmelt.evaluation.evaluating import evaluate, work
 from snowmelt.evaluation.generated import generated
 from snowmelt.evaluation.methods import distinct
-from snowmelt.evaluation.report import BEST, INPUTS, TITLES, Report
+from snowmelt.evaluation.report import BEST, INPUTS, TITLES, Report, inputs_for
 from snowmelt.evaluation.starts import start
 from snowmelt.evaluation.verdicts import verdict
 
-__all__ = ["BEST", "INPUTS", "TITLES", "Report", "distinct", "evaluate", "generated", "start", "verdict", "work"]
+__all__ = ["BEST", "INPUTS", "TITLES", "Report", "distinct", "evaluate", "generated", "inputs_for", "start", "verdict", "work"]

@@ -14,6 +14,7 @@ from snowmelt.model import Model
 from snowmelt.restorers import LinearRestorer, Restorer, Wiener, Zero
 from snowmelt.restorers.linear import LARGEST
 from snowmelt.samplers import entries
+from snowmelt.signals import PICTURE
 from snowmelt.types import Batch, State, severity
 
 _SIGMAS = (2.3e-3, 2.3e-4, 2.3e-5)
@@ -21,8 +22,8 @@ _FIT_IMAGES = 20_000
 
 
 def count(model: Model, shape: tuple[int, ...]) -> int:
-    """How many of the two filters there are for a model and pictures of `shape`."""
-    return is_small_and_linear(model, shape) + (model.degradation.basis is not None)
+    """How many of the two filters there are for a model and samples of `shape`."""
+    return is_small_and_linear(model, shape) + _has_diagonal(model)
 
 
 def full_wiener(model: Model, train: Dataset) -> Method | None:
@@ -43,14 +44,14 @@ def full_wiener(model: Model, train: Dataset) -> Method | None:
 def is_small_and_linear(model: Model, shape: tuple[int, ...]) -> bool:
     """Whether there is a full Wiener filter: D is affine once what it tells of its draw is known, and a picture has at most 3,072 values."""
     degradation = model.degradation
-    if not degradation.linear or math.prod(shape) > LARGEST:
+    if model.signal != PICTURE or not degradation.linear or math.prod(shape) > LARGEST:
         return False
     return entries(degradation).keys() <= {*degradation.tells, *degradation.noise}
 
 
 def statistics(model: Model, train: Dataset) -> Restorer | None:
     """A restorer without a network, fitted to the training set; None where the operator is diagonal in no basis."""
-    if model.degradation.basis is None:
+    if not _has_diagonal(model):
         return None
     return _diagonal(model, train.shape, _SIGMAS[0]).fit(clean_batches(train))
 
@@ -78,6 +79,11 @@ def diagonal_wiener(
         if best is None or error < best[0]:
             best = (error, filtered)
     return (best[1], direct) if best else None
+
+
+def _has_diagonal(model: Model) -> bool:
+    """Whether there is a diagonal Wiener filter: bases are those of pictures, and for other signals there are methods of their own."""
+    return model.signal == PICTURE and model.degradation.basis is not None
 
 
 def _diagonal(model: Model, shape: tuple[int, ...], sigma: float) -> Restorer:

@@ -16,14 +16,22 @@ from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.scoring import LAST, MEASUREMENT
 from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED
 from snowmelt.files import BadFile, read_json, write_text
+from snowmelt.metrics.distortion import Pictures
+from snowmelt.metrics.scans import Scans
+from snowmelt.metrics.sound import Recordings
 from snowmelt.pictures import markdown_table
+from snowmelt.signals import PICTURE, Picture, Scan, Signal, Sound
 
 Input = Literal["float", "8bit"]
 INPUTS: tuple[Input, ...] = ("float", "8bit")
 TITLES: dict[Input, str] = {"float": "in floating point", "8bit": "rounded to 8 bits, as in a file"}
-BEST: dict[str, Literal["low", "high"]] = {MEASUREMENT: "low", ACCURACY: "high", LAST: "low"}
+SIGNAL = "signal"  # the fact that says what samples are, of others than pictures
+_WORDS: dict[str, type[Signal]] = {"picture": Picture, "sound": Sound, "scan": Scan}
+_COLUMNS = tuple(dict.fromkeys(one for kind in (Pictures, Recordings, Scans) for one in kind.columns))
+BEST: dict[str, Literal["low", "high"]] = {**{one.name: one.better for one in _COLUMNS}, MEASUREMENT: "low", ACCURACY: "high", LAST: "low"}
 _ONCE = {"inconsistency": MEASUREMENT}  # what a column was called before
 _DISTANCES = ("FD", "FID", "KID")
+_FROM_ABOVE = ("JSD", "MMD")
 
 
 @dataclass(frozen=True)
@@ -31,13 +39,15 @@ class Report:
     """What was measured.
 
     Attributes:
-        rows: one mapping per method and input: method, kind, input, calls, images, rmse, psnr, ssim, measurement error, the distances of
+        rows: one mapping per method and input: method, kind, input, calls, images, rmse, psnr, ssim (of other signals than pictures their own
+            measures), measurement error, the distances of
             sets under their own names, label accuracy, RMSE of last estimate; under "intervals" their 95 % intervals, under "last
-            estimate" the same measures of the last estimate of a walk.
+            estimate" the same measures of the last estimate of a walk; of other signals under "gains" by how much the main measure is better than
+            that of each row without a network; under "left out" how many samples have no such number.
         facts: what it was measured on: data, model, seed, versions.
         verdict: what the numbers say, in sentences; the first one is the headline.
         severities: RMSE of Degraded and of Direct at rising severities, with intervals.
-        extremes: the pictures that one call restores worst, and those in the middle: number, name, PSNR.
+        extremes: the samples that one call restores worst, and those in the middle: number, name, PSNR or whatever their main measure is.
         generated: what was measured of generated pictures; empty where none were.
         walks: what walks that generate score beside each other, a row each; empty where none were compared.
     """
@@ -73,6 +83,11 @@ class Report:
         """The rows of one input, whole."""
         return [row for row in self.rows if row["input"] == input]
 
+    @property
+    def signal(self) -> type[Signal]:
+        """What was scored, for the words for it: that of the facts, pictures where they say nothing."""
+        return _WORDS.get(str(self.facts.get(SIGNAL, "picture")).split(":")[0], Picture)
+
     def inputs(self) -> list[Input]:
         """The inputs there are rows of."""
         return [name for name in INPUTS if self.of(name)]
@@ -106,16 +121,16 @@ class Report:
 
     def markdown(self) -> str:
         """The report as Markdown."""
-        parts = ["\n".join(self.verdict)]
+        parts, many = ["\n".join(self.verdict)], self.signal.many
         for name in self.inputs():
-            parts.append(f"Degraded pictures {TITLES[name]}:\n\n{markdown_table(self.table(name), best=BEST, apart=self.apart(name))}")
+            parts.append(f"Degraded {many} {TITLES[name]}:\n\n{markdown_table(self.table(name), best=BEST, apart=self.apart(name))}")
         for name in self.inputs():
             if sure := self.certainty(name):
-                parts.append(f"95 % intervals, degraded pictures {TITLES[name]}:\n\n{markdown_table(sure, best=BEST, mark=False)}")
+                parts.append(f"95 % intervals, degraded {many} {TITLES[name]}:\n\n{markdown_table(sure, best=BEST, mark=False)}")
         if self.severities:
             parts.append(f"Error per severity:\n\n{markdown_table(severity_rows(self.severities), mark=False)}")
         if self.generated:
-            parts.append(f"Generated pictures:\n\n{markdown_table(generated_rows(self.generated))}")
+            parts.append(f"Generated {many}:\n\n{markdown_table(generated_rows(self.generated, many))}")
         if self.walks:
             parts.append(f"Walks that generate, beside each other:\n\n{markdown_table(walk_rows(self.walks), mark=False)}")
         parts.append("\n".join(f"- {key}: {value}" for key, value in self.facts.items()))
@@ -153,13 +168,18 @@ def severity_rows(severities: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"t": point["t"], "Degraded, RMSE": point["degraded"], "Direct, RMSE": point["direct"]} for point in severities]
 
 
-def generated_rows(generated: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was measured of generated pictures, ready for a table: one row a measure, beside what real pictures score."""
+def inputs_for(signal: Signal) -> tuple[Input, ...]:
+    """How samples are degraded where nothing is said: 8 bits are those of a picture file."""
+    return INPUTS if signal == PICTURE else ("float",)
+
+
+def generated_rows(generated: dict[str, Any], many: str = "pictures") -> list[dict[str, Any]]:
+    """What was measured of generated samples, `many` of which are so called, ready for a table: one row a measure, beside what real ones score."""
     sure = generated.get("intervals", {})
     out = []
     for name, (value, real) in generated["measures"].items():
         low_high = sure.get(name)
-        out.append({"measure": name, "generated": value, "95 % interval": tuple(low_high) if low_high else "–", "real pictures": real})
+        out.append({"measure": name, "generated": value, "95 % interval": tuple(low_high) if low_high else "–", f"real {many}": real})
     return out
 
 
@@ -172,7 +192,7 @@ def walk_rows(walks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, value in row.items():
             if name not in ("intervals", "sampler"):
                 cells[name] = value
-            if name in sure and _is_distance(name) and not name.startswith("KID"):
+            if name in sure and _is_distance(name) and not name.startswith(("KID", "MMD")):
                 cells["95 %"] = tuple(sure[name])
         out.append(cells)
     columns = list(dict.fromkeys(name for row in out for name in row))
@@ -182,7 +202,7 @@ def walk_rows(walks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _measures(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The measures of a table, in the order in which they are read."""
     sets = dict.fromkeys(name for row in rows for name in row if _is_distance(name))
-    return ["rmse", "psnr", "ssim", MEASUREMENT, *sets, ACCURACY, LAST]
+    return [*(one.name for one in _COLUMNS), MEASUREMENT, *sets, ACCURACY, LAST]
 
 
 def _merged(row: dict[str, Any]) -> dict[str, Any]:
@@ -194,4 +214,4 @@ def _merged(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_distance(name: str) -> bool:
-    return name.split("-")[0] in _DISTANCES
+    return name.split("-")[0] in _DISTANCES or name.startswith(_FROM_ABOVE)

@@ -13,8 +13,9 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.degradations import Degradation
 from snowmelt.evaluation import intervals
 from snowmelt.evaluation.kept import Kept, Result
-from snowmelt.evaluation.scoring import Scores, errors
+from snowmelt.evaluation.scoring import Scores, named
 from snowmelt.evaluation.starts import drawn, known
+from snowmelt.metrics import measures_for
 from snowmelt.model import Model
 from snowmelt.types import severity
 
@@ -39,8 +40,8 @@ def per_severity(
     tick: Callable[[int], None],
     kept: Kept | None = None,
 ) -> Callable[[], list[dict[str, Any]]]:
-    """RMSE of Degraded and Direct, each with its interval, at `n` severities, once all pieces are there; a picture keeps its draw throughout."""
-    kept = kept or Kept()
+    """RMSE of Degraded and Direct, each with its interval, at `n` severities, once all pieces are there; a sample keeps its draw throughout."""
+    kept, measures = kept or Kept(), measures_for(data.signal)
 
     @torch.no_grad()
     def scored(t: float, part: Sequence[int]) -> Result:
@@ -48,11 +49,12 @@ def per_severity(
         at = severity(t, x0) if model.degradation.knots else model.degradation.snapped(severity(t, x0), z)  # parts keep their own knots
         x = model.degrade(x0, at, z).to(device)
         seen = {name: value.to(device) for name, value in known(model, z).items()}
-        return errors("end", x.cpu(), x0) | errors("last", model.estimate(x, at.to(x), seen).cpu(), x0)
+        once = model.estimate(x, at.to(x), seen).cpu()
+        return named("end", measures.common(x.cpu(), x0)) | named("last", measures.common(once, x0))
 
     parts = [ids[i : i + batch] for i in range(0, len(ids), batch)]
     found = {t: kept.each(f"severity {t!r}", parts, partial(scored, t), lambda part: tick(len(part))) for t in points(model.degradation, n)}
-    return lambda: [_point(model, t, Scores.of(results()), seed) for t, results in found.items()]
+    return lambda: [_point(model, t, Scores.of(results(), measures), seed) for t, results in found.items()]
 
 
 def _point(model: Model, t: float, scores: Scores, seed: int) -> dict[str, Any]:
@@ -60,5 +62,5 @@ def _point(model: Model, t: float, scores: Scores, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {"t": t, "units": dict(model.degradation.in_units(t))}
     for name, one in (("degraded", scores.end), ("direct", scores.last)):
         found[name] = one.compute()["rmse"]
-        found[f"{name} interval"] = intervals.of_distortion(one, seed)["rmse"]
+        found[f"{name} interval"] = intervals.of_gathered(one, seed)["rmse"]
     return found

@@ -1,22 +1,30 @@
 """What the numbers say, in sentences a person can check against the table; bad news stands first."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from snowmelt.evaluation import rivals
 from snowmelt.evaluation.methods import compared
-from snowmelt.evaluation.scoring import LAST, MEASUREMENT
+from snowmelt.evaluation.rivals import Row, chosen, lies
+from snowmelt.evaluation.scoring import LAST
 from snowmelt.evaluation.sets import ACCURACY
+from snowmelt.metrics import measures_for
+from snowmelt.signals import PICTURE, Signal
 
-Row = Mapping[str, Any]
 _FILTERS = ("Linear Wiener", "Diagonal Wiener")
 _KNOWN = 0.5  # of clean pictures, as many labels must be read rightly
 
 
-def verdict(rows: Sequence[Row]) -> list[str]:
+def verdict(rows: Sequence[Row], signal: Signal = PICTURE) -> list[str]:
     """What the rows of one input say; the first sentence is the headline, and says it when a restorer disappoints.
 
     Rows beside the comparison, walks that are handed the draw above all, have no say.
+
+    Args:
+        rows: of one input.
+        signal: what the samples are; others than pictures are judged by their main measure, see :func:`~.rivals.verdict`.
     """
+    if signal != PICTURE:
+        return rivals.verdict([row for row in rows if compared(row)], measures_for(signal), signal)
     beside = {str(row.get("kind")): row for row in rows if not compared(row)}
     rows = [row for row in rows if compared(row)]
     by_name = {row["method"]: row for row in rows}
@@ -24,7 +32,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     walks = [row for row in rows if LAST in row]
     out = [_headline(by_name)]
     if walks:
-        out += [_walks(walks, direct), *_sets(walks, rows, direct, beside.get("floor")), *_lies(walks, direct)]
+        out += [_walks(walks, direct), *_sets(walks, rows, direct, beside.get("floor")), *lies(walks, direct, PICTURE)]
     return out + _labels(rows, beside.get("clean"))
 
 
@@ -43,7 +51,7 @@ def _walks(walks: Sequence[Row], direct: Row) -> str:
     best = min(walks, key=lambda row: float(row["rmse"]))
     lower = best["rmse"] < direct["rmse"]
     worse = sum(row["rmse"] > direct["rmse"] for row in walks)
-    which = f"{_chosen(best, walks)} has an RMSE of {best['rmse']:.3f}"
+    which = f"{chosen(best, walks)} has an RMSE of {best['rmse']:.3f}"
     first = f"{which}, {'lower' if lower else 'higher'} than one call's {direct['rmse']:.3f}"
     if not lower:
         return f"{first}. A walk trades distortion for detail: look at the pictures."
@@ -59,23 +67,12 @@ def _sets(walks: Sequence[Row], rows: Sequence[Row], direct: Row, floor: Row | N
     against = f"one call scores {direct[name]:.3g}" + ("" if floor is None else f", training pictures {floor[name]:.3g}")
     if best[name] >= direct[name]:
         said = "As sets of pictures, no walk comes closer to the clean ones than one call"
-        return [f"{said}: {name} {best[name]:.3g} for {_chosen(best, walks).rstrip(',')}; {against}."]
+        return [f"{said}: {name} {best[name]:.3g} for {chosen(best, walks).rstrip(',')}; {against}."]
     apart = _apart(best, direct, name)
     return [
-        f"As a set of pictures, {_chosen(best, walks)} comes closest to the clean ones: {name} {best[name]:.3g}; {against}."
+        f"As a set of pictures, {chosen(best, walks)} comes closest to the clean ones: {name} {best[name]:.3g}; {against}."
         + ("" if apart else " The intervals of walk and call overlap: the difference may be chance.")
     ]
-
-
-def _lies(walks: Sequence[Row], direct: Row) -> list[str]:
-    """A walk whose pictures no longer fit what was given."""
-    worst = max((row for row in walks if MEASUREMENT in row), key=lambda row: float(row[MEASUREMENT]), default=None)
-    if worst is None or MEASUREMENT not in direct or worst[MEASUREMENT] < 2 * direct[MEASUREMENT] or worst[MEASUREMENT] < 0.005:
-        return []
-    times = worst[MEASUREMENT] / max(direct[MEASUREMENT], 1e-9)
-    ratio = f", {times:.1f} times that of one call" if times < 100 else ""
-    missed = f"Degraded again, the pictures of {_named(worst)} miss what was given by {worst[MEASUREMENT]:.3g}{ratio}"
-    return [f"{missed}: detail that the measurement does not support."]
 
 
 def _labels(rows: Sequence[Row], clean: Row | None) -> list[str]:
@@ -87,17 +84,8 @@ def _labels(rows: Sequence[Row], clean: Row | None) -> list[str]:
     best = max(scored, key=lambda row: float(row[ACCURACY]))
     ceiling = f"; on clean pictures it is right for {clean[ACCURACY]:.1%}" if clean and isinstance(clean.get(ACCURACY), float) else ""
     degraded = next((f" ({row[ACCURACY]:.1%} as degraded)" for row in scored if row["method"] == "Degraded"), "")
-    after = _chosen(best, scored, "methods").rstrip(",")
+    after = chosen(best, scored, "methods").rstrip(",")
     return [f"A classifier reads {best[ACCURACY]:.1%} of the pictures rightly after {after}{degraded}{ceiling}."]
-
-
-def _named(row: Row) -> str:
-    return f"{row['method']} with {row['calls']} calls" if row["calls"] > 1 else str(row["method"])
-
-
-def _chosen(best: Row, among: Sequence[Row], what: str = "walks") -> str:
-    """A row that was picked among several by the very pictures it is scored on: on others the same choice scores a little worse."""
-    return _named(best) if len(among) < 2 else f"{_named(best)}, the best of these {len(among)} {what} on these pictures,"
 
 
 def _apart(a: Row, b: Row, name: str) -> bool:

@@ -27,10 +27,13 @@ Bansal et al., "Cold Diffusion" (2022, arXiv 2208.09392), tables 1 to 4.
 
 import math
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
+
+from snowmelt.metrics.measures import RMSE, Column, Measures
+from snowmelt.types import Batch
 
 Interval: TypeAlias = tuple[float, float]
 
@@ -104,6 +107,12 @@ class Distortion:
         self.ssim += _ssim(x, clean)
         self.values += [math.prod(x.shape[1:])] * len(x)
 
+    def parts(self) -> dict[str, Tensor]:
+        """The same numbers as tensors (n,), float64, NaN where there is no SSIM."""
+        ssim = [math.nan if value is None else value for value in self.ssim]
+        found = {"mse": self.mse, "psnr": self.psnr, "ssim": ssim}
+        return {name: torch.tensor(column, dtype=torch.float64) for name, column in found.items()} | {"values": torch.tensor(self.values)}
+
     def compute(self) -> dict[str, float | None]:
         """``rmse`` in [0, 1], ``psnr`` in dB and ``ssim`` over all pictures so far; ssim is None if any picture has none.
 
@@ -143,6 +152,30 @@ class Distortion:
     def _gap(self) -> dict[str, None]:
         # A mean over the pictures that happen to be large enough would be a mean over other pictures than the PSNR's.
         return {"ssim": None} if None in self.ssim else {}
+
+
+class Pictures(Measures):
+    """RMSE, PSNR and SSIM of pictures (b, c, h, w), clamped to [-1, 1] and scored in [0, 1]: those of :class:`Distortion`, as parts."""
+
+    columns: ClassVar[tuple[Column, ...]] = (
+        RMSE,
+        Column("psnr", "PSNR", "dB", "high", 2),
+        Column("ssim", "SSIM", "", "high", 3, whole=True),
+    )
+    main: ClassVar[str] = "psnr"
+    scale: ClassVar[float] = 0.5
+
+    def each(self, x: Batch, clean: Batch) -> dict[str, Tensor]:
+        """See :meth:`Measures.each`."""
+        scores = Distortion()
+        scores.update(x, clean)
+        return scores.parts()
+
+    def common(self, x: Batch, clean: Batch) -> dict[str, Tensor]:
+        """See :meth:`Measures.common`."""
+        _check_pair(x, clean)
+        squares = (_unit(x, "x") - _unit(clean, "clean")).square().mean((1, 2, 3)).cpu()
+        return {"mse": squares, "values": torch.full((len(x),), math.prod(x.shape[1:]), dtype=torch.int64)}
 
 
 def _mean_and_error(values: list[float], weights: list[int] | None = None) -> tuple[float, float]:

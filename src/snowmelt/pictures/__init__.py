@@ -6,7 +6,8 @@ columns; :mod:`~snowmelt.pictures.animation` plays a trajectory; :mod:`~snowmelt
 :mod:`~snowmelt.pictures.page` binds them, with tables, into one HTML file that asks the network for nothing.
 
 Everything is Pillow and plain text. Samples enter as floats (b, c, h, w) in [-1, 1] and leave through
-:func:`snowmelt.data.images.to_uint8`, so that a picture shows what a saved file would hold.
+:func:`snowmelt.data.images.to_uint8`, so that a picture shows what a saved file would hold. Samples of other signals become pictures
+first (:mod:`~snowmelt.pictures.seen`): spectrograms of sound, strips of range and bird's-eye views of scans.
 """
 
 from snowmelt.pictures.animation import gif, gif_bytes
@@ -14,6 +15,8 @@ from snowmelt.pictures.curves import curve_svg
 from snowmelt.pictures.panels import Level, Panel, panels_svg
 from snowmelt.pictures.planes import Mark, plane_svg
 from snowmelt.pictures.png import data_url, png_bytes, save
+from snowmelt.pictures.scan import birds_eye, portraits
+from snowmelt.pictures.seen import explained, seen
 from snowmelt.pictures.sheets import grid, show, strip
 from snowmelt.pictures.tables import between_markers, markdown_table
 
@@ -22,8 +25,10 @@ __all__ = [
     "Mark",
     "Panel",
     "between_markers",
+    "birds_eye",
     "curve_svg",
     "data_url",
+    "explained",
     "gif",
     "gif_bytes",
     "grid",
@@ -31,7 +36,9 @@ __all__ = [
     "panels_svg",
     "plane_svg",
     "png_bytes",
+    "portraits",
     "save",
+    "seen",
     "show",
     "strip",
 ]

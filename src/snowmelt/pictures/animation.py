@@ -14,6 +14,7 @@ from torch import Tensor
 
 from snowmelt import files
 from snowmelt.pictures.tiles import FAINT, FONT_PX, board, fit, tiles, write
+from snowmelt.signals import PICTURE, Signal
 
 MARGIN_PX = 12
 BAR_PX = 4
@@ -28,13 +29,20 @@ def gif(
     ms: int = 120,
     hold_ms: int = 900,
     scale: int | None = None,
+    signal: Signal = PICTURE,
 ) -> None:
     """Write a trajectory as an animated GIF; the file is whole or not there. Arguments as in :func:`gif_bytes`."""
-    files.write_bytes(path, gif_bytes(frames, labels, ms=ms, hold_ms=hold_ms, scale=scale))
+    files.write_bytes(path, gif_bytes(frames, labels, ms=ms, hold_ms=hold_ms, scale=scale, signal=signal))
 
 
 def gif_bytes(
-    frames: Sequence[Tensor], labels: Sequence[str] | None = None, *, ms: int = 120, hold_ms: int = 900, scale: int | None = None
+    frames: Sequence[Tensor],
+    labels: Sequence[str] | None = None,
+    *,
+    ms: int = 120,
+    hold_ms: int = 900,
+    scale: int | None = None,
+    signal: Signal = PICTURE,
 ) -> bytes:
     """A trajectory of some samples at once, over a bar that fills; it ends with a hold and then repeats.
 
@@ -44,6 +52,7 @@ def gif_bytes(
         ms: how long a frame stays, in milliseconds, rounded to hundredths of a second; at least 20.
         hold_ms: how long the last frame stays.
         scale: screen pixels per pixel; by default a tile of about 128 px.
+        signal: what the samples are.
 
     Raises:
         ValueError: no frame, shapes or numbers of labels that differ, or a time under 20 ms.
@@ -58,7 +67,7 @@ def gif_bytes(
         raise ValueError(f"ms = {ms} and hold_ms = {hold_ms} must be at least 20: browsers play nothing faster")
     ends = len(frames) - 1
     pictures = [
-        _frame(frame, labels[i] if labels else "", i / ends if ends else 1.0, bool(labels), scale) for i, frame in enumerate(frames)
+        _frame(frame, labels[i] if labels else "", i / ends if ends else 1.0, bool(labels), scale, signal) for i, frame in enumerate(frames)
     ]
     first, *rest = [_to_palette(picture) for picture in pictures]
     times = [*[round(ms, -1)] * ends, round(hold_ms, -1)]
@@ -67,10 +76,10 @@ def gif_bytes(
     return buffer.getvalue()
 
 
-def _frame(x: Tensor, label: str, progress: float, labelled: bool, scale: int | None) -> Image.Image:
+def _frame(x: Tensor, label: str, progress: float, labelled: bool, scale: int | None, signal: Signal) -> Image.Image:
     """One frame: the samples, the bar filled to `progress` in [0, 1], the label."""
     foot = BAR_PX + MARGIN_PX + (FONT_PX + 4 if labelled else 0)
-    image = board(tiles(x, scale=scale), MARGIN_PX, foot)
+    image = board(tiles(x, scale=scale, signal=signal), MARGIN_PX, foot)
     draw = ImageDraw.Draw(image)
     left, right, top = MARGIN_PX, image.width - MARGIN_PX - 1, image.height - foot
     draw.rectangle((left, top, right, top + BAR_PX - 1), fill=TRACK)

@@ -11,15 +11,20 @@ browser to fetch or run anything, should one of us forget. The letters are the r
     ])
 """
 
+import base64
 import re
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib import resources
 
 from PIL import Image
+from torch import Tensor
 
 from snowmelt.pictures.png import data_url
+from snowmelt.pictures.sound import LONGEST_S, wav_bytes
 from snowmelt.pictures.tables import ABSENT, PENDING, Best, Row, best_rows, cell, columns, header, numeric
+from snowmelt.pictures.tiles import tiles
+from snowmelt.signals import Sound
 
 # A tile of a sheet should stay recognisable on a phone: a picture shrinks to this share of its width, then scrolls.
 SMALLEST_SHARE = 0.55
@@ -48,7 +53,7 @@ def page(title: str, sections: Sequence[str], *, subtitle: str = "") -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
 <title>{escape(title)}</title>
 <link rel="icon" href="data:,">
 <style>
@@ -131,6 +136,79 @@ def figure(image: Image.Image | bytes, caption: str = "", *, alt: str = "") -> H
     size = f' width="{image.width}" height="{image.height}"' if isinstance(image, Image.Image) else ""
     picture = f'<img src="{data_url(image)}" alt="{escape(alt or caption)}"{size}{least}>'
     return Html(f'<figure><div class="scroll paper">{picture}</div>{_caption(caption)}</figure>')
+
+
+def audio(x: Tensor, rate_hz: int, label: str = "") -> Html:
+    """A player of a recording inside the page: 16 bits, at most 30 s, never so loud that it hurts (:func:`~snowmelt.pictures.sound.audible`).
+
+    Args:
+        x: (c, n), one channel or two.
+        rate_hz: samples per second.
+        label: what is heard, for those who cannot see the page.
+
+    Raises:
+        ValueError: `x` is no recording.
+    """
+    encoded = base64.b64encode(wav_bytes(x[..., : round(LONGEST_S * rate_hz)], rate_hz)).decode()
+    named = f' aria-label="{escape(label)}"' if label else ""
+    return Html(f'<audio controls preload="metadata"{named} src="data:audio/wav;base64,{encoded}"></audio>')
+
+
+def listening(heard: Mapping[str, Tensor], sound: Sound, *, rows: Sequence[str] = (), caption: str = "") -> Html:
+    """A listening grid: rows are recordings, columns what was done to them, and under each spectrogram stands its player.
+
+    Args:
+        heard: label to recordings (b, c, n), all with the same b.
+        sound: what they are.
+        rows: a name for each recording.
+        caption: stands below.
+
+    Raises:
+        ValueError: nothing to hear, or numbers of recordings or names that differ.
+    """
+    counts = {len(x) for x in heard.values()} | ({len(rows)} if rows else set())
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(f"columns and names are of {sorted(counts)} recordings: a row is one recording, so all must hold the same number")
+    looks = [tiles(x, signal=sound) for x in heard.values()]
+    lines = [[_player(x[i], look[i], sound) for x, look in zip(heard.values(), looks, strict=True)] for i in range(counts.pop())]
+    return _players(lines, list(heard), rows, caption)
+
+
+def players(x: Tensor, sound: Sound, *, columns: int = 4, rows: Sequence[str] = (), caption: str = "") -> Html:
+    """Recordings side by side, each a spectrogram over its player, line after line.
+
+    Args:
+        x: (b, c, n).
+        sound: what they are.
+        columns: how many stand in a line.
+        rows: a name for each line.
+        caption: stands below.
+
+    Raises:
+        ValueError: no recording, or not one name for each line.
+    """
+    cells = [_player(one, look, sound) for one, look in zip(x, tiles(x, signal=sound), strict=True)]
+    lines = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    if not lines or (rows and len(rows) != len(lines)):
+        raise ValueError(f"{len(x)} recordings in lines of {columns} have {len(rows)} names: give one for each of {len(lines)} lines")
+    return _players(lines, [], rows, caption)
+
+
+def _player(x: Tensor, look: Image.Image, sound: Sound) -> str:
+    """A spectrogram over the player of its recording."""
+    return f'<img src="{data_url(look)}" alt="" width="{look.width}" height="{look.height}">{audio(x, sound.rate_hz)}'
+
+
+def _players(lines: Sequence[Sequence[str]], columns: Sequence[str], rows: Sequence[str], caption: str) -> Html:
+    """A table of players."""
+    corner = "<th></th>" if rows else ""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>" + (f'<th scope="row">{escape(rows[i])}</th>' if rows else "") + "".join(f"<td>{cell}</td>" for cell in line) + "</tr>"
+        for i, line in enumerate(lines)
+    )
+    first = f"<thead><tr>{corner}{head}</tr></thead>" if columns else ""
+    return Html(f'<figure><div class="scroll"><table class="listening">{first}<tbody>{body}</tbody></table></div>{_caption(caption)}</figure>')
 
 
 def svg(markup: str, caption: str = "") -> Html:

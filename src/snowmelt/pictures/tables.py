@@ -18,6 +18,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
+from snowmelt.metrics.scans import Scans
+from snowmelt.metrics.sound import Recordings
+
 Row: TypeAlias = Mapping[str, object]
 Best: TypeAlias = Mapping[str, Literal["low", "high"]]
 
@@ -45,6 +48,7 @@ MEASURES = {
     "ssim": Measure("SSIM", 3, "high"),
     "fid": Measure("FID", 2, "low"),
     "kid": Measure("KID", 4, "low"),
+    **{one.name: Measure(one.header, one.decimals, one.better) for kind in (Recordings, Scans) for one in kind.columns},
 }
 _FAMILIES = ("FD", "KID-")
 _ARROWS = {"low": " ↓", "high": " ↑"}

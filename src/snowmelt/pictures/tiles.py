@@ -13,9 +13,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from snowmelt.data.images import to_uint8
+from snowmelt.pictures.seen import ready, seen
+from snowmelt.signals import PICTURE, Signal
 
 TILE_PX = 128
 LARGEST_PX = 256
+LONG = 3  # times as wide as high: of such pictures the board is nearly square, not their rows and columns
 FONT_PX = 15
 SMALLEST_FONT_PX = 10
 LINE = 1.25
@@ -32,21 +35,24 @@ _SPELT = str.maketrans({"–": "-", "—": "-", "−": "-", "×": "x", "→": "t
 _KNOWN = "…·±"
 
 
-def tiles(x: Tensor, *, scale: int | None = None, size_px: int = TILE_PX) -> list[Image.Image]:
+def tiles(x: Tensor, *, scale: int | None = None, size_px: int = TILE_PX, signal: Signal = PICTURE) -> list[Image.Image]:
     """One RGB picture per sample.
 
     One channel is shown in grey and three in colour. Two are shown by their mean and four or more by
     their first three: enough to see that something is there, no claim about what.
 
     Args:
-        x: (b, c, h, w) in [-1, 1]; clipped there.
+        x: (b, c, h, w) in [-1, 1]; clipped there. Of another signal, its samples (b, *d).
         scale: screen pixels per pixel; None brings the longer side near `size_px` by a whole factor,
             and shrinks pictures over 256 px by one.
         size_px: the longer side aimed at.
+        signal: what the samples are; those that are no pictures become some of a fixed size (:func:`~snowmelt.pictures.seen.seen`).
 
     Raises:
         ValueError: `x` is not (b, c, h, w), has no pixels, holds NaN, or `scale` is under 1.
     """
+    if ready(signal):
+        x, scale = seen(x, signal), scale or 1
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise ValueError(f"shape {tuple(x.shape)} is no batch of pictures (b, c, h, w)")
     if scale is not None and scale < 1:
@@ -72,9 +78,9 @@ def lay(sheet: Image.Image, picture: Image.Image, x: int, y: int) -> None:
 
 
 def board(pictures: list[Image.Image], margin_px: int, foot_px: int = 0) -> Image.Image:
-    """Equal `pictures`, nearly as many rows as columns, on white with a margin and room for a foot."""
+    """Equal `pictures`, nearly as many rows as columns (wide ones in fewer columns), on white with a margin and room for a foot."""
     w, h = pictures[0].size
-    columns = math.ceil(math.sqrt(len(pictures)))
+    columns = math.ceil(math.sqrt(len(pictures) * (h / w if w > LONG * h else 1)))
     rows = -(-len(pictures) // columns)
     width, height = columns * (w + GAP_PX) - GAP_PX, rows * (h + GAP_PX) - GAP_PX
     image = Image.new("RGB", (width + 2 * margin_px, height + 2 * margin_px + foot_px), WHITE)

@@ -10,23 +10,29 @@ from snowmelt import pictures
 from snowmelt.data.dataset import Dataset
 from snowmelt.evaluation import Report, start
 from snowmelt.evaluation.scoring import MEASUREMENT
+from snowmelt.metrics.measures import measures_for
 from snowmelt.model import Model
 from snowmelt.pictures import Mark
+from snowmelt.pictures.seen import stacked
 from snowmelt.randomness import generators
 from snowmelt.samplers import Sampler
+from snowmelt.signals import PICTURE, Scan, Signal
 from snowmelt.training import history
 from snowmelt.types import Batch, State, severity
 
 _ROWS = 6
+_ROWS_STACKED = 3  # of what is so wide that it stands one below the other
 _FRAMES = 8
 _SHOWN_OF_WALKS = 12
 _SHOWN = 36  # generated pictures
+_SHOWN_STACKED = 6
 
 
 def journey(
-    model: Model, data: Dataset, sampler: Sampler, seed: int, rows: int = _ROWS, ids: Sequence[int] | None = None
+    model: Model, data: Dataset, sampler: Sampler, seed: int, rows: int | None = None, ids: Sequence[int] | None = None
 ) -> tuple[list[State], torch.Tensor]:
     """The walk of some test pictures from t = 1, by default the first `rows`, and the pictures."""
+    rows = rows or (_ROWS_STACKED if stacked(model.signal) else _ROWS)
     ids = range(min(rows, len(data))) if ids is None else ids
     # A walk of one call reads no more of the draw than the restorer does; handed() says when a longer one does.
     clean, begin = start(model, data, ids, seed=seed, device="cpu", handed=True)
@@ -38,37 +44,48 @@ def handed(model: Model, sampler: Sampler) -> bool:
     return sampler.steps > 1 and bool(sampler.reads(model.degradation) & set(model.degradation.hidden))
 
 
-def outcomes(walk: list[State], clean: Batch, rows: Sequence[str] | None = None) -> Any:
-    """Degraded, after one call, after the whole walk, and the truth: one row a picture."""
-    columns = {"Degraded": walk[0].x, "Direct": estimate(walk[1]), "Sampled": walk[-1].x, "Clean": clean}
-    return pictures.grid(columns, rows=rows)
+def compared(walk: list[State], clean: Batch) -> dict[str, Batch]:
+    """Degraded, after one call, after the whole walk, and the truth."""
+    return {"Degraded": walk[0].x, "Direct": estimate(walk[1]), "Sampled": walk[-1].x, "Clean": clean}
+
+
+def outcomes(walk: list[State], clean: Batch, rows: Sequence[str] | None = None, signal: Signal = PICTURE) -> Any:
+    """What is :func:`compared`: one row a picture."""
+    return pictures.grid(compared(walk, clean), rows=rows, signal=signal)
+
+
+def from_above(walk: list[State], clean: Batch, scan: Scan, rows: int = _ROWS_STACKED) -> Any:
+    """Bird's-eye views of what is :func:`compared`."""
+    return pictures.grid({name: pictures.birds_eye(x[:rows], scan) for name, x in compared(walk, clean).items()}, scale=1)
 
 
 def degradation_strip(model: Model, item: Mapping[str, torch.Tensor], rows: int = 3, frames: int = 6) -> Any:
     """The clean pictures of a data item {"x0": ...} at evenly spaced severities, one draw each; what the item gives of it is taken from there."""
+    rows = min(rows, 1) if stacked(model.signal) else rows
     item = {name: value[:rows] for name, value in item.items()}
     x = item["x0"]
     z = model.draw(x, generators(0, "strip", range(len(x))), item)
     severities = [i / (frames - 1) for i in range(frames)]
-    return pictures.strip([model.degrade(x, severity(t, x), z) for t in severities], [f"t = {t:g}" for t in severities])
+    return pictures.strip([model.degrade(x, severity(t, x), z) for t in severities], [f"t = {t:g}" for t in severities], signal=model.signal)
 
 
-def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4) -> Any:
+def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4, signal: Signal = PICTURE) -> Any:
     """Degraded, the estimate at some of the steps, Sampled, Clean."""
-    last = len(walk) - 1
+    last, rows = len(walk) - 1, 1 if stacked(signal) else rows
     shown = sorted({1 + round(i * (last - 1) / (_FRAMES - 1)) for i in range(_FRAMES)})
     frames = [walk[0].x, *(estimate(walk[i]) for i in shown), walk[-1].x, clean]
     labels = ["Degraded", *(f"call {i}" for i in shown), "Sampled", "Clean"]
-    return pictures.strip([frame[:rows] for frame in frames], labels)
+    return pictures.strip([frame[:rows] for frame in frames], labels, signal=signal)
 
 
 def extreme(model: Model, data: Dataset, sampler: Sampler, found: Sequence[dict[str, Any]], seed: int) -> Any:
-    """Pictures that the evaluation found, named by the PSNR of one call."""
+    """Pictures that the evaluation found, named by the main measure of one call."""
+    main, found = measures_for(model.signal).first, found[: _ROWS_STACKED if stacked(model.signal) else len(found)]
     walk, clean = journey(model, data, sampler, seed, ids=[one["number"] for one in found])
-    return outcomes(walk, clean, [f"{one['psnr']:.1f} dB" for one in found])
+    return outcomes(walk, clean, [f"{one[main.name]:.{1 if main.unit == 'dB' else 2}f} {main.unit}" for one in found], model.signal)
 
 
-def plane(report: Report) -> str | None:
+def plane(report: Report, signal: Signal = PICTURE) -> str | None:
     """RMSE against the distance of sets over the number of calls; None where no distance was computed."""
     names = report.distances()
     if not names:
@@ -85,8 +102,8 @@ def plane(report: Report) -> str | None:
         lines,
         title="Distortion and perception: each point a number of calls",
         x_label="RMSE (lower: closer to the truth)",
-        y_label=f"{names[0]} (lower: more like clean pictures)",
-        level=None if floor is None else ("training pictures", floor[names[0]]),
+        y_label=f"{names[0]} (lower: more like clean {signal.many})",
+        level=None if floor is None else (f"training {signal.many}", floor[names[0]]),
     )
 
 
@@ -113,20 +130,25 @@ def error_per_severity(report: Report) -> str:
 def nearest_pairs(made: Batch, train: Dataset, found: Sequence[dict[str, Any]]) -> Any:
     """The generated pictures that lie closest to a training picture, each above it, under their distance."""
     theirs = train.batch([one["train"] for one in found])["x0"]
-    pairs = [torch.stack([made[one["generated"]], other]) for one, other in zip(found, theirs, strict=True)]
-    return pictures.strip(pairs, [f"{one['distance']:.2g}" for one in found], rows=["Generated", "Nearest training"])
+    names, distances = ["Generated", "Nearest training"], [f"{one['distance']:.2g}" for one in found]
+    ours = torch.stack([made[one["generated"]] for one in found])
+    if stacked(train.signal):
+        return pictures.grid(dict(zip(names, (ours, theirs), strict=True)), rows=distances, signal=train.signal)
+    return pictures.strip(list(torch.stack([ours, theirs], 1)), distances, rows=names, signal=train.signal)
 
 
-def walks(made: Sequence[Batch], rows: Sequence[dict[str, Any]]) -> Any:
+def walks(made: Sequence[Batch], rows: Sequence[dict[str, Any]], signal: Signal = PICTURE) -> Any:
     """The first pictures of each walk that generates, one walk a row; a column is one start."""
     names = [f"{row['method']}, {row['calls']} calls" + (f", guidance {row['guidance']:g}" if "guidance" in row else "") for row in rows[: len(made)]]
-    count = min(_SHOWN_OF_WALKS, *(len(one) for one in made))
-    return pictures.strip([torch.stack([one[i] for one in made]) for i in range(count)], [""] * count, rows=names)
+    count = min(_ROWS_STACKED if stacked(signal) else _SHOWN_OF_WALKS, *(len(one) for one in made))
+    return pictures.strip([torch.stack([one[i] for one in made]) for i in range(count)], [""] * count, rows=names, signal=signal)
 
 
-def contact(made: Batch) -> Any:
+def contact(made: Batch, signal: Signal = PICTURE) -> Any:
     """The first generated pictures, as they came."""
-    return pictures.show(made[:_SHOWN], samples=6)
+    if isinstance(signal, Scan):
+        return pictures.show(pictures.portraits(made[:_SHOWN_STACKED], signal), scale=1)
+    return pictures.show(made[:_SHOWN], samples=6, signal=signal)
 
 
 def loss_curves(run: Path) -> list[str]:

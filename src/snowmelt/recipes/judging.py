@@ -57,6 +57,7 @@ def judge(run: Path, recipe: Recipe, model: Model, out: Path, *, title: str = ""
     o = fitting(recipe.evaluation, model)
     features = load_features(o.features) if o.features else None
     test, validation, train = (open_data(recipe.data, split) for split in ("test", "validation", "train"))
+    require_signal(model, test)
     require_classes(model, test)
     own = generating.shown(o, model)
     with Kept.at(out, settles(run, o, model, (test, validation, train), features, device)) as kept:
@@ -157,6 +158,17 @@ def _source(module: types.ModuleType) -> str:
     """A hash of what a module was made from; its name alone where there is no such file any more."""
     path = Path(module.__file__ or "")
     return module.__name__ + (sha256(path) if path.is_file() else "")
+
+
+def require_signal(model: Model, test: Dataset) -> None:
+    """Refuse to judge a model of sound by scans, or by recordings at another rate.
+
+    Raises:
+        ValueError: the samples are of another kind than those it was trained with.
+    """
+    if test.signal != model.signal:
+        ours, theirs = (registry.spec(one) for one in (model.signal, test.signal))
+        raise ValueError(f"this model was trained on {ours}, and the data are {theirs}: give other data")
 
 
 def require_classes(model: Model, test: Dataset) -> None:

@@ -12,6 +12,7 @@ import torch
 from snowmelt import processes, registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import left_out, open_data
+from snowmelt.degradations import Degradation
 from snowmelt.disk import sweep_parts
 from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import Bits
@@ -27,6 +28,7 @@ from snowmelt.recipes.recipe import Recipe, to_table, to_toml
 from snowmelt.recipes.report import environment
 from snowmelt.restorers import Conditions, Restorer
 from snowmelt.restorers.cost import require_memory
+from snowmelt.signals import PICTURE, Scan, Signal, Sound
 from snowmelt.training import history
 from snowmelt.training import prior as priors
 from snowmelt.training.loop import BEST, Trainer
@@ -48,9 +50,11 @@ def make_model(recipe: Recipe, shape: tuple[int, ...], data: Dataset | None = No
     """
     o = recipe.model
     degradation = registry.build(recipe.degradation)
+    signal = PICTURE if data is None else data.signal
+    require_signal(degradation, signal, recipe)
     if degradation.noise and o.input == "8bit":
         raise ValueError(f"model.input = 8bit would clip the noise of {recipe.degradation} to [-1, 1]: leave it out, or give float")
-    rounded: Literal["float", "8bit"] = o.input or ("float" if degradation.noise else "8bit")
+    rounded: Literal["float", "8bit"] = o.input or ("float" if degradation.noise or signal != PICTURE else "8bit")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed(recipe.training.seed, "weights"))
         make = functools.partial(
@@ -77,12 +81,26 @@ def make_model(recipe: Recipe, shape: tuple[int, ...], data: Dataset | None = No
         if given.estimator is not None and given.estimator.unknowns == tuple(unknowns):
             estimator = given.estimator  # severities are read as before
         notes["init"] = {"model": Path(o.init).name, "weights": weights_of(located(o.init))}
-    model = Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, estimator=estimator, notes=notes)
+    model = Model(degradation, restorer, noise_floor=o.noise_floor, input=rounded, signal=signal, estimator=estimator, notes=notes)
     if o.prior is None:
         return priors.prior_for(model)
     asked: Prior = registry.build(o.prior, "prior")
     priors.require(asked, degradation, shape)  # before hours of training, not after
     return dataclasses.replace(model, prior=asked) if isinstance(asked, Normal) else model
+
+
+def require_signal(degradation: Degradation, signal: Signal, recipe: Recipe) -> None:
+    """Refuse a degradation of sound for pictures, and whatever else does not go together.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if degradation.takes not in (None, signal.name):
+        raise ValueError(f"{recipe.degradation} degrades {degradation.takes}, and {recipe.data.path} holds {signal.many}: give other data.path")
+    if signal != PICTURE and recipe.model.input == "8bit":
+        raise ValueError(f"model.input = 8bit is for pictures, and {recipe.data.path} holds {signal.many}: leave it out")
+    if signal != PICTURE and recipe.training.severity_images:
+        raise ValueError(f"training.severity_images: what reads severities reads pictures, and {recipe.data.path} holds {signal.many}: leave it out")
 
 
 def conditions_of(recipe: Recipe, data: Dataset | None) -> Conditions:
@@ -238,6 +256,16 @@ def with_path(recipe: Recipe, path: str | None) -> Recipe:
     return recipe if path is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path=path))
 
 
+def as_trained(recipe: Recipe, signal: Signal) -> Recipe:
+    """The recipe on data that come as those of the training did: sound at its rate, scans of its sensor, whatever lies at the path now."""
+    known: dict[str, Any] = {}
+    if isinstance(signal, Sound):
+        known = {"rate_hz": signal.rate_hz}
+    elif isinstance(signal, Scan):
+        known = {"sensor": registry.spec(signal)}
+    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, **known))
+
+
 def laid(recipe: Recipe, **options: Any) -> Recipe:
     """The recipe with fields of its evaluation laid over; None leaves one as it is."""
     changes = {name: value for name, value in options.items() if value is not None}
@@ -311,4 +339,4 @@ def judged(run: str | Path, path: str | None, out: str | Path | None, part: str 
     """The run, its recipe and model, that of its part if one is named, and where what is found of it goes."""
     run, model = Path(run), load(run)
     place = Path(out) if out else run / part if part else run
-    return run, with_path(stored(run), path), model if part is None else alone(model, part), place
+    return run, as_trained(with_path(stored(run), path), model.signal), model if part is None else alone(model, part), place

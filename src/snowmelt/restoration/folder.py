@@ -5,8 +5,9 @@ it in the journal. So at any moment each output exists once and whole, or not at
 one was stopped. One large picture is in flight and one is being read: memory does not grow with the collection.
 """
 
+import importlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,27 @@ import torch
 
 from snowmelt.data.images import MAX_PIXELS, upright
 from snowmelt.degradations import Compose, Mixture, Pixelate
+from snowmelt.degradations.base import blank
 from snowmelt.model import Model
 from snowmelt.registry import spec
-from snowmelt.restoration.collection import Collection
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import estimator_of, load
+from snowmelt.restoration.loop import Loop
 from snowmelt.restoration.picture import Loaded, compute, finished, reason
-from snowmelt.restoration.plan import Job, Plan, plan
+from snowmelt.restoration.plan import PICTURES, Job, Kind, Plan, kind_of, names_a_file, plan, require_kind
 from snowmelt.restoration.preview import preview_of
 from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.walks import Walk, choose, within
 from snowmelt.restoration.work import Work, with_precision, with_tiles
+from snowmelt.signals import Signal
 from snowmelt.types import EMPTY, State
+
+_COLLECTIONS = {
+    "picture": ("snowmelt.restoration.collection", "Collection"),
+    "sound": ("snowmelt.restoration.recordings", "RecordingCollection"),
+    "scan": ("snowmelt.restoration.scans", "ScanCollection"),
+}
 
 
 def restore_folder(
@@ -63,9 +72,10 @@ def restore_folder(
     they finish; what is there already is skipped.
 
     Args:
-        inputs: pictures, and folders of them.
+        inputs: pictures, and folders of them; of a model of recordings or scans, those.
         model: a model (see also :func:`~snowmelt.restoration.identity.opened`), a run directory, or the name of one in the package.
-        out: the folder to write to; None for a single picture, which then gets NAME-restored beside it.
+        out: the folder to write to; None for a single picture, which then gets NAME-restored beside it. A single recording or scan may be given
+            the file itself: clean.wav.
         severity: how degraded the pictures are, in [0, 1]; None lets the model estimate it, if it can, or is blind to it.
         sampler: a sampler, its spec, "default", or None for one call.
         seed: of what is random.
@@ -97,10 +107,16 @@ def restore_folder(
     """
     given = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(one) for one in inputs]
     agree(given, severity, shard, preview, mask, samples, tile, batch, max_pixels)
-    whole = plan(given, None if out is None else Path(out))
     found, name, weights = opened(model)
+    kind = kind_of(found.signal)
+    require_kind(given, kind)
+    whole = plan(given, None if out is None else Path(out), kind)
     if degrade and found.degradation.needs:
-        raise ValueError(f"degrade = True cannot make up what {spec(found.degradation)} turns pictures into: translate such pictures instead")
+        way_out = "translate such pictures instead" if kind is PICTURES else f"it is no draw, but comes with the data; give degraded {kind.many}"
+        raise ValueError(f"degrade = True cannot make up what {spec(found.degradation)} turns {kind.many} into: {way_out}")
+    if kind is not PICTURES:
+        asked = {"mask": mask, "tile": tile, "preview": preview, "save_trajectory": save_trajectory, "colour": colour}
+        of_pictures(kind, {**asked, "enlarge": enlarge if enlarge > 1 else None, "samples": samples if samples > 1 else None})
     if severity is None and (degrade or isinstance(found.degradation, Mixture)):
         severity = 1.0  # of a mixture, 1 is whatever the damage was
     if severity is None:
@@ -111,16 +127,36 @@ def restore_folder(
     _enlarges(work)
     if consistent and work.blind and mask is None:
         raise ValueError("a mixture says nothing of what was measured: consistent = True can keep what is known only where a mask says what that is")
-    work = with_precision(work if tile is None else with_tiles(work, tile))
+    if kind is PICTURES:  # what half as many digits do to sound can be heard
+        work = with_precision(work if tile is None else with_tiles(work, tile))
     work.rehearse()
-    root = Path(out) if out is not None else None
-    writable(root or given[0].absolute().parent)
+    root = Path(out) if out is not None and not names_a_file(given, Path(out), kind) else None
+    writable(root or (given[0] if out is None else Path(out)).absolute().parent)
     if preview is not None:
         return _preview(work, whole, root or given[0].parent, preview, alone=root is None)
     mine = whole.share(shard)
-    collection = Collection(work, mine, Journal(root, shard, work.settings(), f"{work.verb}ed"), batch, overwrite=overwrite)
+    collection = collection_of(found.signal)(work, mine, Journal(root, shard, work.settings(), f"{work.verb}ed"), batch, overwrite=overwrite)
     collection.say, collection.finished = say or collection.say, finished
     return collection.run(bar=bar)
+
+
+def collection_of(signal: Signal) -> type[Loop[Any]]:
+    """What goes through a plan of files of a signal."""
+    module, name = _COLLECTIONS[signal.name]
+    found: type[Loop[Any]] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def of_pictures(kind: Kind, asked: Mapping[str, Any]) -> None:
+    """Refuse options that mean something for pictures only.
+
+    Raises:
+        ValueError: one of them is given; the message names it.
+    """
+    for name, value in asked.items():
+        if value is not None and value is not False:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is for pictures, and this model restores {kind.many}: leave {option} out")
 
 
 def agree(
@@ -162,7 +198,7 @@ def _enlarges(work: Work) -> None:
 
 def _walk(model: Model, sampler: Walk, *, knows_draw: bool) -> Any:
     """The sampler of a choice; what is asked of the draw is only which names it has, and what nobody could know it never has."""
-    like = torch.zeros(1, 3, 1, 1)
+    like = blank(model.degradation)
     drawn = model.draw(like, torch.Generator()) if knows_draw else EMPTY
     return choose(model, State(like, 1.0, {name: value for name, value in drawn.items() if name not in model.degradation.hidden}), sampler)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt.data.images import Picture, UnreadableImage, resize, upright, write
+from snowmelt.data.door import Unreadable
+from snowmelt.data.images import Picture, resize, upright, write
 from snowmelt.restoration.plan import Job
 from snowmelt.restoration.work import Work, with_smaller_tiles
 from snowmelt.restorers import Estimate
@@ -20,8 +21,22 @@ _DEEP = (".png", ".tif", ".tiff")
 _CLEAR = (".png", ".webp", ".tif", ".tiff")
 
 
+class Ready:
+    """A file that is ready to be restored, of any signal.
+
+    Attributes:
+        job: which one.
+        severity: where its walk starts.
+        estimate: what the model's estimator reads from it; None if it was not asked.
+    """
+
+    job: Job
+    severity: float
+    estimate: Estimate | None
+
+
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Ready):
     """A picture that is ready to be restored.
 
     Attributes:
@@ -90,7 +105,7 @@ def reason(error: BaseException) -> str:
     """Why a picture could not be restored, in one line that does not repeat its path."""
     if out_of_memory(error):
         text = str(error) if isinstance(error, MemoryError) and str(error) else "not enough memory for a picture of this size"
-    elif isinstance(error, UnreadableImage):
+    elif isinstance(error, Unreadable):
         text = error.reason
     elif isinstance(error, OSError) and error.strerror:
         text = error.strerror

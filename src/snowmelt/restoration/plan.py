@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from snowmelt.data.door import door_for, signal_of
 from snowmelt.data.images import SUFFIXES
 from snowmelt.disk import as_text, shortened
+from snowmelt.signals import PICTURE, Signal
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _JOURNALS = ("restored.jsonl", "translated.jsonl")
@@ -22,8 +24,53 @@ _PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part", re.DOTALL)
 
 
 @dataclass(frozen=True)
+class Kind:
+    """Files of one signal, as a plan finds them.
+
+    Attributes:
+        one: what one of them is called.
+        many: what several are.
+        suffixes: of those that are looked for in folders.
+        written: of those that can be written; others become the first of these.
+    """
+
+    one: str
+    many: str
+    suffixes: tuple[str, ...]
+    written: tuple[str, ...]
+
+
+PICTURES = Kind(PICTURE.one, PICTURE.many, SUFFIXES, WRITTEN)
+
+
+def kind_of(signal: Signal) -> Kind:
+    """The files of a signal."""
+    if signal.name == PICTURE.name:
+        return PICTURES
+    door = door_for(signal)
+    return Kind(signal.one, signal.many, door.suffixes, door.written)
+
+
+def require_kind(inputs: Sequence[Path], kind: Kind, does: str = "this model restores") -> None:
+    """Refuse files that are, by their names, of another signal.
+
+    Raises:
+        ValueError: one is; the message says what it is.
+    """
+    for given in inputs:
+        suffix = given.suffix.lower()
+        if suffix in kind.suffixes or given.is_dir():
+            continue
+        name = signal_of(given)
+        # An array is a scan to nobody but a model of scans: of pictures, it is simply none.
+        found = {"sound": "a recording", "scan": "a scan"}.get(name or "", "a picture" if suffix in SUFFIXES else None)
+        if found is not None and not (kind is PICTURES and name == "scan"):
+            raise ValueError(f"{given} is {found}, and {does} {kind.many} ({', '.join(kind.suffixes)})")
+
+
+@dataclass(frozen=True)
 class Job:
-    """One picture.
+    """One picture, or other file.
 
     Attributes:
         number: its place in the whole plan.
@@ -32,6 +79,7 @@ class Job:
         target: the file it becomes.
         root: the output folder; None where the result lies beside its picture.
         named: given itself, not found in a folder.
+        anchor: where there is no output folder, the file that further things are called after; None is the source.
     """
 
     number: int
@@ -40,6 +88,7 @@ class Job:
     target: Path
     root: Path | None
     named: bool = False
+    anchor: Path | None = None
 
     @property
     def key(self) -> str:
@@ -50,7 +99,8 @@ class Job:
         """Where something further goes: OUT/WHAT/NAME, or NAME-WHAT where the result lies beside its picture."""
         if self.root is not None:
             return self.root / what / self.target.relative_to(self.root)
-        return self.source.with_name(f"{self.source.stem}-{what}{self.target.suffix}")
+        anchor = self.anchor or self.source
+        return anchor.with_name(f"{anchor.stem}-{what}{self.target.suffix}")
 
 
 @dataclass(frozen=True)
@@ -87,12 +137,14 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
+def plan(inputs: Sequence[Path], out: Path | None, kind: Kind = PICTURES) -> Plan:
     """One job per picture.
 
     Args:
         inputs: pictures, and folders of them.
-        out: the output folder; None puts the restoration of a single picture beside it, as NAME-restored.
+        out: the output folder; None puts the restoration of a single picture beside it, as NAME-restored. That of a single file of another
+            signal may be named itself, with a suffix of that signal.
+        kind: which files are looked for.
 
     Raises:
         FileNotFoundError: an input does not exist.
@@ -100,26 +152,28 @@ def plan(inputs: Sequence[Path], out: Path | None) -> Plan:
     """
     missing = next((given for given in inputs if not given.exists()), None)
     if missing is not None:
-        raise FileNotFoundError(f"{missing} does not exist: give pictures, or folders of pictures")
+        raise FileNotFoundError(f"{missing} does not exist: give {kind.many}, or folders of {kind.many}")
     if out is None:
-        return _alone(inputs)
+        return _alone(inputs, kind)
+    if names_a_file(inputs, out, kind):
+        return _to_file(inputs[0], out)
     if out.is_file():
         raise ValueError(f"{out} is a file: give --out a folder")
     refused: list[Failure] = []
     found: dict[Path, tuple[Path, Path]] = {}  # by the real path: a picture that is given twice is one picture
-    for source, name in (pair for given in inputs for pair in _pictures(given, out, refused)):
+    for source, name in (pair for given in inputs for pair in _pictures(given, out, refused, kind)):
         found.setdefault(Path(os.path.abspath(source)), (source, name))
     taken: dict[Path, Path] = {}
     # Where two would become one file, a picture that keeps its name goes before one that changes its format.
-    for source, name in sorted(found.values(), key=lambda pair: _target(pair[1]) != pair[1]):
-        taken.setdefault(_target(name), source)
+    for source, name in sorted(found.values(), key=lambda pair: _target(pair[1], kind) != pair[1]):
+        taken.setdefault(_target(name, kind), source)
     named = {os.path.abspath(given) for given in inputs if not given.is_dir()}
     jobs: list[Job] = []
     for source, name in found.values():
-        target = out / _target(name)
+        target = out / _target(name, kind)
         if os.path.realpath(target) == os.path.realpath(source):  # resolve() has no patience with a link that leads to itself
             raise ValueError(f"{source} would be overwritten by its own restoration: choose another --out")
-        first = taken[_target(name)]
+        first = taken[_target(name, kind)]
         if first is not source:
             refused.append(Failure(source, f"it and {first} would both become {target}: restore them into two folders"))
         else:
@@ -144,21 +198,34 @@ def sweep(jobs: Sequence[Job]) -> None:
                     Path(entry.path).unlink(missing_ok=True)
 
 
-def _alone(inputs: Sequence[Path]) -> Plan:
+def names_a_file(inputs: Sequence[Path], out: Path | None, kind: Kind) -> bool:
+    """Whether `out` is the file that a single input becomes; pictures go into folders, whatever these are called."""
+    if out is None or kind is PICTURES or len(inputs) != 1 or inputs[0].is_dir() or out.is_dir():
+        return False
+    return out.suffix.lower() in kind.written
+
+
+def _to_file(source: Path, out: Path) -> Plan:
+    if os.path.realpath(out) == os.path.realpath(source):
+        raise ValueError(f"{source} would be overwritten by its own restoration: choose another --out")
+    return Plan((Job(0, source, Path(source.name), out, None, True, out),), ())
+
+
+def _alone(inputs: Sequence[Path], kind: Kind) -> Plan:
     if len(inputs) != 1 or inputs[0].is_dir():
         what = f"{len(inputs)} inputs" if len(inputs) != 1 else f"the folder {inputs[0]}"
-        raise ValueError(f"where shall the restorations of {what} go? Give --out DIR; only that of a single picture goes beside it")
+        raise ValueError(f"where shall the restorations of {what} go? Give --out DIR; only that of a single {kind.one} goes beside it")
     source = inputs[0]
-    name = _target(Path(source.name))
+    name = _target(Path(source.name), kind)
     return Plan((Job(0, source, Path(source.name), source.with_name(f"{source.stem}-restored{name.suffix}"), None, True),), ())
 
 
-def _target(name: Path) -> Path:
+def _target(name: Path, kind: Kind) -> Path:
     """The name in a format that can be written."""
-    return name if name.suffix.lower() in WRITTEN else name.with_suffix(".png")
+    return name if name.suffix.lower() in kind.written else name.with_suffix(kind.written[0])
 
 
-def _pictures(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[Path, Path]]:
+def _pictures(given: Path, out: Path, refused: list[Failure], kind: Kind) -> Iterator[tuple[Path, Path]]:
     """(file, path below `given`) of an input, sorted; hidden files, and what is in `out`, are left out."""
     if not given.is_dir():
         yield given, Path(given.name)
@@ -171,9 +238,9 @@ def _pictures(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[
         here = Path(place)
         folders[:] = [name for name in folders if not name.startswith(".") and here / name not in beside]
         folders[:] = [name for name in folders if not (closed and (here / name).resolve() == closed)]
-        found += [here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES]
+        found += [here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in kind.suffixes]
     if not found:
-        raise ValueError(f"{given} holds no picture ({', '.join(SUFFIXES)})")
+        raise ValueError(f"{given} holds no {kind.one} ({', '.join(kind.suffixes)})")
     yield from ((path, path.relative_to(given)) for path in sorted(found))
 
 

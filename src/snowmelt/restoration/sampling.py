@@ -10,6 +10,8 @@ Every picture is whole or not there; what is there is kept. While one block is c
 file waits for its disk. Memory is that of two blocks, whatever the number.
 
 All pictures lie in one folder: the tools that compare sets of pictures read one, and file systems have long been at ease with 50,000 names.
+
+What is said of pictures here holds for recordings and scans; only their files are others (:mod:`snowmelt.restoration.outlets`).
 """
 
 import functools
@@ -29,14 +31,16 @@ import torch
 from torch import Tensor
 
 from snowmelt import files, registry
-from snowmelt.data.images import read, to_uint8, write
+from snowmelt.data.images import to_uint8
 from snowmelt.disk import replacing
 from snowmelt.restoration.generation import fits, intended, numbered
 from snowmelt.restoration.identity import Opened, digest_of, opened
 from snowmelt.restoration.memory import Fitting
+from snowmelt.restoration.outlets import SUFFIXES, read, write
 from snowmelt.restoration.told import require_rows
 from snowmelt.restoration.walks import Walk
 from snowmelt.restorers import Restorer
+from snowmelt.signals import PICTURE, Signal
 from snowmelt.stopping import Stopped, until_asked
 from snowmelt.training.progress import Bar
 from snowmelt.types import EMPTY, Draw
@@ -46,8 +50,10 @@ _WRITERS = 4
 _PATIENCE_S = 2.0  # a block that takes longer is given up, when asked to stop: what is not written of it is made again
 _LEAST = 16  # pictures at a time, where they fit: a set may begin with one and grow to thousands
 _FREE = {"run"}  # where a run lies says nothing of what is in it: its weights are compared
-_PICTURE = re.compile(r"sample_(\d{4,})\.png")
-_PART = re.compile(r"\.(?:sample_(?P<number>\d{4,})\.png|grid\.png|sample\.json|samples\.npz)\..+\.part")
+_SUFFIX = "|".join(map(re.escape, SUFFIXES.values()))
+_PICTURE = re.compile(rf"sample_(\d{{4,}})(?:{_SUFFIX})")
+_SHEETS = ("grid.png", "grid.html", "interpolation.png")
+_PART = re.compile(rf"\.(?:sample_(?P<number>\d{{4,}})(?:{_SUFFIX})|grid\.(?:png|html)|sample\.json|samples\.npz)\..+\.part")
 Said = Mapping[str, Any]
 
 
@@ -60,6 +66,7 @@ class Sampled:
         number: of the whole set.
         batch: how many are computed together.
         sampler: the walk, as a spec.
+        signal: what the samples are.
         total: how many of them are this share's.
         done: made now.
         kept: there already, and left alone.
@@ -69,18 +76,31 @@ class Sampled:
     number: int
     batch: int
     sampler: str
+    signal: Signal = PICTURE
     total: int = 0
     done: int = 0
     kept: int = 0
 
     def path(self, i: int) -> Path:
         """The file of picture i."""
-        return self.folder / named(i, self.number)
+        return self.folder / self.named(i)
+
+    def named(self, i: int) -> str:
+        """The name of picture i."""
+        return named(i, self.number, SUFFIXES[self.signal.name])
+
+    def read(self, i: int) -> Tensor:
+        """Picture i, (c, *d), as its file holds it.
+
+        Raises:
+            ValueError: it is not there, or cannot be read.
+        """
+        return read(self.path(i), self.signal)
 
     def missing(self) -> int:
         """How many of the whole set are not there yet."""
         there = {entry.name for entry in os.scandir(self.folder)}
-        return sum(named(i, self.number) not in there for i in range(self.number))
+        return sum(self.named(i) not in there for i in range(self.number))
 
 
 def sample_folder(
@@ -155,8 +175,9 @@ def begun(
     asks: dict[str, Any] = {"seed": seed, "noise": noise, "conditions": conditions}
     walk = intended(found.model, sampler=sampler, **asks)
     spec = "one call" if walk is None else registry.spec(walk)
-    prior = found.model.prior
+    prior, signal = found.model.prior, found.model.signal
     settles = {
+        **({"signal": registry.spec(signal)} if signal != PICTURE else {}),
         **({"prior": registry.spec(prior), "prior_sha256": digest_of(prior.tensors())} if prior else {}),
         "weights_sha256": found.weights,
         "noise": noise,
@@ -173,9 +194,9 @@ def begun(
 
     if overwrite:
         _clear(folder)
-    size = _claimed(folder, {"run": found.name, **said, **settles}, asked=batch, measured=measured, more=not conditions)
+    size = _claimed(folder, {"run": found.name, **said, **settles}, asked=batch, measured=measured, more=not conditions, many=signal.many)
     make = functools.partial(numbered, found.model, sampler=walk, **asks)
-    return Job(Sampled(folder, n, size, spec), shard, make, whole=not conditions)
+    return Job(Sampled(folder, n, size, spec, signal), shard, make, whole=not conditions)
 
 
 def check(folder: Path, n: int, shard: tuple[int, int] = (1, 1), batch: int | None = None, *, overwrite: bool = False) -> None:
@@ -192,29 +213,39 @@ def check(folder: Path, n: int, shard: tuple[int, int] = (1, 1), batch: int | No
         raise ValueError(f"{folder} is a file: give --out a folder")
     if overwrite and shard[1] > 1:
         raise ValueError("--overwrite would delete what other shares have made: delete the folder first, or choose another --out")
-    if not overwrite and folder.is_dir() and not (folder / NAME).is_file() and (old := next(folder.glob("sample_*.png"), None)):
+    if not overwrite and folder.is_dir() and not (folder / NAME).is_file() and (old := _any(folder)):
         raise ValueError(f"{old} exists, and no {NAME} says how it was made: choose another --out, or add --overwrite")
 
 
-def named(i: int, n: int) -> str:
+def _any(folder: Path) -> Path | None:
+    """Any sample in a folder."""
+    return next((path for path in folder.glob("sample_*") if _PICTURE.fullmatch(path.name)), None)
+
+
+def named(i: int, n: int, suffix: str = SUFFIXES["picture"]) -> str:
     """The name of picture i of n."""
-    return f"sample_{i:0{max(4, len(str(n - 1)))}d}.png"
+    return f"sample_{i:0{max(4, len(str(n - 1)))}d}{suffix}"
 
 
 def pack(found: Sampled) -> Path:
     """All pictures in OUT/samples.npz, as one array "arr_0" of uint8 (n, h, w, c), c = 1 or 3; one picture is in memory at a time.
 
+    Of other signals it is float32 (n, c, *d), as their files hold them.
+
     Raises:
-        UnreadableImage: a picture is missing.
+        ValueError: a picture is missing, or cannot be read.
     """
     path = found.folder / PACKED
-    shape = tuple(read(found.path(0)).x.shape)
-    header = {"descr": "|u1", "fortran_order": False, "shape": (found.number, *shape[1:], shape[0])}
+    shape, eight_bits = tuple(found.read(0).shape), found.signal == PICTURE
+    header: dict[str, Any] = {"descr": "<f4", "fortran_order": False, "shape": (found.number, *shape)}
+    if eight_bits:
+        header |= {"descr": "|u1", "shape": (found.number, *shape[1:], shape[0])}
     entry = zipfile.ZipInfo("arr_0.npy")  # without the time, so that the same pictures make the same file
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive, archive.open(entry, "w", force_zip64=True) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         for i in range(found.number):
-            stream.write(to_uint8(read(found.path(i)).x[None])[0].tobytes())
+            x = found.read(i)
+            stream.write(to_uint8(x[None])[0].tobytes() if eight_bits else x.numpy().astype("<f4").tobytes())
     return path
 
 
@@ -245,13 +276,13 @@ class Job:
         todo = self._missing()
         found.total = sum(map(len, self.blocks))
         found.kept = found.total - sum(len(missing) for _, missing in todo)
-        shown = Bar("sampling", found.total, done=found.kept, unit="pictures") if bar else None
+        shown = Bar("sampling", found.total, done=found.kept, unit=found.signal.many) if bar else None
         try:
             with until_asked(_PATIENCE_S) as asked, shown or nullcontext(), ThreadPoolExecutor(_WRITERS, "snowmelt-write") as pool:
                 for block, missing in todo:
                     x = self.fitting(range(block.start, block.start + found.batch) if self.whole else block, self.make).cpu()
                     self._finish(shown)
-                    self.written = [pool.submit(write, found.path(i), x[i - block.start]) for i in missing]
+                    self.written = [pool.submit(write, found.path(i), x[i - block.start], found.signal) for i in missing]
                     del x
                     if asked.is_set():
                         break
@@ -274,7 +305,7 @@ class Job:
 
     def _stopped(self) -> Stopped:
         found = self.found
-        return Stopped(f"interrupted: {found.done + found.kept:,} of {found.total:,} pictures are done; the same command goes on")
+        return Stopped(f"interrupted: {found.done + found.kept:,} of {found.total:,} {found.signal.many} are done; the same command goes on")
 
     def _missing(self) -> list[tuple[range, list[int]]]:
         """The blocks that are not whole, with what each lacks; what a killed run left half written is removed."""
@@ -285,7 +316,7 @@ class Job:
                 Path(entry.path).unlink(missing_ok=True)
             elif _PICTURE.fullmatch(entry.name):
                 there.add(entry.name)
-        blocks = [(block, [i for i in block if named(i, self.found.number) not in there]) for block in self.blocks]
+        blocks = [(block, [i for i in block if self.found.named(i) not in there]) for block in self.blocks]
         return [(block, missing) for block, missing in blocks if missing]
 
     def _mine(self, i: int) -> bool:
@@ -293,7 +324,7 @@ class Job:
         return any(i in block for block in self.blocks)
 
 
-def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, measured: Callable[[], int], more: bool) -> int:
+def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, measured: Callable[[], int], more: bool, many: str) -> int:
     """Say in OUT/sample.json what the pictures are, or find that what is there was made the same way; how many to compute together.
 
     Raises:
@@ -304,7 +335,7 @@ def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, measu
         _write_first(path, {**settings, "batch": asked or measured()})
     held = files.read_json(path)
     if not isinstance(held, dict):
-        raise files.BadFile(f"{path} does not say how the pictures beside it were made: choose another --out, or add --overwrite")
+        raise files.BadFile(f"{path} does not say how the {many} beside it were made: choose another --out, or add --overwrite")
     own = settings if asked is None else {**settings, "batch": asked}
     other = [name for name in own if name not in _FREE and (name not in held or held[name] != own[name])]
     other += [name for name in held if name not in settings and name != "batch"]
@@ -314,10 +345,10 @@ def _claimed(folder: Path, settings: dict[str, Any], *, asked: int | None, measu
     if other:
         name = other[0]
         was, now = (repr(one[name]) if name in one else "not said" for one in (held, own))
-        raise ValueError(f"the pictures in {folder} were made with another {name} ({was}, now {now}): choose another --out, or add --overwrite")
+        raise ValueError(f"the {many} in {folder} were made with another {name} ({was}, now {now}): choose another --out, or add --overwrite")
     size = held.get("batch")
     if not isinstance(size, int) or size < 1:
-        raise files.BadFile(f"{path}: batch = {size!r} is no number of pictures: choose another --out, or add --overwrite")
+        raise files.BadFile(f"{path}: batch = {size!r} is no number of {many}: choose another --out, or add --overwrite")
     return size
 
 
@@ -343,7 +374,7 @@ def _write_first(path: Path, settings: Said) -> None:
 
 def _clear(folder: Path) -> None:
     """Delete what an earlier run made, its settings first: killed in between, nothing would be taken for a picture of another run."""
-    for name in (NAME, PACKED, "grid.png", "interpolation.png"):
+    for name in (NAME, PACKED, *_SHEETS):
         (folder / name).unlink(missing_ok=True)
     for entry in list(os.scandir(folder)) if folder.is_dir() else []:
         if _PICTURE.fullmatch(entry.name):

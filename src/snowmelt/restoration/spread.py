@@ -31,6 +31,7 @@ from torch import Tensor
 
 from snowmelt import registry
 from snowmelt.degradations import Degradation, Mixture
+from snowmelt.degradations.base import blank
 from snowmelt.model import Model
 from snowmelt.restoration.consistency import known_pixels
 from snowmelt.restoration.walks import Walk, choose, restore, severity_of
@@ -189,7 +190,7 @@ def _varies(model: Model, fixed: Draw) -> None:
     Raises:
         ValueError: it does not.
     """
-    drawn = model.draw(torch.zeros(1, 3, 1, 1), torch.Generator()).keys()
+    drawn = model.draw(blank(model.degradation), torch.Generator()).keys()
     if not drawn - fixed.keys():
         raise ValueError(
             f"nothing about {registry.spec(model.degradation)} is random once its draw is known, so that every restoration would be the same: "

@@ -27,6 +27,9 @@ class Tally:
         preview: the sheet and the estimate, if that was all that was asked for.
         megapixels: of what was restored, or looked at and left.
         pace: how fast that was, and how much of the time the network took; None where there was nothing to do.
+        many: what the files are called; of others than pictures, "megapixels" holds what :class:`Pace` says they are measured in.
+        sentences: what may be worth saying of some of them, with {n} of them.
+        remarks: of how many each of the sentences is true.
     """
 
     total: int
@@ -43,3 +46,6 @@ class Tally:
     preview: Preview | None = None
     megapixels: float = 0.0
     pace: Pace | None = None
+    many: str = "pictures"
+    sentences: tuple[str, ...] = ()
+    remarks: list[int] = field(default_factory=list)

@@ -22,16 +22,20 @@ class Pace:
     """What a run over a collection took.
 
     Attributes:
-        pictures: that went through it.
-        megapixels: of them together, as written.
+        pictures: that went through it, or other files.
+        megapixels: of them together, as written; or what else they are measured in.
         seconds: from the first to the last.
         network_s: of these, in the network; None where that is not known, as of a plain function.
+        many: what the files are called.
+        amount: what they are measured in, as one word for the journal.
     """
 
     pictures: int
     megapixels: float
     seconds: float
     network_s: float | None = None
+    many: str = "pictures"
+    amount: str = "megapixels"
 
     @property
     def share(self) -> float | None:
@@ -41,19 +45,20 @@ class Pace:
     def table(self) -> dict[str, Any]:
         """Its numbers, for the journal."""
         return {
-            "pictures": self.pictures,
-            "megapixels": round(self.megapixels, 6),
+            self.many: self.pictures,
+            self.amount: round(self.megapixels, 6),
             "seconds": round(self.seconds, 3),
-            "pictures_per_s": round(self.pictures / self.seconds, 3) if self.seconds else None,
-            "megapixels_per_s": round(self.megapixels / self.seconds, 6) if self.seconds else None,
+            f"{self.many}_per_s": round(self.pictures / self.seconds, 3) if self.seconds else None,
+            f"{self.amount}_per_s": round(self.megapixels / self.seconds, 6) if self.seconds else None,
             "network_share": None if self.share is None else round(self.share, 3),
         }
 
     def __str__(self) -> str:
         if not self.seconds:
-            return f"{self.pictures:,} pictures"
+            return f"{self.pictures:,} {self.many}"
         share = "" if self.share is None else f"; {self.share:.0%} of the time in the network"
-        return f"{self.pictures / self.seconds:,.3g} pictures/s, {self.megapixels / self.seconds:,.3g} megapixels/s{share}"
+        measured = f"{self.megapixels / self.seconds:,.3g} {self.amount.replace('_', ' ')}/s"
+        return f"{self.pictures / self.seconds:,.3g} {self.many}/s, {measured}{share}"
 
 
 class Stopwatch:

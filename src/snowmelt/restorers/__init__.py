@@ -6,9 +6,11 @@ from snowmelt.restorers.guidance import ByGradient, ClassifierFree
 from snowmelt.restorers.linear import LinearRestorer
 from snowmelt.restorers.parameterization import X0, Coefficients, Edm, Eps, Flow, Mu, Parameterization, Residual, V, Wiener
 from snowmelt.restorers.restorer import Informed, Restorer, preferred
+from snowmelt.restorers.rings import RingUNet
 from snowmelt.restorers.severity import Estimate, Estimator
 from snowmelt.restorers.statistics import Statistics
 from snowmelt.restorers.tiles import Tiles
+from snowmelt.restorers.waves import StftUNet, WaveUNet
 
 __all__ = [
     "X0",
@@ -29,10 +31,13 @@ __all__ = [
     "Parameterization",
     "Residual",
     "Restorer",
+    "RingUNet",
     "Statistics",
+    "StftUNet",
     "Tiles",
     "UNet",
     "V",
+    "WaveUNet",
     "Wiener",
     "Zero",
     "preferred",

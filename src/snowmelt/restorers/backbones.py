@@ -1,14 +1,14 @@
 r"""Backbones: the networks F(x, t) inside a restorer.
 
 A backbone is registered like a degradation: a frozen dataclass of its sizes that *builds* a module, called as
-``net(x, t)`` with x (b, in_channels, h, w) and t (b,), returning (b, out_channels, h, w) for any h and w. A net of
+``net(x, t)`` with x (b, in_channels, h, w) and t (b,), returning (b, out_channels, h, w) for any h and w; of sound (b, in_channels, n). A net of
 three convolutions in a user's file is a backbone too. One that *embeds* also takes features of what it is conditioned on,
 ``net(x, t, c)`` with c (b, features).
 
 ``unet`` is made for small budgets and for CPUs, where layers of few channels at full resolution are bound by memory:
-a pixel-unshuffle stem trades resolution for channels at once, convolutions are dense 3x3, attention runs at the coarsest level
-only, and severity enters every block as a scale and shift (FiLM). Its last layer starts at zero, so that a fresh
-restorer *is* its linear skip connection. It comes in four sizes, :data:`SIZES`; what they cost is on the page "Networks".
+a pixel-unshuffle stem trades resolution for channels at once (:mod:`snowmelt.restorers.lean`). Its last layer starts at zero, so that a fresh
+restorer *is* its linear skip connection. It comes in four sizes, :data:`SIZES`; what they cost is on the page "Networks". Its siblings for
+sound are ``wave-unet`` and ``stft-unet``, for scans ``ring-unet``.
 
 Source: Ronneberger et al. 2015 (arXiv 1505.04597); Perez et al. 2017 (arXiv 1709.07871) for FiLM; Shi et al. 2016
 (arXiv 1609.05158) for pixel shuffling.
@@ -16,7 +16,6 @@ Source: Ronneberger et al. 2015 (arXiv 1505.04597); Perez et al. 2017 (arXiv 170
 
 import abc
 import itertools
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -24,17 +23,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from snowmelt.registry import Part, Range, SpecError, register
+from snowmelt.registry import Part, Range, SpecError, label, register
+from snowmelt.restorers.lean import Lattice, Lean, Size, padded
 
 
 class Backbone(Part, kind="backbone"):
-    """Sizes of a network, which it can build. Where `embeds` is true, :meth:`build` takes `features` as well."""
+    """Sizes of a network, which it can build. Where `embeds` is true, :meth:`build` takes `features` as well.
+
+    `axes` says what it works on: 2 for pictures and scans (b, c, h, w), 1 for sound (b, c, n), None where it does not say.
+    """
 
     embeds: ClassVar[bool] = False
+    axes: ClassVar[int | None] = None
 
     @abc.abstractmethod
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
-        """A module: net(x, t) -> (b, out_channels, h, w) for x (b, in_channels, h, w) and t (b,) in [0, 1]."""
+        """A module: net(x, t) -> (b, out_channels, *d) for x (b, in_channels, *d), any *d, and t (b,) in [0, 1]."""
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse samples of a shape that it does not work on.
+
+        Raises:
+            SpecError: they have other axes.
+        """
+        if self.axes is not None and len(shape) != 1 + self.axes:
+            wanted, better = ("sound (c, n)", "unet, or ring-unet for scans") if self.axes == 1 else ("pictures and scans (c, h, w)", "stft-unet")
+            raise SpecError(f"model.backbone = {label(type(self))} is made for {wanted}, and these samples are {shape}: use {better}")
 
 
 class _Unsaid(tuple[int, ...]):
@@ -46,7 +60,6 @@ class _Unsaid(tuple[int, ...]):
 SIZES: dict[str, tuple[int, ...]] = {"xs": (32, 64, 64), "s": (64, 96, 128), "m": (128, 192, 288), "l": (192, 288, 448)}
 _BLOCKS = 2
 _MOST_LEVELS = 10
-_WIDE = 16  # channels of a group that torch normalises fast in half precision
 
 
 @register("unet")
@@ -66,6 +79,7 @@ class UNet(Backbone):
     groups: Annotated[int, Range(1, 64)] = 8
     size: Annotated[Literal["xs", "s", "m", "l"] | None, "stands for widths and blocks"] = None
     embeds: ClassVar[bool] = True
+    axes: ClassVar[int | None] = 2
 
     def __post_init__(self) -> None:
         """Check the fields, translate the size, and check that groups divide the widths."""
@@ -73,10 +87,7 @@ class UNet(Backbone):
         super().__post_init__()
         if self.size is not None:
             self._take(self.size, unsaid=unsaid)
-        _require_levels("unet", self.widths)
-        odd = [w for w in self.widths if w % self.groups]
-        if not self.widths or odd:
-            raise SpecError(f"unet.widths = {self.widths} must each be a multiple of unet.groups = {self.groups}")
+        require_widths("unet", self.widths, self.groups)
 
     @property
     def called(self) -> str | None:
@@ -93,7 +104,8 @@ class UNet(Backbone):
 
     def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
         """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity."""
-        return _UNet(self, in_channels, out_channels, features)
+        size = Size(self.widths, self.blocks, self.groups, self.attention)
+        return Lean(Lattice((self.patch, self.patch)), size, (in_channels, out_channels), features)
 
 
 @register("local-unet")
@@ -108,13 +120,14 @@ class LocalUNet(Backbone):
     widths: Annotated[tuple[int, ...], Range(1, 4096), "channels per level"] = (48, 96, 160)
     patch: Annotated[int, Range(1, 16, "px"), "side of the stem's patches"] = 2
     blocks: Annotated[int, Range(1, 16), "residual blocks per level, each way"] = 2
+    axes: ClassVar[int | None] = 2
 
     def __post_init__(self) -> None:
         """Check the fields, and that there is a level."""
         super().__post_init__()
         if not self.widths:
             raise SpecError("local-unet.widths is empty: give the channels of at least one level")
-        _require_levels("local-unet", self.widths)
+        require_widths("local-unet", self.widths)
 
     def build(self, in_channels: int, out_channels: int) -> nn.Module:
         """The network, with its last layer at zero."""
@@ -131,14 +144,16 @@ class Zero(Backbone):
         return _Zero(out_channels)
 
 
-def _require_levels(name: str, widths: tuple[int, ...]) -> None:
-    """Refuse more levels than pictures have halvings.
+def require_widths(name: str, widths: tuple[int, ...], groups: int = 1) -> None:
+    """Refuse more levels than samples have halvings, and widths that fall into no groups.
 
     Raises:
         SpecError: there are.
     """
     if len(widths) > _MOST_LEVELS:
         raise SpecError(f"{name}.widths has {len(widths)} levels: give at most {_MOST_LEVELS}, for every one of them halves the picture")
+    if not widths or any(width % groups for width in widths):
+        raise SpecError(f"{name}.widths = {widths} must each be a multiple of {name}.groups = {groups}")
 
 
 class _Zero(nn.Module):
@@ -148,54 +163,6 @@ class _Zero(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return x.new_zeros(x.shape[0], self.out_channels, *x.shape[2:])
-
-
-class _UNet(nn.Module):
-    def __init__(self, size: UNet, in_channels: int, out_channels: int, features: int = 0) -> None:
-        super().__init__()
-        self.patch, self.multiple = size.patch, size.patch * 2 ** (len(size.widths) - 1)
-        first = size.widths[0]
-        embedding = 4 * first
-        self.time = nn.Sequential(_Fourier(first), nn.Linear(2 * (first // 2), embedding), nn.SiLU())
-        self.told = nn.Linear(features, embedding) if features else None
-        self.stem = nn.Conv2d(in_channels * size.patch**2, first, 3, padding=1)
-        self.down, self.shrink, self.up, self.grow = (nn.ModuleList() for _ in range(4))
-        width = first
-        for i, out in enumerate(size.widths):
-            last = i == len(size.widths) - 1
-            shrink = nn.Identity() if last else nn.Conv2d(out, out, 3, stride=2, padding=1)
-            self.down.append(_Blocks(width, out, embedding, size))
-            self.shrink.append(shrink)
-            width = out
-        self.middle = _Block(width, width, embedding, size.groups)
-        self.attention = _Attention(width, size.groups) if size.attention else nn.Identity()
-        for i, out in reversed(list(enumerate(size.widths))):
-            grow = nn.Sequential(nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(out, out, 3, padding=1)) if i else nn.Identity()
-            self.up.append(_Blocks(width + out, out, embedding, size))
-            self.grow.append(grow)
-            width = out
-        self.norm = _Norm(size.groups, first)
-        self.out = nn.Conv2d(first, out_channels * size.patch**2, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]  # a Conv2d made with bias has one
-
-    def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        h, w = x.shape[-2:]
-        x = _pad(x, self.multiple)
-        e = self.time(t.to(x.dtype))
-        if self.told is not None and c is not None:
-            e = e + functional.silu(self.told(c.to(x.dtype)))
-        x = self.stem(functional.pixel_unshuffle(x, self.patch))
-        skips = []
-        for blocks, shrink in zip(self.down, self.shrink, strict=True):
-            x = blocks(x, e)
-            skips.append(x)
-            x = shrink(x)
-        x = self.attention(self.middle(x, e))
-        for blocks, grow in zip(self.up, self.grow, strict=True):
-            x = grow(blocks(torch.cat([x, skips.pop()], dim=1), e))
-        x = self.out(functional.silu(self.norm(x)))
-        return functional.pixel_shuffle(x, self.patch)[..., :h, :w]
 
 
 class _LocalUNet(nn.Module):
@@ -220,7 +187,7 @@ class _LocalUNet(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         plane = t.to(x.dtype)[:, None, None, None].expand(-1, 1, h, w)
-        x = _pad(torch.cat([x, plane], dim=1), self.multiple)
+        x = padded(torch.cat([x, plane], dim=1), (self.multiple, self.multiple))
         x = self.stem(functional.pixel_unshuffle(x, self.patch))
         skips = []
         for blocks, shrink in zip(self.down, self.shrink, strict=True):
@@ -249,89 +216,3 @@ class _PlainBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.conv2(functional.relu(self.conv1(x)))
         return out
-
-
-class _Blocks(nn.ModuleList):
-    """The residual blocks of one level, the first of which changes the width."""
-
-    def __init__(self, width: int, out: int, embedding: int, size: UNet) -> None:
-        super().__init__(_Block(width if j == 0 else out, out, embedding, size.groups) for j in range(size.blocks))
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        for block in self:
-            x = block(x, e)
-        return x
-
-
-class _Block(nn.Module):
-    """Residual block whose second half is scaled and shifted by the severity's embedding; it starts as the identity."""
-
-    def __init__(self, width: int, out: int, embedding: int, groups: int) -> None:
-        super().__init__()
-        self.norm1 = _Norm(math.gcd(groups, width), width)
-        self.conv1 = nn.Conv2d(width, out, 3, padding=1)
-        self.film = nn.Linear(embedding, 2 * out)
-        self.norm2 = _Norm(groups, out)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
-        self.skip = nn.Conv2d(width, out, 1) if width != out else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)
-
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        h = self.conv1(functional.silu(self.norm1(x)))
-        scale, shift = self.film(e)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv2(functional.silu(self.norm2(h) * (1 + scale) + shift))
-        out: Tensor = self.skip(x) + h
-        return out
-
-
-class _Norm(nn.GroupNorm):
-    """GroupNorm, in half precision on CPUs by way of fp32 where its groups are thin.
-
-    torch's kernel for channels-last runs value by value where a group's channels do not fill a vector register: bf16 groups of 4 channels took 17
-    times as long as the same values in another layout, half of a whole call.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.device.type != "cpu" or input.dtype not in (torch.bfloat16, torch.float16) or self.num_channels >= _WIDE * self.num_groups:
-            return super().forward(input)
-        weight, bias = self.weight.float(), self.bias.float()
-        return functional.group_norm(input.float(), self.num_groups, weight, bias, self.eps).to(input.dtype)
-
-
-class _Attention(nn.Module):
-    """Self-attention over all positions, heads of 32 channels; it starts as the identity."""
-
-    def __init__(self, width: int, groups: int) -> None:
-        super().__init__()
-        self.heads = max(width // 32, 1) if width % max(width // 32, 1) == 0 else 1
-        self.norm = _Norm(groups, width)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.out.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
-        y = functional.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, h, w)
-        out: Tensor = x + self.out(y)
-        return out
-
-
-class _Fourier(nn.Module):
-    """sin and cos of t at octaves from half a turn to 64 turns over [0, 1]."""
-
-    frequency: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.register_buffer("frequency", 2 * math.pi * torch.logspace(-1, 6, width // 2, base=2), persistent=False)
-
-    def forward(self, t: Tensor) -> Tensor:
-        angle = t[:, None] * self.frequency
-        return torch.cat([angle.sin(), angle.cos()], dim=1)
-
-
-def _pad(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until both sides are multiples."""
-    right, below = -x.shape[-1] % multiple, -x.shape[-2] % multiple
-    return functional.pad(x, (0, right, 0, below), mode="replicate") if right or below else x

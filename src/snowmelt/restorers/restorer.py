@@ -65,7 +65,7 @@ class Restorer(Informed):
     Args:
         degradation: what is undone.
         backbone: builds F.
-        shape: (c, h, w) of the training samples; other h and w are accepted afterwards.
+        shape: (c, h, w) of the training samples, or (c, n); other h, w and n are accepted afterwards.
         parameterization: None chooses wiener where the operator is diagonal in a basis, else residual.
         told: whether R is told what `degradation.context` knows of the draw.
         noise_floor: standard deviation of the noise that the model adds to every x_t.
@@ -90,9 +90,10 @@ class Restorer(Informed):
         super().__init__()
         if variance not in ("fixed", "learned"):
             raise ValueError(f"variance = {variance!r}: choose fixed or learned")
+        backbone.check(tuple(shape))
         self.conditions, self.variance = conditions, variance
         self.degradation, self.backbone, self.shape, self.noise_floor = degradation, backbone, tuple(shape), noise_floor
-        self.parameterization = parameterization or preferred(degradation, told=told)
+        self.parameterization = parameterization or (preferred(degradation, told=told) if len(shape) == 3 else Residual())
         with _VALUES:
             self.parameterization.check(degradation)
             context = _context(degradation, self.shape) if told else None
@@ -106,6 +107,8 @@ class Restorer(Informed):
         basis = self.parameterization.basis(degradation)
         if basis is not None and degradation.tells and not told:
             raise SpecError(f"wiener reads {', '.join(degradation.tells)} of the draw, which this restorer is not told: use residual")
+        if basis is not None and len(shape) != 3:
+            raise SpecError(f"wiener knows means and spectra of pictures (c, h, w), and these samples are {self.shape}: use residual")
         self.statistics = None if basis is None else Statistics(self.shape, basis)
         embedded = conditions.classes > 0 or conditions.vector > 0
         width = (EMBEDDED if backbone.embeds else PLANES) if embedded else 0
@@ -114,8 +117,8 @@ class Restorer(Informed):
         planes = 0 if backbone.embeds else width
         sizes = (shape[0] + (0 if context is None else context.shape[1]) + pictures + planes, shape[0] * (2 if variance == "learned" else 1))
         net = backbone.build(*sizes, features=width) if backbone.embeds and width else backbone.build(*sizes)  # type: ignore[call-arg]
-        # Channels-last everywhere: the layout convolutions in bf16 want, and one layout gives one result, saved or not.
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Channels-last everywhere: the layout convolutions in bf16 want, and one layout gives one result, saved or not. Rows of samples have none.
+        self.net = net.to(memory_format=torch.channels_last) if len(shape) == 3 else net  # type: ignore[call-overload]
 
     def fit(self, batches: Iterable[Batch]) -> "Restorer":
         """Take the data's mean and variance from clean batches, if the parameterization uses them; once, before training."""
@@ -131,10 +134,10 @@ class Restorer(Informed):
         return out
 
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
-        """The estimate of the clean sample (b, c, h, w), float32, and the spread of an ancestral step, of the same shape, if it was learned.
+        """The estimate of the clean sample (b, *d), float32, and the spread of an ancestral step, of the same shape, if it was learned.
 
         Args:
-            x_t: degraded samples (b, c, h, w).
+            x_t: degraded samples (b, c, h, w) or (b, c, n).
             t: their severities (b,) in [0, 1].
             z: the draw, of which the entries in `context` and the conditions are read.
 
@@ -163,7 +166,7 @@ class Restorer(Informed):
             # Only the network works by tiles: the linear part, where the whole picture goes with itself, stays whole.
             learning = self.training and torch.is_grad_enabled()
             net, told = self._network(learning=learning), (t,) if features is None else (t, features)
-            f = net(inner, *told) if learning else tiled(self.net, inner, t, self.tiles, features, net)
+            f = net(inner, *told) if learning or inner.ndim != 4 else tiled(self.net, inner, t, self.tiles, features, net)
         del inner  # as large as the picture, as are the next two
         with torch.autocast(x_t.device.type, enabled=False):
             f = f.float()
@@ -193,7 +196,8 @@ class Restorer(Informed):
         features = self.embedding(known)
         if self.backbone.embeds:
             return inner, features
-        return torch.cat([inner, features[:, :, None, None].expand(-1, -1, *inner.shape[2:])], dim=1), None
+        planes = features.reshape(*features.shape, *(1,) * (inner.ndim - 2))
+        return torch.cat([inner, planes.expand(-1, -1, *inner.shape[2:])], dim=1), None
 
     def _check(self, x_t: Tensor, z: Draw) -> None:
         missing = [name for name in self.context if name not in z]
@@ -205,8 +209,9 @@ class Restorer(Informed):
                 f"this restorer was trained knowing {', '.join(missing)} of {label(type(self.degradation))}, which is missing here: "
                 "give it in the draw z, or train one that is not told (model.told = false)"
             )
-        if x_t.ndim != 4 or x_t.shape[1] != self.shape[0]:
-            raise ValueError(f"this restorer was trained on samples (c, h, w) with c = {self.shape[0]}; got a batch of shape {tuple(x_t.shape)}")
+        if x_t.ndim != 1 + len(self.shape) or x_t.shape[1] != self.shape[0]:
+            axes = "(c, h, w)" if len(self.shape) == 3 else "(c, n)"
+            raise ValueError(f"this restorer was trained on samples {axes} with c = {self.shape[0]}; got a batch of shape {tuple(x_t.shape)}")
 
 
 def _context(degradation: Degradation, shape: tuple[int, ...]) -> Tensor | None:

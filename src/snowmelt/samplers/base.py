@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations import Degradation, chain
+from snowmelt.degradations.base import blank
 from snowmelt.model import Model
 from snowmelt.registry import Part, Range, SpecError, label
 from snowmelt.samplers.rule import Rule
@@ -247,8 +248,8 @@ def on_knots(grid: list[float], start: float | Tensor, knots: int | None) -> lis
 
 
 def entries(degradation: Degradation) -> Draw:
-    """All that a degradation draws, as the draw of a one-pixel sample: only its names matter, so any generator will do, but never the ambient one."""
-    return degradation.draw(torch.zeros(1, 3, 1, 1), torch.Generator())
+    """All that a degradation draws, as the draw of the least sample: only its names matter, so any generator will do, but never the ambient one."""
+    return degradation.draw(blank(degradation), torch.Generator())
 
 
 def brought(degradation: Degradation) -> frozenset[str]:

@@ -20,23 +20,24 @@ from snowmelt.samplers import Naive, TACoS
 from snowmelt.testing.ambient import disturbed
 from snowmelt.testing.findings import Clause, ContractError, close, require, spec_round_trip
 from snowmelt.testing.oracles import perfect
+from snowmelt.testing.samples import samples
 from snowmelt.types import Batch, Draw
 
 _LEFT_OUT = {"exact": 0.05, "damped": 0.02, "iterative": 0.15}  # what a pseudo-inverse may leave unexplained, in units of x
 
 
-def check_degradation(degradation: Degradation, *, shape: tuple[int, ...] = (3, 12, 16), compiles: bool = False) -> list[str]:
+def check_degradation(degradation: Degradation, *, shape: tuple[int, ...] | None = None, compiles: bool = False) -> list[str]:
     """Check everything a degradation promises, in float64, and return the names of the checks that ran.
 
     Args:
         degradation: the part.
-        shape: (c, h, w) of a sample it accepts.
+        shape: (c, h, w) of a sample it accepts; by default that of small samples of the signal it takes, such as (2, n) for sound.
         compiles: also compare with torch.compile (slower).
 
     Raises:
         ContractError: the first clause that does not hold.
     """
-    x = pixels(4, shape)
+    x = samples(degradation, 4, shape)
     clauses = [*CLAUSES, *([COMPILES] if compiles else [])]
     return [clause.name for clause in clauses if judged(clause, degradation, x) is not None]
 
@@ -50,12 +51,6 @@ def judged(clause: Clause, d: Degradation, x: Batch) -> str | None:
     except Exception as error:
         said = " ".join(str(error).split())
         raise ContractError(f"{_name(d)} fails in the check '{clause.name}': {type(error).__name__}: {said}") from error
-
-
-def pixels(n: int, shape: tuple[int, ...]) -> Batch:
-    """White noise, uniform in [-1, 1]: (n, *shape), float64."""
-    like = torch.empty(n, *shape, dtype=torch.float64)
-    return like.uniform_(-1, 1, generator=generator(0, "pixels"))
 
 
 # --- the clauses -------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ import torch
 
 from snowmelt.degradations import Degradation, LinearDegradation
 from snowmelt.testing import measures
-from snowmelt.testing.contract import CLAUSES, judged, mixes, pixels
+from snowmelt.testing.contract import CLAUSES, judged, mixes
 from snowmelt.testing.findings import WAITS, Clause, ContractError, Finding
-from snowmelt.testing.pictures import accepted, patches
+from snowmelt.testing.pictures import accepted, natural
+from snowmelt.testing.samples import samples, shape_for, signal_of
 from snowmelt.types import Batch
 
 PICTURES = 800
-_CONTRACT_PX = (12, 16)
 
 
 def examine(degradation: Degradation, pictures: Batch | None = None) -> list[Finding]:
@@ -20,12 +20,13 @@ def examine(degradation: Degradation, pictures: Batch | None = None) -> list[Fin
 
     Args:
         degradation: D.
-        pictures: (b, c, h, w) in [-1, 1], at least 64; by default 800 patches of photographs, 16 px, in colour if D takes colour.
+        pictures: (b, c, h, w) in [-1, 1], at least 64; by default 800 patches of photographs, 16 px, in colour if D takes colour; recordings
+            (b, c, n) or scans (b, 3, rings, azimuths) of a known law where it takes these.
     """
     channels = accepted(degradation) if pictures is None else pictures.shape[1]
     if channels is None:
         return [_refuses(degradation)]
-    x = pixels(4, (channels, *_CONTRACT_PX))
+    x = samples(degradation, 4, shape_for(degradation, channels))
     found: dict[str, Finding] = {}
     for clause in CLAUSES:
         found[clause.name] = _waits(clause, found) or _finding(clause, degradation, x)
@@ -33,7 +34,7 @@ def examine(degradation: Degradation, pictures: Batch | None = None) -> list[Fin
     unsettled = [f.name for f in out if f.passed is False and f.name not in _CLAIMS]
     if unsettled:
         return [*out, *(Finding(name, None, checked, f"{WAITS} {unsettled[0]}") for name, checked in _MEASURED)]
-    x0 = patches(channels, PICTURES) if pictures is None else pictures.double()
+    x0 = natural(degradation, channels, PICTURES) if pictures is None else pictures.double()
     loss, told = measures.loses(degradation, x0)
     return [*out, loss, measures.left(degradation, x0, told), measures.forgives(degradation, x0)]
 
@@ -81,12 +82,15 @@ def _unclaimed(d: Degradation, x: Batch) -> tuple[str, str] | None:
 
 
 def _refuses(d: Degradation) -> Finding:
-    """The finding for an operator that takes no pictures at all, with what it says of them in colour."""
-    x = pixels(4, (3, *_CONTRACT_PX))
+    """The finding for an operator that takes none of its signal's samples at all, with what it says of small ones."""
+    what = signal_of(d)
+    x = samples(d, 4)
     try:
         z = d.draw(x, torch.Generator())
         seen = f"it turned {tuple(x.shape)} into {tuple(d(x, x.new_full((len(x),), 0.5), z).shape)}"
     except Exception as error:  # noqa: BLE001 - what it raises is what was seen
         seen = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    advice = "Make it work on tensors of shape (b, 3, h, w), or (b, 1, h, w), of any size; t arrives as (b, 1, 1, 1)."
-    return Finding("accepts", False, "It must take pictures, in colour or grey, and return them in their own shape.", seen, advice)
+    shapes = {"sound": "(b, 1, n), or (b, 2, n)", "scan": "(b, 3, h, w)"}.get(d.takes or "", "(b, 3, h, w), or (b, 1, h, w)")
+    advice = f"Make it work on tensors of shape {shapes}, of any size; t arrives as (b{', 1' * (x.ndim - 1)})."
+    kinds = {"sound": ", mono or stereo,", "scan": ""}.get(d.takes or "", ", in colour or grey,")
+    return Finding("accepts", False, f"It must take {what.many}{kinds} and return them in their own shape.", seen, advice)

@@ -1,4 +1,4 @@
-"""What a degradation does to pictures, measured: what it loses on the way, what is left at t = 1, how a walk forgives errors.
+"""What a degradation does to pictures, recordings or scans, measured: what it loses on the way, what is left at t = 1, how a walk forgives errors.
 
 None of this is promised by the contract, all of it decides what a model of the operator can do. The measure of loss is the error of the best linear
 estimate (:mod:`snowmelt.restorers.information`): a bound from above on what a network will miss, which ranks severities and costs no training.
@@ -17,6 +17,7 @@ from snowmelt.restorers.information import drawn, errors, middle, variance
 from snowmelt.samplers import Naive, Sampler, TACoS
 from snowmelt.testing.findings import Finding
 from snowmelt.testing.oracles import astray
+from snowmelt.testing.samples import signal_of
 from snowmelt.types import Batch, State, severity
 
 SEVERITIES = tuple(i / 12 for i in range(13))
@@ -35,7 +36,7 @@ _HELD = 0.98  # of the variance of x_1, by a prior that describes it
 
 def loses(d: Degradation, x0: Batch) -> tuple[Finding, float]:
     """Whether a larger severity ever tells more of x0 than a smaller one; and the share of the variance that t = 1 still tells."""
-    x0 = middle(x0, _VALUES)
+    x0 = _window(d, x0)
     whole = variance(x0)
     cases = errors(d, x0, SEVERITIES, sigma=_NOISE) / whole
     lost = cases.mean(1)
@@ -62,6 +63,15 @@ def loses(d: Degradation, x0: Batch) -> tuple[Finding, float]:
     return found, 1 - float(lost[-1])
 
 
+def _window(d: Degradation, x0: Batch) -> Batch:
+    """A part of every sample that is small enough: the middle of a picture or recording, some columns of a scan with all its rings."""
+    if d.takes is None:
+        return middle(x0, _VALUES)
+    n, most = x0.shape[-1], max(_VALUES // x0[0, ..., 0].numel(), 1)
+    first = max((n - most) // 2, 0)
+    return x0[..., first : first + most]
+
+
 def _returns(d: Degradation, x0: Batch) -> str:
     """What to say where x_t comes back towards x0 as t grows; nothing where it does not."""
     z = drawn(d, x0)
@@ -79,7 +89,7 @@ def _returns(d: Degradation, x0: Batch) -> str:
 def left(d: Degradation, x0: Batch, told: float) -> Finding:
     """What is left at t = 1, and which prior describes it; `told` is the share of the variance that a linear estimate finds in it."""
     x = d(x0, severity(1.0, x0), drawn(d, x0))
-    prior, what = _law(x, x0, told)
+    prior, what = _law(d, x, x0, told)
     share = f"a linear estimate still finds {max(told, 0):.1%} of the variance of x0 in it"
     use = f"A model can generate with the prior {prior}" if prior else "A model can restore"
     return Finding(
@@ -133,27 +143,27 @@ def _no_prior(told: float) -> str:
     return "No simple law fits. To generate all the same, start from degraded samples of the data: the prior from-data."
 
 
-def _law(x: Batch, x0: Batch, told: float) -> tuple[str, str]:
+def _law(d: Degradation, x: Batch, x0: Batch, told: float) -> tuple[str, str]:
     """The prior that describes x_1, "" for none, and what x_1 is, in words."""
-    tiny = 1e-3 * variance(x0)
-    flat = x.mean(dim=(2, 3), keepdim=True)
+    tiny, one, pictures = 1e-3 * variance(x0), signal_of(d).one, d.takes is None
+    flat = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
     if float((x - flat).square().mean()) < tiny:
         colours = ", ".join(f"{round(float(v), 2) + 0.0:g}" for v in flat.mean(0).flatten())
         if variance(flat) < tiny:
-            return "constant", f"every picture is the colour ({colours})"
+            return "constant", f"every {one} is {'the colour ' if pictures else ''}({colours})"
         if told < 0.005:
-            return "constant", "every picture is one colour, which says nothing of x0"
+            return "constant", f"every {one} is one {'colour' if pictures else 'number'}, which says nothing of x0"
         return "gaussian-mixture:grid=1", "every channel is constant"
     if told < 0.01 and _is_white(x):
         return "normal", "nothing but standard normal noise is left"
     if told > _ALL:
-        return "", "almost all of the picture is left"
-    for cells in (c for c in (1, 2, 4, 8) if 2 * c <= x.shape[-1]):
+        return "", f"almost all of the {one} is left"
+    for cells in (c for c in (1, 2, 4, 8) if pictures and 2 * c <= x.shape[-1]):
         prior = GaussianMixture(grid=cells)
         if (held := prior.fit([x]).explained) > _HELD > prior.fit([x0]).explained:  # else the clean pictures are as simple
             block = f"the means of blocks of {x.shape[-1] // cells} px say {held:.0%} of what is left"
             return f"gaussian-mixture:grid={cells} (for pictures of {x.shape[-1]} px; larger ones need as many more cells)", block
-    return "", "the picture is changed, and its law is no simple one" if told < 0.01 else "something of the picture is left"
+    return "", f"the {one} is changed, and its law is no simple one" if told < 0.01 else f"something of the {one} is left"
 
 
 def _is_white(x: Batch) -> bool:

@@ -51,17 +51,18 @@ def astray(x0: Batch, size: float, how: Literal["smooth", "random"] = "smooth", 
     """A restorer whose error is known: the truth and an error of root mean square `size`.
 
     Args:
-        x0: the truth, (b, c, h, w).
+        x0: the truth, (b, c, h, w) or (b, c, n).
         size: of the error, on the range of the data.
-        how: "smooth" is one bias for all calls, half a wave across and down the picture; "random" is fresh noise at every call.
+        how: "smooth" is one bias for all calls, half a wave along every axis of the picture or recording; "random" is fresh noise at every call.
         seed: of the noise.
     """
     source = generator(seed, "astray")
     if how == "random":
         return lambda x_t, t: x0 + size * normal(x0, source)
-    h, w = x0.shape[-2:]
-    rows, columns = (torch.cos(math.pi * (torch.arange(n).to(x0) + 0.5) / n) for n in (h, w))
-    bias = 1 + rows[:, None] + columns[None, :]
+    bias = x0.new_ones(x0.shape[2:])
+    for axis, n in enumerate(x0.shape[2:]):
+        wave = torch.cos(math.pi * (torch.arange(n).to(x0) + 0.5) / n)
+        bias = bias + wave.reshape(-1, *(1,) * (x0.ndim - 3 - axis))
     error = size * bias / bias.square().mean().sqrt()
     return lambda x_t, t: x0 + error
 

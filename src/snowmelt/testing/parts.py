@@ -13,8 +13,8 @@ from snowmelt.registry import label
 from snowmelt.restorers import Backbone
 from snowmelt.samplers import Sampler
 from snowmelt.schedules import Schedule
-from snowmelt.testing.contract import pixels
 from snowmelt.testing.findings import close, require, spec_round_trip
+from snowmelt.testing.samples import pixels, samples
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -32,13 +32,13 @@ def check_schedule(schedule: Schedule) -> None:
     spec_round_trip(schedule)
 
 
-def check_sampler(sampler: Sampler, degradation: Degradation, *, shape: tuple[int, ...] = (3, 12, 16)) -> None:
+def check_sampler(sampler: Sampler, degradation: Degradation, *, shape: tuple[int, ...] | None = None) -> None:
     """Check that with a perfect restorer the sampler returns the truth, and that it calls the restorer `steps` times.
 
     Raises:
         ContractError: a clause does not hold.
     """
-    x, calls = pixels(3, shape), []
+    x, calls = samples(degradation, 3, shape), []
 
     def oracle(x_t: Tensor, t: Tensor) -> Tensor:
         calls.append(t)
@@ -52,17 +52,19 @@ def check_sampler(sampler: Sampler, degradation: Degradation, *, shape: tuple[in
 
 
 def check_backbone(backbone: Backbone, *, channels: tuple[int, int] = (4, 3)) -> None:
-    """Check that the network keeps height and width, whatever they are, and depends on each row's own input only.
+    """Check that the network keeps the sides of its samples, whatever they are, and depends on each row's own input only.
+
+    Samples are recordings for a backbone that says it works on one axis, else pictures.
 
     Raises:
         ContractError: a clause does not hold.
     """
     name, net = label(type(backbone)), backbone.build(*channels).eval()
-    for h, w in ((16, 16), (13, 21), (5, 7)):
-        x, t = pixels(2, (channels[0], h, w)).float(), torch.tensor([0.2, 0.9])
+    for sides in ((256,), (271,), (5,)) if backbone.axes == 1 else ((16, 16), (13, 21), (5, 7)):
+        x, t = pixels(2, (channels[0], *sides)).float(), torch.tensor([0.2, 0.9])
         with torch.no_grad():
             out, alone = net(x, t), net(x[1:], t[1:])
-        require(out.shape == (2, channels[1], h, w), name, f"turned (2, {channels[0]}, {h}, {w}) into {tuple(out.shape)}")
+        require(out.shape == (2, channels[1], *sides), name, f"turned {tuple(x.shape)} into {tuple(out.shape)}")
         close(name, "a row alone against the same row in a batch", alone, out[1:], 1e-4)
 
 

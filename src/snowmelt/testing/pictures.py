@@ -1,4 +1,4 @@
-"""Pictures to measure on: patches of the photographs that come with scikit-image, in colour where the operator takes colour."""
+"""What to measure on: patches of the photographs that come with scikit-image, in colour where the operator takes colour; else recordings or scans."""
 
 import functools
 
@@ -10,11 +10,14 @@ from snowmelt.data import bundled
 from snowmelt.data.images import from_uint8
 from snowmelt.degradations import Degradation
 from snowmelt.randomness import generator, permutation
+from snowmelt.testing.samples import SHAPES, to_measure_on
 from snowmelt.types import Batch
 
 SIDE_PX = 16
 _FILES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
 _STRIDE_PX, _SHRUNK = 5, 2
+_CHANNELS: dict[str | None, tuple[int, ...]] = {"sound": (1, 2), "scan": (3,)}
+_SIZES: dict[str | None, tuple[int, ...]] = {name: shape[1:] for name, shape in SHAPES.items()}
 
 
 @functools.lru_cache(maxsize=4)
@@ -31,15 +34,20 @@ def patches(channels: int, number: int) -> Tensor:
 
 
 def accepted(degradation: Degradation) -> int | None:
-    """The channels of the pictures that it takes: 3 if it takes colour, else 1; None if neither comes out in its own shape."""
-    for channels in (3, 1):
-        x = torch.zeros(2, channels, SIDE_PX, SIDE_PX, dtype=torch.float64)
+    """The channels of the samples that it takes: of pictures 3 if it takes colour, else 1, of sound 1, else 2; None if neither keeps its shape."""
+    for channels in _CHANNELS.get(degradation.takes, (3, 1)):
+        x = torch.zeros(2, channels, *(_SIZES.get(degradation.takes, (SIDE_PX, SIDE_PX))), dtype=torch.float64)
         try:
             if degradation(x, x.new_tensor([0.3, 1.0]), degradation.draw(x, generator(0, "accepted"))).shape == x.shape:
                 return channels
         except Exception:  # noqa: BLE001, S112 - whatever it raises, it does not take such pictures
             continue
     return None
+
+
+def natural(degradation: Degradation, channels: int, number: int) -> Tensor:
+    """Samples to measure it on: patches of photographs, or recordings or scans with laws as simple, (number, channels, *d), float64."""
+    return patches(channels, number) if degradation.takes is None else to_measure_on(degradation, number, channels)
 
 
 def suits(degradation: Degradation, x: Batch) -> Batch:

@@ -34,6 +34,8 @@ def agree(model: Model, data: Dataset, options: TrainingOptions) -> None:
         if model.noise_floor > 0 or model.input == "8bit":
             added = f"model.noise_floor = {model.noise_floor:g}" if model.noise_floor > 0 else "model.input = 8bit"
             raise ValueError(f"{added} is no part of the chain whose variance is learned: leave it out, or take model.variance = fixed")
+    if options.unfold and isinstance(model.restorer, Restorer) and model.restorer.variance == "learned":
+        raise ValueError("training.unfold says nothing of the variance of a step: take model.variance = fixed, or leave it out")
     check_weight(degradation, options.weight)
 
 
@@ -43,7 +45,7 @@ def _require_data(model: Model, data: Dataset) -> None:
     name, wanted = spec(degradation), {entry.rpartition(".")[2] for entry in degradation.needs}
     missing = sorted(wanted - set(data.keys))
     if missing:
-        raise ValueError(f"{name} is trained on two sets of pictures, and there is no {', '.join(missing)}: give --data.endpoint")
+        raise ValueError(f"{name} is trained on two sets of {data.signal.many}, and there is no {', '.join(missing)}: give --data.endpoint")
     told = model.restorer.conditions.names if isinstance(model.restorer, Restorer) else ()
     untold = sorted({"endpoint" if one == "image" else one for one in told} - set(data.keys))
     if untold:

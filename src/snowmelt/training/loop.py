@@ -98,7 +98,7 @@ class Trainer:
         self.restorer = restorer.to(self.device).requires_grad_(True)
         self.restorer.precision = exactness.precision(options.precision, self.device)
         self.restorer.compiled = options.compile
-        self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss, options.gap))
+        self.model = dataclasses.replace(model, restorer=self.restorer, estimates=estimates(options.loss, options.gap, options.penalty))
         self.average = Average(self.restorer, options.ema * options.images)
         self.optimizer = torch.optim.AdamW(self.restorer.parameters(), lr=options.lr, weight_decay=options.weight_decay, fused=True)
         self.scaling = Scaling(self.device, enabled=self.restorer.precision == "fp16")
@@ -299,7 +299,7 @@ class Trainer:
         found = result.table()
         self._write({f"validation_{name}": value for name, value in found.items() if value is not None})
         shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge, its training need not
-        pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown))
+        pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown, signal=self.model.signal))
         return {"images": self.step * o.step_images, **found}
 
     def _say(self, bar: Bar | None) -> None:

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
-from snowmelt.losses import consistency_loss, restoration_loss
+from snowmelt.losses import PENALTIES, consistency_loss, restoration_loss, unfolded_loss
 from snowmelt.model import Model
 from snowmelt.training.feed import Fed, Feed
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.waiting import Waiting, timed
-from snowmelt.types import Draw
+from snowmelt.types import Batch, Draw
+
+_SPREAD = 618.0339887498949
 
 
 class Objective:
@@ -27,8 +29,15 @@ class Objective:
         """The loss of every sample."""
         o, (x0, t, z) = self.options, fed
         if gap := o.gap_at(step):
-            return consistency_loss(self.model, x0, t, self._earlier(gap, t, z), z, loss=o.loss, weight=o.weight)
-        return restoration_loss(self.model, x0, t, z, loss=o.loss, weight=o.weight)
+            return consistency_loss(self.model, x0, t, self._on_knots(gap * t, t, z), z, loss=o.loss, weight=o.weight)
+        penalty = None if o.penalty == "none" else self._penalty
+        if o.unfold:
+            return unfolded_loss(self.model, x0, t, self._between(t, z), z, loss=o.loss, weight=o.weight, penalty=penalty)
+        return restoration_loss(self.model, x0, t, z, loss=o.loss, weight=o.weight, penalty=penalty)
+
+    def _penalty(self, estimate: Batch, x0: Batch) -> Tensor:
+        """What is added to the loss of every sample: (b,)."""
+        return self.options.penalty_weight * PENALTIES[self.options.penalty](estimate, x0)
 
     @torch.no_grad()
     def unsound(self, feed: Feed, numbers: range, step: int) -> list[str]:
@@ -37,6 +46,10 @@ class Objective:
         sound = self(fed, step).isfinite() & fed.x0.flatten(1).isfinite().all(1)
         return [name for name, well in zip(feed.ids(numbers), sound.tolist(), strict=True) if not well]
 
-    def _earlier(self, gap: float, t: Tensor, z: Draw) -> Tensor:
-        """Severities gap t, as they are or moved down to the next knot; always below t."""
-        return self.model.degradation.lowered(gap * t, z, under=t) if self.options.severities in ("auto", "knots") else gap * t
+    def _between(self, t: Tensor, z: Draw) -> Tensor:
+        """Severities below t: a part of t that is spread evenly, and as good as drawn, for digits of t far behind the point say which."""
+        return self._on_knots(t * (t * _SPREAD % 1), t, z)
+
+    def _on_knots(self, s: Tensor, t: Tensor, z: Draw) -> Tensor:
+        """Severities s, as they are or moved down to the next knot; always below t."""
+        return self.model.degradation.lowered(s, z, under=t) if self.options.severities in ("auto", "knots") else s

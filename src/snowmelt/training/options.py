@@ -43,6 +43,10 @@ class TrainingOptions:
         keep_best: whether the model with the smallest validation loss so far is kept too, in RUN/best.
         gap: g of consistency tuning: the estimate at severity t is pulled to that at s = g t of the same sample, so that few calls are enough; it
             grows to g in stages, 1/2, 3/4, 7/8, ... For a restorer that is trained already (snowmelt tune); 0 for a training proper.
+        unfold: whether every sample is restored twice, the second time from where a step of a walk leads, so that the restorer meets its own errors;
+            a step costs twice as much.
+        penalty: added to the loss: gradient (differences of neighbours) or frequency (log-magnitudes of short-time spectra), or none.
+        penalty_weight: its weight.
         severity_images: crops from which, after the training, an estimator learns to read severities; 0 for none.
             It may be asked for later: it changes nothing of the restorer.
     """
@@ -72,6 +76,9 @@ class TrainingOptions:
     keep_best: bool = False
     severity_images: int = 0
     gap: float = 0.0
+    unfold: bool = False
+    penalty: Literal["none", "gradient", "frequency"] = "none"
+    penalty_weight: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse numbers no training could use.
@@ -90,7 +97,9 @@ class TrainingOptions:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [0, ∞)")
         if self.shards and self.batch % self.shards:
             raise ValueError(f"training.shards = {self.shards} does not divide training.batch = {self.batch}: give another number of either")
-        for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0)):
+        if self.gap and (self.unfold or self.penalty != "none"):
+            raise ValueError("training.gap tunes a restorer that is trained already: leave training.unfold and training.penalty out")
+        for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0), ("penalty_weight", 1e6)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")
         if self.gap != 0 and not _GAPS[0] <= self.gap <= _GAPS[1]:
