@@ -45,8 +45,9 @@ UNREADABLE = {  # name: why no picture shows its severity
 
 
 def degradations() -> dict[str, str]:
-    """Every registered degradation and the spec it is measured with."""
-    return {name: SPECS.get(name, name) for name in registry.names("degradation")} | {"noise-added": "noise:schedule=ve"}
+    """Every registered degradation of pictures and the spec it is measured with."""
+    of_pictures = (name for name in registry.names("degradation") if any(f.required for f in registry.schema(name)) or not registry.build(name).takes)
+    return {name: SPECS.get(name, name) for name in of_pictures} | {"noise-added": "noise:schedule=ve"}
 
 
 def main() -> None:

@@ -120,7 +120,7 @@ FAULTS = (
     ),
     Fault(
         "severity ignored by the network",
-        "src/snowmelt/restorers/backbones.py",
+        "src/snowmelt/restorers/lean.py",
         "e = self.time(t.to(x.dtype))",
         "e = self.time(torch.ones_like(t).to(x.dtype))",
         ("tests/restorers",),

@@ -16,6 +16,7 @@ from snowmelt.registry import build, names, schema
 from snowmelt.samplers import Ancestral, Heun, Naive, Sampler, TACoS
 from snowmelt.schedules import Betas, Linear, Schedule
 from snowmelt.testing import constant, perfect, random
+from snowmelt.testing.samples import samples
 from snowmelt.types import EMPTY, Draw, Generators, State
 
 DOUBLE = torch.float64
@@ -40,6 +41,11 @@ LINEAR = [s for s in EVERY if build(s).linear]
 
 def pixels(n: int = 3, shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Tensor:
     return torch.empty(n, *shape, dtype=DOUBLE).uniform_(-1, 1, generator=generator(seed, "pixels"))
+
+
+def clean(d: Degradation, seed: int = 0) -> Tensor:
+    """Pixels, or samples of the signal that it takes."""
+    return pixels(seed=seed) if d.takes is None else samples(d, 3 + seed)[seed:]
 
 
 def nonlinear(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
@@ -227,7 +233,8 @@ def test_the_divergence_of_a_ddpm_step_is_half_the_difference_of_the_ratios():
 )
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_perfect_restorer_gives_the_truth(kind, order, text):
-    d, x = build(text), pixels()
+    d = build(text)
+    x = clean(d)
     for steps in (1, 2, 7):
         model = Model(d, perfect(x))
         start = model.corrupt(x, 1.0, generator(0, "z"))
@@ -281,7 +288,8 @@ def mistaken(x0: Tensor, errors: list[Tensor]) -> Callable[[Tensor, Tensor], Ten
 
 @pytest.mark.parametrize("text", LINEAR)
 def test_each_call_of_tacos_errs_only_in_the_band_it_restores(text):
-    d, x, n = build(text), pixels(), 6
+    d, n = build(text), 6
+    x = clean(d)
     errors = [normal(x, generator(i, "error")) for i in range(n)]
     z = d.draw(x, generator(0, "z"))
     start = d(x, at(1.0, x), z)
@@ -296,7 +304,8 @@ def test_each_call_of_tacos_errs_only_in_the_band_it_restores(text):
 
 @pytest.mark.parametrize("text", LINEAR)
 def test_a_constant_wrong_answer_is_corrected_by_what_the_start_shows(text):
-    d, x, answer = build(text), pixels(), pixels(seed=7)
+    d = build(text)
+    x, answer = clean(d), clean(d, seed=7)
     z = d.draw(x, generator(0, "z"))
     start = d(x, at(1.0, x), z)
     expected = answer + d(x, at(1.0, x), z) - d(answer, at(1.0, x), z)
@@ -307,9 +316,10 @@ def test_a_constant_wrong_answer_is_corrected_by_what_the_start_shows(text):
 @pytest.mark.parametrize("text", [s for s in LINEAR if not build(s).noise])
 def test_the_residual_follows_its_recursion(text):
     """r_t = x_t - A_t x0 and e_t = x0_hat - x0: r_s = r_t + (A_s - A_t) e_t for TACoS, r_s = A_s e_t for Naive."""
-    d, x0, x = build(text), pixels(), pixels(seed=4)
+    d = build(text)
+    x0, x = clean(d), clean(d, seed=4)
     z, t, s = d.draw(x0, generator(0, "z")), at(0.7, x0), at(0.3, x0)
-    answer = nonlinear()(x, t)
+    answer = nonlinear(tuple(x.shape[1:]))(x, t)
 
     def a(u: Tensor, t: Tensor) -> Tensor:
         return d(u, t, z) - d(torch.zeros_like(u), t, z)

@@ -31,6 +31,7 @@ from snowmelt.signals import Scan
 _GRID = 2.0**18
 _BACK_DEG = 20.0  # a sweep begins where the azimuth falls back by more than this; less is jitter
 _OFF = 2.0  # steps between rings that half of the rings of a scan may be off the description
+_ON_BEAM = 0.1  # steps between rings that a sweep may be off a beam to be that of the beam
 _ALONE_DEG = 2.0  # how wide a ring is that has no neighbour
 _SLACK_DEG = 1e-6  # rounding
 _DOWNWARDS = 0.8  # of the steps from sweep to sweep, in sensor order, go to a lower ring
@@ -277,7 +278,7 @@ def _rows(place: Tensor, sound: Tensor, near: Tensor, scan: Scan) -> tuple[Tenso
     middles = (beams[:-1] + beams[1:]) / 2
     rows = torch.searchsorted(-middles, -elevation)
     if bool(sound.any()):
-        told = _told_by_order(place[sound], rows[sound], elevation[sound], beams)
+        told = _told_by_order(place[sound], elevation[sound], beams)
         if told is not None:
             rows[sound] = told
             return rows, sound, True
@@ -293,7 +294,7 @@ def _rows(place: Tensor, sound: Tensor, near: Tensor, scan: Scan) -> tuple[Tenso
     return rows, inside, False
 
 
-def _told_by_order(place: Tensor, rows: Tensor, elevation: Tensor, beams: Tensor) -> Tensor | None:
+def _told_by_order(place: Tensor, elevation: Tensor, beams: Tensor) -> Tensor | None:
     """The rows of points in sensor order: as many sweeps as rings, or every second, fourth, ... of them; None where the order says nothing."""
     number = sweeps(place)
     count, rings = int(number[-1]) + 1, len(beams)
@@ -304,7 +305,7 @@ def _told_by_order(place: Tensor, rows: Tensor, elevation: Tensor, beams: Tensor
         return None
     if count >= 1.5 * rings:
         raise Misfit(f"its points lie in {count} rings, and the sensor of the description has {rings}: give the sensor of this scan (data.sensor)")
-    if rings % count or bool((rows == rows[_starts(number)][number]).double().mean() > 0.95):  # by elevation alone, all is clear
+    if rings % count or (count < rings and _clear(medians, beams)):
         return None
     kept = beams[:: rings // count]
     off, step = float((medians - kept).abs().median()), float((kept[0] - kept[-1]) / max(count - 1, 1))
@@ -318,10 +319,11 @@ def _told_by_order(place: Tensor, rows: Tensor, elevation: Tensor, beams: Tensor
     )
 
 
-def _starts(number: Tensor) -> Tensor:
-    """The middle point of every sweep."""
-    counts = torch.bincount(number)
-    return counts.cumsum(0) - counts + counts // 2
+def _clear(medians: Tensor, beams: Tensor) -> bool:
+    """Whether sweeps look exactly along beams, each along its own, so that elevations say all: as when a scan was made of an image."""
+    at = (medians[:, None] - beams).abs().argmin(1)
+    near = (medians - beams[at]).abs() < _ON_BEAM * (beams[0] - beams[-1]) / (len(beams) - 1)
+    return len(at.unique()) == len(at) and float(near.double().mean()) > 0.95
 
 
 def _firsts(cells: Tensor) -> tuple[Tensor, Tensor]:

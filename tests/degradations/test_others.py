@@ -13,6 +13,7 @@ from snowmelt.degradations.spectral import backward, forward, frequencies
 from snowmelt.randomness import generator, generators
 from snowmelt.registry import build, names, schema
 from snowmelt.schedules import Betas, Linear
+from snowmelt.testing.samples import samples
 
 DOUBLE = torch.float64
 
@@ -185,7 +186,8 @@ def test_any_endpoint_makes_a_blend():
 
 @pytest.mark.parametrize("name", [n for n in names("degradation") if not any(field.required for field in schema(n))])
 def test_severities_are_one_per_sample(name):
-    d, x = build(name), picture(3, 3, 4, 4)
+    d = build(name)
+    x = picture(3, 3, 4, 4) if d.takes is None else samples(d, 3)
     for wrong in (full(0.5, 2), torch.tensor(0.5), full(0.5, 3)[:, None]):
         with pytest.raises(ValueError, match=rf"^{name}: t has shape .* for a batch of 3; give one severity per sample$"):
             d(x, wrong, d.draw(x))

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from snowmelt.degradations import RecursiveBlur, ways
+from snowmelt.degradations import Degradation, RecursiveBlur, ways
 from snowmelt.degradations.ways import LARGEST_PX, by_matrix
 from snowmelt.randomness import generators
 from snowmelt.registry import build, names
 from snowmelt.samplers import TACoS
 from snowmelt.schedules import certain, knot
+from snowmelt.testing.samples import samples
 from snowmelt.types import once, severity
 
 DOUBLE = torch.float64
@@ -24,6 +25,11 @@ ALL = (*(SPECS.get(name, name) for name in names("degradation")), *MORE)
 
 def picture(*shape: int, dtype: torch.dtype = DOUBLE) -> Tensor:
     return torch.empty(shape, dtype=DOUBLE).uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def taken(d: Degradation, n: int, px: int) -> Tensor:
+    """Pictures px wide and high, or samples of the signal that it takes."""
+    return picture(n, 3, px, px) if d.takes is None else samples(d, n)
 
 
 def test_the_choice_is_a_table_by_device(monkeypatch):
@@ -51,7 +57,8 @@ def test_the_same_call_takes_the_same_way_to_the_same_bits(px):
 @pytest.mark.parametrize("spec", ALL)
 def test_no_operator_looks_at_values_on_a_device_that_would_have_to_be_waited_for(spec, px):
     """Tensors without values stand for those of an accelerator: whoever asks for a value is refused."""
-    d, x = build(spec), picture(2, 3, px, px, dtype=torch.float32)
+    d = build(spec)
+    x = taken(d, 2, px).float()
     z = {name: value.to("meta") for name, value in d.draw(x, generators(0, "draw", range(2))).items()}
     far, t = x.to("meta"), torch.tensor([0.3, 1.0]).to("meta")
     assert d(far, t, z).shape == x.shape
@@ -62,7 +69,8 @@ def test_no_operator_looks_at_values_on_a_device_that_would_have_to_be_waited_fo
 @pytest.mark.parametrize("px", [16, 100])
 @pytest.mark.parametrize("spec", ALL)
 def test_a_severity_for_all_is_that_severity_for_each_and_a_change_is_a_difference(spec, px):
-    d, x = build(spec), picture(3, 3, px, px)
+    d = build(spec)
+    x = taken(d, 3, px)
     z = d.draw(x, generators(0, "draw", range(3)))
     for value in (0.0, 0.37, 1.0 if d.knots is None else 1 / d.knots, 1.0):
         one, each = severity(value, x), torch.full((3,), value, dtype=DOUBLE)

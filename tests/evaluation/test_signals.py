@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations import Degradation
-from snowmelt.evaluation import Report, evaluate, inputs_for, verdict, work
+from snowmelt.evaluation import Report, evaluate, generated, inputs_for, intervals, verdict, work
+from snowmelt.evaluation.generated import against
 from snowmelt.evaluation.kept import Kept
-from snowmelt.metrics import Gathered, measures_for
+from snowmelt.metrics import Gathered, jensen_shannon, measures_for
+from snowmelt.metrics import mmd as discrepancy
+from snowmelt.metrics.birds_eye import histograms
 from snowmelt.model import Model
-from snowmelt.registry import register
+from snowmelt.randomness import permutation
+from snowmelt.registry import build, register
 from snowmelt.samplers import TACoS
 from snowmelt.sensor import encode
 from snowmelt.signals import PICTURE, Scan, Signal, Sound
@@ -108,8 +112,6 @@ def test_all_columns_are_those_of_the_signal_and_right(signal: Signal) -> None:
     test = splits(signal)["test"]
     order = [one["number"] for one in report.extremes["worst"]]
     # By hand: the restored samples themselves, in the order in which they were chosen.
-    from snowmelt.randomness import permutation
-
     ids = permutation(0, "evaluation", 0, len(test))[:10].tolist()
     x0 = test.x[ids]
     by_hand = Gathered(measures)
@@ -119,6 +121,9 @@ def test_all_columns_are_those_of_the_signal_and_right(signal: Signal) -> None:
         low, high = direct["intervals"][name]
         assert low <= direct[name] <= high
     assert not {"psnr", "ssim", "FD", "KID"} & direct.keys()
+    half = judged(signal, lambda x, t: x + 0.25, samplers=[])
+    again = Softer()(Softer()(x0, torch.ones(10), {}) + 0.25, torch.ones(10), {}) - Softer()(x0, torch.ones(10), {})
+    assert row(half, "Direct")["measurement error"] == pytest.approx(float(again.double().square().mean().sqrt()), rel=1e-5)
     main = measures.first
     values = dict(zip(ids, by_hand.parts[main.name].tolist(), strict=True))
     assert order == sorted(values, key=values.get, reverse=main.better == "low")[:4]  # type: ignore[arg-type]
@@ -159,8 +164,15 @@ def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_report(signal: S
         calls.append(len(x))
         return filled(x, t)
 
+    told: list[int] = []
+
+    def stop(n: int) -> None:
+        told.append(n)
+        if len(told) > 6:
+            raise InterruptedError
+
     with pytest.raises(InterruptedError):  # in the middle
-        judged(signal, kept=first, tick=lambda n: _stop_after(6, seen))  # type: ignore[has-type]
+        judged(signal, kept=first, tick=stop)
     first.flush()
     assert first.done > 3
     calls.clear()
@@ -176,16 +188,6 @@ def test_an_interrupted_evaluation_goes_on_and_ends_in_the_same_report(signal: S
     for one in (report, last):
         assert one.markdown() == alone.markdown()
         assert (one.facts, one.verdict, one.extremes) == (alone.facts, alone.verdict, alone.extremes)
-
-
-seen: list[int] = []
-
-
-def _stop_after(n: int, counts: list[int]) -> None:
-    counts.append(1)
-    if len(counts) > n:
-        counts.clear()
-        raise InterruptedError
 
 
 def test_silence_is_left_out_and_counted() -> None:
@@ -233,6 +235,26 @@ def test_gains_are_paired_and_decide_what_convinces() -> None:
     assert same.verdict[0].startswith("Not convincing: MAE of range")
 
 
+def test_what_is_hard_for_both_adds_nothing_to_the_interval_of_a_gain() -> None:
+    measures = measures_for(SOUND)
+    own, other = Gathered(measures), Gathered(measures)
+    values = 10 * torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    own.extend({"si_sdr": values + 2})
+    other.extend({"si_sdr": values})
+    by, sure = intervals.of_difference(own, other, measures.first, 0) or (0.0, None)
+    assert by == pytest.approx(2)
+    assert sure == pytest.approx((2, 2), abs=1e-4)
+    worse, _ = intervals.of_difference(other, own, measures.first, 0) or (0.0, None)
+    assert worse == pytest.approx(-2)
+    scans, better = Gathered(measures_for(SCAN)), Gathered(measures_for(SCAN))
+    scans.extend({"mae_m": torch.tensor([2.0, math.nan, 4.0]), "returns": torch.tensor([10, 0, 30])})
+    better.extend({"mae_m": torch.tensor([1.0, math.nan, 1.0]), "returns": torch.tensor([10, 0, 30])})
+    assert (intervals.of_difference(better, scans, measures_for(SCAN).first, 0) or (0.0, None))[0] == pytest.approx(2.5)
+    nothing = Gathered(measures)
+    nothing.extend({"si_sdr": torch.full((50,), math.nan)})
+    assert intervals.of_difference(own, nothing, measures.first, 0) is None
+
+
 def test_the_verdict_names_the_best_rival_and_every_measure_in_which_it_wins() -> None:
     def line(method: str, kind: str, si_sdr: float, lsd: float, **more: Any) -> dict[str, Any]:
         return {"method": method, "kind": kind, "calls": 1, "si_sdr": si_sdr, "lsd": lsd, "rmse": 0.1, **more}
@@ -244,21 +266,38 @@ def test_the_verdict_names_the_best_rival_and_every_measure_in_which_it_wins() -
     won = line("Direct", "direct", 8.0, 7.5, **gains(Degraded=(8.0, 7.0, 9.0), sinc=(5.0, 4.0, 6.0), Wiener=(3.0, 2.5, 3.5)))
     said = verdict([*rows, won], SOUND)
     assert said == [
-        "SI-SDR 8.00 dB after one call of the restorer: 8.00 dB better than the degraded recordings (95 % of the gain: +7.00 to +9.00), and 3.00 dB better "
-        "than Wiener, the best of 2 methods without a network (95 % of the gain: +2.50 to +3.50).",
+        "SI-SDR 8.00 dB after one call of the restorer: 8.00 dB better than the degraded recordings (95 % of the gain: +7.00 to +9.00), "
+        "and 3.00 dB better than Wiener, the best of 2 methods without a network (95 % of the gain: +2.50 to +3.50).",
         "One call is worse than what needs no network in: LSD (7.50 dB; sinc 7.00 dB).",
     ]
     chance = {**won, **gains(Degraded=(8.0, 7.0, 9.0), sinc=(5.0, 4.0, 6.0), Wiener=(3.0, -0.1, 6.0))}
     assert verdict([*rows, chance], SOUND)[0].startswith("Not convincing: ")
     lost = {**won, "si_sdr": 4.0, **gains(Degraded=(4.0, 3.0, 5.0), sinc=(1.0, 0.5, 1.5), Wiener=(-1.0, -1.5, -0.5))}
     assert "and 1.00 dB worse than Wiener" in verdict([*rows, lost], SOUND)[0]
-    walk = line("TACoS", "walk", 9.0, 7.0, **{"RMSE of last estimate": 0.1, **gains(Degraded=(9.0, 8.0, 9.5), sinc=(6, 5, 7), Wiener=(4.0, 3.0, 5.0))})
+    walked = gains(Degraded=(9.0, 8.0, 9.5), sinc=(6.0, 5.0, 7.0), Wiener=(4.0, 3.0, 5.0))
+    walk = line("TACoS", "walk", 9.0, 7.0, **{"RMSE of last estimate": 0.1, **walked})
     told = verdict([*rows, won, {**walk, "calls": 8}, {**walk, "calls": 4, "si_sdr": 7.0}], SOUND)[2]
     assert told == (
-        "TACoS with 8 calls, the best of these 2 walks on these recordings: SI-SDR 9.00 dB, better than one call's 8.00 dB; 1 of 2 walks are worse than one "
-        "call; 4.00 dB better than Wiener (95 % of the gain: +3.00 to +5.00)."
+        "TACoS with 8 calls, the best of these 2 walks on these recordings: SI-SDR 9.00 dB, better than one call's 8.00 dB; "
+        "1 of 2 walks are worse than one call; 4.00 dB better than Wiener (95 % of the gain: +3.00 to +5.00)."
     )
     assert "no better than one call's 8.00 dB." in verdict([*rows, won, {**walk, "si_sdr": 7.0}], SOUND)[2]
+
+
+@pytest.mark.parametrize(("signal", "spec"), [(SOUND, "background:snr_db=5"), (SCAN, "beam-drop:beams=8")], ids=["sound", "scan"])
+def test_methods_without_a_network_are_rows_and_rivals(signal: Signal, spec: str) -> None:
+    ticks: list[int] = []
+    model, data = Model(build(spec), lambda x, t: x, signal=signal), splits(signal)
+    report = evaluate(model, **data, samplers=[], images=6, severities=0, tick=ticks.append)
+    filters = [one for one in report.rows if one["kind"] == "filter"]
+    assert len(filters) > 1
+    assert sum(ticks) == work(model, data["test"].shape, 6, 0, severities=0)
+    main = measures_for(signal).first
+    assert set(row(report, "Direct")["gains"]) == {"Degraded", *(one["method"] for one in filters)}
+    best = (max if main.better == "high" else min)(filters, key=lambda one: one[main.name])
+    assert best[main.name] != row(report, "Degraded")[main.name]
+    assert report.verdict[0].startswith("Not convincing: ")  # a restorer that does nothing
+    assert f"than {best['method']}, the best of {len(filters)} methods without a network" in report.verdict[0]
 
 
 def test_refusals_say_what_to_do() -> None:
@@ -275,3 +314,52 @@ def test_refusals_say_what_to_do() -> None:
 def test_features_of_pictures_are_refused(blocks: Any) -> None:
     with pytest.raises(ValueError, match="features = blocks are of pictures, and these are recordings: leave them out"):
         judged(SOUND, features=blocks)
+
+
+def test_generated_scans_are_measured_from_above_beside_the_floor() -> None:
+    train, test = Samples(rooms(40, 1), SCAN, "train"), Samples(rooms(40, 2), SCAN, "test")
+    fresh, alike = generated(rooms(20, 3), train, test), generated(rooms(1, 4).expand(20, -1, -1, -1), train, test)
+    jsd, mmd = "JSD of bird's-eye views against test", "MMD of bird's-eye views against test"
+    a, b, c = (histograms(x, SCAN) for x in (rooms(20, 3), *(data.x[_order(name)[:20]] for name, data in (("train", train), ("test", test)))))
+    assert fresh["measures"][jsd] == pytest.approx((jensen_shannon(a, c), jensen_shannon(b, c)))
+    assert fresh["measures"][mmd] == pytest.approx((discrepancy(a, c), discrepancy(b, c)))
+    assert alike["measures"][jsd][0] > 1.3 * alike["measures"][jsd][1]
+    assert alike["intervals"][jsd][0] > fresh["intervals"][jsd][1]
+    assert not any(name.startswith(("FD", "KID", "precision")) for name in fresh["measures"])
+    assert any("real scans score" in said for said in fresh["verdict"])
+    assert "picture" not in " ".join([*fresh["verdict"], *map(str, fresh["facts"].values()), *fresh["facts"]])
+    copies = generated(train.x[:20], train, test)
+    assert any("some may be learned by heart" in said for said in copies["verdict"])
+    assert [one["generated"] == one["train"] for one in copies["nearest"]] == [True] * 8
+    empty = generated(torch.full((20, 3, 16, 64), -1.0), train, test)
+    assert empty["measures"][jsd][0] == pytest.approx(math.sqrt(math.log(2)))
+    some = against(rooms(20, 3), test, None)
+    assert some[jsd.removesuffix(" against test")] == pytest.approx(fresh["measures"][jsd][0])
+    assert against(None, test, None, train=train, n=20)[jsd.removesuffix(" against test")] == pytest.approx(fresh["measures"][jsd][1])
+
+
+def _order(name: str) -> list[int]:
+    return permutation(0, f"generated-{name}", 0, 40).tolist()
+
+
+def test_generated_recordings_are_measured_in_mel_bands() -> None:
+    train, test = Samples(chirps(40, 1), SOUND, "train"), Samples(chirps(40, 2), SOUND, "test")
+    found = generated(chirps(20, 3), train, test)
+    assert found["facts"]["distances between"] == "features log-mel"
+    value, floor = found["measures"]["FD-log-mel against test"]
+    hiss = generated(0.2 * torch.randn(20, 1, 800, generator=torch.Generator().manual_seed(0)), train, test)
+    assert hiss["measures"]["FD-log-mel against test"][0] > 5 * max(value, floor)
+    loud = generated(3 * chirps(20, 3), train, test)  # nothing is clamped
+    assert loud["measures"]["FD-log-mel against test"][0] > 5 * max(value, floor)
+    copies = generated(train.x[:20], train, test)
+    assert any("some may be learned by heart" in said for said in copies["verdict"])
+    assert "clamped" not in found["facts"]["generated"]
+    assert "recordings" in found["verdict"][0]
+    with pytest.raises(ValueError, match="give at least 2, and 4 of that shape"):
+        generated(chirps(20, 3)[..., 1:], train, test)
+
+
+def test_features_of_pictures_say_nothing_of_generated_sound(blocks: Any) -> None:
+    train = Samples(chirps(40, 1), SOUND, "train")
+    with pytest.raises(ValueError, match="features = blocks are of pictures, and these are recordings"):
+        generated(chirps(20, 3), train, train, features=blocks)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from snowmelt import registry
@@ -101,3 +102,26 @@ def test_nothing_to_look_at(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no")
     with pytest.raises(ValueError, match="none of the 1 pictures"):
         suggest(DataOptions(path=str(tmp_path)), BLUR, {})
+
+
+def test_sound_gets_a_window_and_the_network_of_its_damage(tmp_path: Path) -> None:
+    for i in range(8):
+        soundfile.write(tmp_path / f"{i}.wav", np.sin(np.arange(5000 + 100 * i) / 3) / 4, 16_000)
+    options = DataOptions(path=str(tmp_path))
+    noisy, reasons = suggest(options, "background:snr_db=0", {})
+    assert noisy["data"] == {"path": str(tmp_path), "window": 4096}
+    assert (noisy["model"]["backbone"], noisy["training"]["unfold"]) == ("stft-unet", True)
+    assert "data.window = 4,096: 0.26 s at 16,000 Hz, cut from recordings of about 0.33 s; restoring takes any length" in reasons
+    assert suggest(options, "packet-loss", {})[0]["model"]["backbone"] == "gap-unet"
+    assert suggest(options, "low-pass", {})[0]["training"]["penalty"] == "frequency"
+    made = suggest(options, "noise", {"training": {"images": 100}})[0]
+    assert made["model"]["parameterization"] == "v"
+    assert made["training"]["validate_every"] == 12
+
+
+def test_scans_are_turned_and_mirrored(tmp_path: Path) -> None:
+    for i in range(4):
+        (np.random.default_rng(i).normal(size=(4000, 4)) * [20, 20, 0.5, 0.1]).astype(np.float32).tofile(tmp_path / f"{i}.bin")
+    table, _ = suggest(DataOptions(path=str(tmp_path)), "beam-drop", {})
+    assert table["data"] == {"path": str(tmp_path), "turn": True, "flip": True}
+    assert (table["model"]["backbone"], table["training"]["loss"]) == ("ring-unet", "l1")

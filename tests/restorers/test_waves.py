@@ -1,15 +1,17 @@
 """Networks of sound: any length, exact reconstruction, zero at first, and what they are told."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
 from snowmelt.registry import SpecError, build
-from snowmelt.restorers import StftUNet, UNet, WaveUNet
+from snowmelt.restorers import Backbone, Residual, Restorer, StftUNet, UNet, WaveUNet
 from snowmelt.restorers.waves import Stft, compressed, decompressed
-from snowmelt.testing import check_backbone
+from snowmelt.testing import ContractError, check_backbone
 
 WAVE = "wave-unet:widths=(8,16),patch=4,kernel=3,blocks=1,groups=4"
 STFT = "stft-unet:window=32,hop=8,widths=(8,16),frames=2,bins=2,blocks=1,groups=4"
@@ -116,6 +118,32 @@ def test_what_it_is_told_counts(spec):
     x, t = torch.randn(2, 1, 64), torch.ones(2)
     with torch.no_grad():
         assert (net(x, t, torch.ones(2, 3)) - net(x, t, torch.zeros(2, 3))).abs().amax() > 1e-4
+
+
+class Shorter(nn.Module):
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return x[:, :3, : x.shape[-1] // 4 * 4]
+
+
+@dataclass(frozen=True)
+class Mistaken(Backbone):
+    axes: ClassVar[int | None] = 1
+
+    def build(self, in_channels: int, out_channels: int) -> nn.Module:
+        """A net that drops what is no multiple of 4."""
+        return Shorter()
+
+
+def test_a_net_of_sound_that_drops_samples_is_found():
+    with pytest.raises(ContractError, match=r"turned \(2, 4, 271\) into \(2, 3, 268\)"):
+        check_backbone(Mistaken())
+
+
+@pytest.mark.parametrize("spec", SMALL)
+def test_a_restorer_of_sound_is_its_input_at_first(spec):
+    restorer = Restorer(build("noise"), build(spec, "backbone"), (2, 64), parameterization=Residual())
+    x = torch.randn(3, 2, 50)
+    assert torch.equal(restorer(x, torch.ones(3)), x)
 
 
 def test_a_mask_is_seen_in_every_bin():

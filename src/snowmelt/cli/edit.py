@@ -57,12 +57,14 @@ def edit(
     from snowmelt.model import load
     from snowmelt.randomness import generator
     from snowmelt.restoration.editing import CALLS, check, editing
+    from snowmelt.restoration.plan import require_pictures
     from snowmelt.restoration.walks import within
     from snowmelt.samplers import Ancestral
 
     if severity is not None:
         within(severity)
     model = load(run)
+    require_pictures(model.signal, inputs, "edit")
     check(model.degradation, masked=mask is not None)
     gathering = Gathering(inputs, out, model, "edit", "editing", mask, size, overwrite=overwrite)
     granted = wish.granted(model, max(len(gathering.plan.jobs), 1), given=True)

@@ -1,5 +1,6 @@
 """``snowmelt restore``: files that are already degraded, made clean; with ``--degrade``, clean ones there and back."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ _LISTED = 5
 
 if TYPE_CHECKING:
     from snowmelt.restoration import Tally
-    from snowmelt.restoration.plan import Job
+    from snowmelt.restoration.plan import Job, Kind
 
 
 def restore(
@@ -43,16 +44,17 @@ def restore(
     compile: Compile = False,
     machine: OnMachine = HERE,
 ) -> int:
-    """Restore pictures that are already degraded, in the way the model was trained for.
+    """Restore pictures that are already degraded, in the way the model was trained for; with a model of sound or of scans, those.
 
     Results appear as they finish, and the same command goes on where it was stopped. A picture that cannot be restored is
     named, in OUT/errors.jsonl too, and left out, and the others are restored. The exit code is then 1; but damaged files, which every
     large folder has, are only counted, unless they were given by name, nothing else was there or --strict is given.
 
     Args:
-        inputs: pictures, and folders of pictures.
+        inputs: pictures, and folders of pictures; recordings (.wav, .flac) or LiDAR scans (.bin, .npy) of a model of these.
         model: the directory that 'snowmelt train --out' wrote, or the name of a model that comes with snowmelt.
-        out: the folder to write to; names and sub-folders stay. Without it, a single picture becomes NAME-restored beside itself.
+        out: the folder to write to; names and sub-folders stay. Without it, a single picture becomes NAME-restored beside itself. That of a single
+            recording or scan may also be the file itself, such as clean.wav.
         severity: how degraded the pictures are, in [0, 1]: 1 is the strongest that the model knows.
         strength: the same in the operator's own units, sigma_px=3 for instance ('snowmelt describe' lists them).
         degrade: the pictures are clean: degrade them first, to severity 1 unless told, and score the result.
@@ -81,6 +83,7 @@ def restore(
     from snowmelt.cli.strength import severity_of, unknown_severity
     from snowmelt.degradations import Mixture
     from snowmelt.restoration import restore_folder
+    from snowmelt.restoration.plan import kind_of, require_kind
 
     share = share_of(shard)
     if preview is not None:  # a sheet is no work to share: it is the first process's alone
@@ -88,6 +91,7 @@ def restore(
             return 0
         share = (1, 1)
     found = calls.opened(model)
+    require_kind(inputs, kind_of(found.model.signal))
     compiling(found.model, compile)
     if strength is not None:
         severity = severity_of(found.model.degradation, strength)
@@ -134,6 +138,11 @@ def _tell_all(job: "Job", entry: dict[str, Any]) -> None:
 def _tell(job: "Job", entry: dict[str, Any]) -> None:
     if "restored_psnr_db" in entry:
         print(shown(f"{job.name}: degraded {entry['degraded_psnr_db']:.2f} dB, restored {entry['restored_psnr_db']:.2f} dB"))
+        return
+    for name in [key.removeprefix("degraded_") for key in entry if key.startswith("degraded_") and key.replace("degraded", "restored", 1) in entry]:
+        before, after = entry[f"degraded_{name}"], entry[f"restored_{name}"]
+        what, unit = (name.removesuffix("_db"), " dB") if name.endswith("_db") else (name, "")
+        print(shown(f"{job.name}: {what.replace('_', '-')} degraded {before:.4g}{unit}, restored {after:.4g}{unit}"))
 
 
 def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: str = "restored", *, strict: bool = False) -> int:
@@ -145,14 +154,18 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
             say(f"left out {failure.source}: {failure.reason}")
         print(f"{tally.preview} ({tally.how}); {tally.preview.shown} of them on {tally.preview.path}")
         return code
-    place = inputs[0].parent if out is None else out
+    place = inputs[0].parent if out is None or out.is_file() else out
+    count = partial(_count, kind=tally.kind)
     if not processes.here().first:
         return code
     if n.greyed:
-        say(f"{_count(n.greyed)} in colour turned grey: the model was trained on grey ones")
+        say(f"{count(n.greyed)} in colour turned grey: the model was trained on grey ones")
     if n.kept:
         other = f", {n.elsewise:,} of them {done} with other settings" if n.elsewise else ""
-        say(f"{_count(n.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
+        say(f"{count(n.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
+    for sentence, number in zip(tally.sentences, n.remarks, strict=True):
+        if number:
+            say(sentence.format(n=count(number)).replace(" have ", " has ", number == 1).replace(" are ", " is ", number == 1))
     unsure = "is unlike what the model knows, or too hard to judge"
     for left, of_all, why in ((tally.clean, n.clean, "looks clean"), (tally.unsure, n.unsure, unsure)):
         for source in left[:_LISTED]:
@@ -163,20 +176,20 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
     kept += f"; {n.clean:,} clean and {n.unsure:,} unsure, left as they are" if n.clean or n.unsure else ""
     listed = "" if tally.errors is None else f", listed in {tally.errors}"
     failed = f"; {n.failed:,} failed{listed}" if n.failed else ""
-    into = str(place) if out is not None or not tally.last else tally.last.name
-    print(f"{done} {_count(n.done)} of {n.total:,} into {into} ({tally.how}){kept}{failed}")
+    into = str(out) if out is not None or not tally.last else tally.last.name
+    print(f"{done} {count(n.done)} of {n.total:,} into {into} ({tally.how}){kept}{failed}")
     if tally.pace is not None and tally.pace.pictures > 1:
         print(tally.pace)
     return code
 
 
-def _count(n: int) -> str:
-    return f"{n:,} picture{'' if n == 1 else 's'}"
+def _count(n: int, kind: "Kind") -> str:
+    return f"{n:,} {kind.one if n == 1 else kind.many}"
 
 
 def _agree(inputs: tuple[Path, ...], severity: float | None, strength: str | None) -> None:
     """Refuse what contradicts itself before anything is loaded."""
     if not inputs:
-        raise ValueError("restore needs pictures: snowmelt restore INPUT... [--model RUN] [--out DIR]")
+        raise ValueError("restore needs pictures: snowmelt restore INPUT... [--model RUN] [--out DIR]")  # or recordings, or scans
     if severity is not None and strength is not None:
         raise ValueError("--severity and --strength say the same thing: give one of them")

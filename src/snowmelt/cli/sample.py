@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from snowmelt.cli.walks import Calls
     from snowmelt.cli.wishes import Granted
     from snowmelt.restoration import Sampled
+    from snowmelt.restoration.identity import Opened
+    from snowmelt.restoration.walks import Walk
     from snowmelt.samplers import Sampler
 
 _SHOWN = 64
 _MOST_ROWS = 8
 _ACROSS = 8
+_FRAMES = 5
 
 
 def sample(
@@ -33,6 +36,7 @@ def sample(
     seed: int = 0,
     noise: float | None = None,
     interpolate: int | None = None,
+    after: Annotated[Path | None, Parameter(name="--continue")] = None,
     prior: str | None = None,
     data: Annotated[str | None, Parameter(name=("--data.path", "--data"))] = None,
     shard: str | None = None,
@@ -51,11 +55,13 @@ def sample(
         run: the directory that 'snowmelt train --out' wrote.
         out: the folder for the pictures, sample_0000.png and so on, and grid.png; may be left out with --prior alone. A model of sound writes
             sample_0000.wav and so on, and also grid.html, to listen to all of them; a model of scans sample_0000.bin, points as KITTI has them.
-        number: how many; by default 16, or 8 for each of several labels.
+        number: how many; by default 16, or 8 for each of several labels; with --continue 5.
         calls: how many calls of the restorer.
         seed: of the prior and of samplers that draw; picture i depends on the seed and i alone.
         noise: another standard deviation, on [-1, 1], of the white noise that breaks the symmetry of x at t = 1; 0 leaves it perfect.
         interpolate: also interpolation.png: rows of so many pictures on the way from sample 0 to 1, from 2 to 3, and so on.
+        after: a LiDAR scan to go on from, for models that were trained with --data.endpoint previous: the next frame is made from it, the one after
+            from that, and so on. Writes 0001.bin and so on, strip.png, birds-eye.png and frames.gif.
         prior: first fit this prior, such as gaussian-mixture:components=4,grid=2, to the run's training pictures, and save it in the model.
         data: with --prior, where the data lie now, if not where the recipe says.
         shard: i/n, the i-th of n shares of the work, for several machines or jobs with one --out; pictures are the same.
@@ -79,6 +85,13 @@ def sample(
     from snowmelt.restoration.sampling import begun, check
     from snowmelt.samplers import Sampler, default_walk
 
+    if after is not None and out is not None:
+        _alone(shard=shard, interpolate=interpolate, prior=prior, batch=batch, npz=npz or None, wish=None if wish == NONE else wish)
+        place = calls.place(run)
+        opened = Opened(load(place).to(where), Path(place).name, weights_of(located(place)))
+        compiling(opened.model, compile)
+        _go_on(opened, after, out, number or _FRAMES, calls.walk(opened.model), seed=seed, noise=noise, overwrite=overwrite)
+        return
     share = share_of(shard)
     if out is not None:
         check(out, number or 1, (1, 1) if shard is None else share, batch, overwrite=overwrite)
@@ -107,6 +120,24 @@ def sample(
         also += ", interpolation.png"
     kept = f"; {there:,} already there" if there else ""
     print(f"wrote {done:,} {model.signal.many}{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
+
+
+def _alone(**others: object) -> None:
+    """Refuse what means nothing for the next frames of one scan."""
+    for name, value in others.items():
+        if value is not None:
+            flag = "what it should show" if name == "wish" else f"--{name}"
+            raise ValueError(f"--continue makes the next frames of one scan, one after the other, and has no use for {flag}: leave it out")
+
+
+def _go_on(model: "Opened", after: Path, out: Path, number: int, walk: "Walk", **how: Any) -> None:
+    """Write the frames after a scan."""
+    from snowmelt.restoration.continuation import roll_out
+
+    if not processes.here().first:
+        return
+    also = roll_out(model, after, out, number, sampler=walk, **how)
+    print(f"wrote {number:,} frame{'' if number == 1 else 's'} after {after}, {', '.join(also)} to {out}")
 
 
 def _walks(calls: "Calls") -> None:

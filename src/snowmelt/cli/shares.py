@@ -5,7 +5,7 @@ finished. So files and journal are those of one process.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -62,17 +62,21 @@ class Counts:
     broken: int
     clean: int
     unsure: int
+    remarks: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, tally: "Tally") -> "Counts":
         """Those of a tally, and of the tallies of all other processes, which ask for them too."""
-        return cls(*summed(*astuple(cls.alone(tally))))
+        alone = cls.alone(tally)
+        counts = astuple(replace(alone, remarks=()))[:-1]
+        everywhere = summed(*counts, *alone.remarks)
+        return replace(cls(*everywhere[: len(counts)]), remarks=tuple(everywhere[len(counts) :]))  # type: ignore[arg-type]  # all but the last
 
     @classmethod
     def alone(cls, tally: "Tally") -> "Counts":
         """Those of one tally."""
         lists = (len(tally.failed), sum(failure.broken for failure in tally.failed), len(tally.clean), len(tally.unsure))
-        return cls(tally.total, tally.done, tally.kept, tally.elsewise, tally.greyed, *lists)
+        return cls(tally.total, tally.done, tally.kept, tally.elsewise, tally.greyed, *lists, tuple(tally.remarks))
 
 
 def joined(tally: "Tally", inputs: Sequence[Path], out: Path | None, name: str) -> None:
@@ -84,14 +88,14 @@ def joined(tally: "Tally", inputs: Sequence[Path], out: Path | None, name: str) 
     if not process.first:
         return
     from snowmelt.restoration.journal import join
-    from snowmelt.restoration.plan import plan
+    from snowmelt.restoration.plan import names_a_file, plan
     from snowmelt.restoration.throughput import Pace
 
     pictures, megapixels, seconds, network_s = zip(*rows, strict=True)
     if sum(pictures):
         share = max(seconds) * sum(network_s) / sum(seconds) if sum(network_s) else None
-        tally.pace = Pace(int(sum(pictures)), sum(megapixels), max(seconds), share)
-    if out is not None:
-        whole = plan(inputs, out)
+        tally.pace = Pace(int(sum(pictures)), sum(megapixels), max(seconds), share, *tally.measured)
+    if out is not None and not names_a_file(inputs, out, tally.kind):
+        whole = plan(inputs, out, tally.kind)
         join(out, process.size, [*(one.source for one in whole.refused), *(job.source for job in whole.jobs)], name)
         tally.errors = out / "errors.jsonl"

@@ -77,9 +77,11 @@ def solve(
     from snowmelt import registry
     from snowmelt.model import load
     from snowmelt.restoration.measurement import check_operator
+    from snowmelt.restoration.plan import require_pictures
     from snowmelt.restoration.solving import check_model, walk_for
 
     model, built = load(run), registry.build(operator)
+    require_pictures(model.signal, inputs, "solve")
     check_model(model)
     check_operator(built)
     walk = walk_for(sampler)

@@ -136,6 +136,11 @@ def left_out(*parts: Dataset) -> str | None:
 _Found = tuple[Pool, tuple[float, float] | None]
 
 
+def source(options: DataOptions) -> Pool:
+    """All samples there are to train on, named and not yet split; raises as :func:`open_data`."""
+    return _found(options, "train")[0]
+
+
 def _found(options: DataOptions, split: Split) -> _Found:
     return _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split)
 

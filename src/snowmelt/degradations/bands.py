@@ -10,11 +10,13 @@ Source: Griffin and Lim 1984, "Signal estimation from modified short-time Fourie
 for the masks.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from snowmelt.degradations.base import LinearDegradation
 from snowmelt.degradations.sound import OfSound, recordings
@@ -61,11 +63,28 @@ class SpectralMask(OfSound, LinearDegradation):
     def degrade(self, x: Tensor, t: Tensor, z: Draw) -> Tensor:
         """X less t times what lies in the bands."""
         n, c = recordings(x, self), x.shape[1]
-        window, hop = torch.hann_window(self.window, dtype=x.dtype, device=x.device), self.window // 4
+        hop, (window, weight) = self.window // 4, _windows(self.window, n, x.dtype, x.device)
         cells = torch.stft(x.reshape(-1, n), self.window, hop, window=window, pad_mode="constant", return_complex=True)
         masked = cells * self.mask(n, z).to(x).repeat_interleave(c, 0)
-        return x - t * torch.istft(masked, self.window, hop, window=window, length=n).reshape(x.shape)
+        lost = _added(torch.fft.irfft(masked, self.window, dim=1) * window[:, None], hop)[..., self.window // 2 :]
+        return x - t * (lost[..., :n] / weight).reshape(x.shape)
 
     def in_units(self, t: float) -> dict[str, float]:
         """left: the share of the amplitudes in the bands that is left."""
         return {"left": 1 - t}
+
+
+@functools.lru_cache(maxsize=16)
+def _windows(size: int, n: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The Hann window (size,), and the sum of its shifted squares over n samples, by which S^+ divides: made without a look at values on a device."""
+    window = torch.hann_window(size, dtype=torch.float64)
+    frames = 1 + n // (size // 4)
+    weight = _added(window.square()[None, :, None].expand(1, size, frames), size // 4)[0, size // 2 : size // 2 + n]
+    return window.to(device, dtype), weight.to(device, dtype)
+
+
+def _added(frames: Tensor, hop: int) -> Tensor:
+    """Frames (b, size, k), each `hop` after the one before, added up where they overlap: (b, size + (k - 1) hop)."""
+    size, k = frames.shape[1:]
+    out = functional.fold(frames, (1, size + (k - 1) * hop), (1, size), stride=(1, hop))
+    return out[:, 0, 0]

@@ -14,8 +14,7 @@ draw holds g beside v: an estimate of another loudness must not change the noise
 the cutoff, exactly 0 above its edge.
 
 **packet-loss** silences packets of equal length, one after another in an order that is drawn: each begins to fade at a severity m of its own and is
-gone at :math:`m + (1 - m)/4`, all of the lost ones at t = 1. A user's mask of 0 and 1 is of the same kind. A restorer is told what is left of
-every sample.
+gone at m + 1/4, the last of the lost ones at t = 1. A user's mask of 0 and 1 is of the same kind. A restorer is told what is left of every sample.
 
 Source: Yen et al. 2023 (arXiv 2211.02527), cold diffusion for speech enhancement; ITU-T P.862 and G.711 appendix I (packet loss);
 Gilbert 1960, "Capacity of a burst-noise channel", for losses that come in bursts.
@@ -36,7 +35,7 @@ from snowmelt.randomness import normal, uniform
 from snowmelt.registry import Range, label, register
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand, once
 
-_FADE = 0.25  # of the severities that are left when a packet begins to fade
+_FADE = 0.25  # of t that a packet takes to go
 
 
 class OfSound(Degradation):
@@ -208,7 +207,7 @@ class PacketLoss(OfSound, Pixelwise, LinearDegradation):
         return ("mask",)
 
     def draw(self, like: Batch, generator: Generators = None) -> Draw:
-        """mask (b, 1, n): 1 where a sample is never lost, else the severity at which its packet begins to fade, 0 for the first.
+        """mask (b, 1, n): 1 where a sample is never lost, else the severity at which its packet begins to fade, from 0 to 3/4.
 
         The grid of packets begins anywhere. Of packets that the recording shows whole or in part, and of up to a burst before it,
         exactly the share `lost` is lost, to rounding.
@@ -221,7 +220,7 @@ class PacketLoss(OfSound, Pixelwise, LinearDegradation):
         rank = drawn[:, 1:].argsort(1).argsort(1)[..., None] * self.burst + torch.arange(self.burst, device=like.device)
         packets = groups * self.burst
         gone = round(self.lost * packets)
-        begins = torch.where(rank < gone, rank / max(gone, 1), 1).flatten(1).to(like)
+        begins = torch.where(rank < gone, (1 - _FADE) * rank.to(like) / max(gone - 1, 1), 1).flatten(1)
         at = (torch.arange(n, device=like.device) + (drawn[:, :1] * span).long().clamp(max=span - 1)) // self.packet
         return {"mask": begins.gather(1, at)[:, None]}
 
@@ -231,11 +230,8 @@ class PacketLoss(OfSound, Pixelwise, LinearDegradation):
         return x * self.gain(tuple(x.shape[1:]), t.reshape(-1), z)
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
-        """What is left of each sample, 0 at t = 1 wherever the mask is below 1: (b, 1, n)."""
-        begins = z["mask"].to(t)
-        kept = begins >= 1
-        faded = (t[:, None, None] - begins) / torch.where(kept, 1, _FADE * (1 - begins))
-        return torch.where(kept, 1, (1 - faded).clamp(0, 1))
+        """What is left of each sample, nothing at t = 1 wherever the mask is at most 3/4: (b, 1, n)."""
+        return (1 - (t[:, None, None] - z["mask"].to(t)) / _FADE).clamp(0, 1)
 
     def absent(self, shape: tuple[int, ...], t: Severity) -> Tensor:
         """All is known; nothing has to be drawn to say so."""

@@ -46,7 +46,7 @@ from snowmelt.signals import Scan
 from snowmelt.types import Batch, Draw, State, severity
 
 Choice: TypeAlias = Mapping[str, Any]
-_VALIDATION: Mapping[str, int] = MappingProxyType({"sound": 16, "scan": 6})  # samples that parameters are chosen on
+_VALIDATION: Mapping[str, int] = MappingProxyType({"sound": 12, "scan": 4})  # samples that parameters are chosen on
 _TRAIN = 200  # recordings that spectra are fitted to
 _NONE: tuple[Choice, ...] = ({},)
 
@@ -153,13 +153,13 @@ def _background(model: Model, part: Background, train: Dataset | None) -> list[C
     def blind(x: Batch, window: int, quantile: float) -> Tensor:
         return classical_sound.noise_in(classical_sound.spectrum(x, window), quantile)
 
-    quantiles, steps = (0.1, 0.25, 0.5), {"window": (256, 512), "memory": (0.9, 0.94, 0.97)}
+    quantiles, steps = (0.1, 0.25), {"window": (256, 512), "memory": (0.9, 0.94, 0.97)}
     subtract, decide = classical_sound.subtracted, classical_sound.decided
     found = [
         Candidate(
             "Spectral subtraction, blind",
             lambda x, z, window, quantile, over: subtract(x, blind(x, window, quantile), window=window, over=over, floor=0.002),
-            _grid(window=(256, 512), quantile=quantiles, over=(3.0, 4.0, 5.0)),
+            _grid(window=(256, 512), quantile=quantiles, over=(3.0, 4.0)),
         ),
         Candidate(
             "Wiener, decision-directed, blind",
@@ -174,7 +174,7 @@ def _background(model: Model, part: Background, train: Dataset | None) -> list[C
         Candidate(
             "Spectral subtraction, told the noise level",
             lambda x, z, window, over: subtract(x, told(x, window), window=window, over=over, floor=0.002),
-            _grid(window=(256, 512), over=(3.0, 4.0, 5.0)),
+            _grid(window=(256, 512), over=(3.0, 4.0)),
         ),
         Candidate(
             "Log-spectral amplitude, told the noise level",
@@ -183,8 +183,8 @@ def _background(model: Model, part: Background, train: Dataset | None) -> list[C
         ),
         Candidate(
             "Wiener, decision-directed, told the noise level",
-            lambda x, z, window, memory, again: decide(x, told(x, window), window=window, memory=memory, again=again),
-            _grid(again=(1, 2), **steps),
+            lambda x, z, window, memory: decide(x, told(x, window), window=window, memory=memory, again=1),
+            _grid(**steps),
         ),
     ]
 
@@ -284,7 +284,7 @@ def _lines(model: Model, part: BeamDrop | AzimuthDrop, train: Dataset | None) ->
         Candidate("Nearest", fill, _grid(order=(0,))),
         Candidate("Linear", fill, _grid(order=(1,), space=spaces)),
         Candidate("Bicubic", fill, _grid(order=(3,), space=spaces)),
-        Candidate("Linear, not across edges", fill, _grid(order=(1,), space=spaces, edge=(0.2, 0.35, 0.5, 0.7, 1.0))),
+        Candidate("Linear, not across edges", fill, _grid(order=(1,), space=("log", "inverse"), edge=(0.35, 0.5, 0.7))),
     ]
 
 

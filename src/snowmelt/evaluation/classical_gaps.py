@@ -94,7 +94,7 @@ def least_squares(x: Tensor, lost: Tensor, *, order: int = 64, context: int = 32
         return found
 
     begun = x.masked_fill(lost, 0.0) if guess is None else torch.where(lost, guess, x)
-    return each(begun, lost, fill)
+    return torch.where(lost.all(-1, keepdim=True), x, each(begun, lost, fill))
 
 
 def declipped(x: Tensor, level: Tensor, *, order: int = 32, piece: int = 512, rounds: int = 3) -> Tensor:

@@ -15,9 +15,11 @@ from snowmelt import registry
 from snowmelt.data.images import UnreadableImage, read
 from snowmelt.data.options import DataOptions
 from snowmelt.data.pools import FilePool
-from snowmelt.data.sources import open_data
+from snowmelt.data.readings import DoorPool
+from snowmelt.data.sources import open_data, source
 from snowmelt.degradations import Degradation
 from snowmelt.disk import as_path
+from snowmelt.recipes import signals
 from snowmelt.restorers import V
 from snowmelt.training.prior import noise_at_end
 
@@ -77,10 +79,11 @@ def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any]) -> tu
         ValueError: no pictures, or an unknown degradation.
     """
     D: Degradation = registry.build(degradation)
-    seen = survey(data)
+    pool = source(data)
+    found = signals.choices(pool, D, given) if isinstance(pool, DoorPool) else _choices(survey(data), D, given)
     table: dict[str, Any] = {"degradation": degradation, "data": {"path": data.path}}
     reasons = []
-    for name, value, reason in _choices(seen, D, given):
+    for name, value, reason in found:
         section, _, field = name.partition(".")
         if field in given.get(section, {}):
             continue

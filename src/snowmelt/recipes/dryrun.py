@@ -8,14 +8,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from snowmelt.losses import restoration_loss
 from snowmelt.randomness import fractions, generators
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.report import degradation_strip
 from snowmelt.recipes.run import make_trainer
 from snowmelt.restorers.cost import cost, kept_bytes, size
+from snowmelt.training.feed import Fed
 from snowmelt.training.loop import Trainer
-from snowmelt.training.waiting import timed
 
 _WARM = 2  # the first steps choose algorithms and fetch memory
 _MOST = 20
@@ -36,8 +35,9 @@ class Cost:
         waiting: share of the time in which the network waits for data and degradation.
         steps: in all.
         images: seen in all.
-        shape: of a sample, (c, h, w).
+        shape: of a sample, (c, h, w) or (c, n).
         pictures: in the training split.
+        many: the word for them.
         strip: the degradation from t = 0 to t = 1.
     """
 
@@ -52,6 +52,7 @@ class Cost:
     images: int
     shape: tuple[int, ...]
     pictures: int
+    many: str
     strip: Image.Image
 
     def text(self) -> str:
@@ -62,7 +63,7 @@ class Cost:
         reached = 3 * self.flops * self.images / self.steps / self.step_s  # backwards there are two products for every one forwards
         return "\n".join(
             [
-                f"data         {self.pictures:,} training pictures of {' x '.join(map(str, self.shape))}",
+                f"data         {self.pictures:,} training {self.many} of {' x '.join(map(str, self.shape))}",
                 f"parameters   {self.parameters:,}",
                 f"operations   {self.flops / 1e9:.3g} GFLOP a call and sample; training does {reached / 1e9:.0f} GFLOP/s here",
                 f"memory       {size(self.state_bytes + self.activation_bytes)}: {memory}{peak}",
@@ -106,13 +107,14 @@ def measure(recipe: Recipe, *, device: torch.device | str = "cpu") -> Cost:
         images=o.steps * o.step_images,
         shape=data.shape,
         pictures=len(data),
+        many=data.signal.many,
         strip=degradation_strip(trainer.model, data.batch(range(min(len(data), 3)))),
     )
 
 
 def _loss(trainer: Trainer, step: int) -> torch.Tensor:
     """The loss of one batch, as in training."""
-    o, data, model = trainer.options, trainer.train, timed(trainer.model, trainer.waiting)
+    o, data, model = trainer.options, trainer.train, trainer.model
     numbers = range(step * o.batch, (step + 1) * o.batch)
     with trainer.waiting:
         keyed = generators(o.seed, "dry-run", numbers)
@@ -120,4 +122,4 @@ def _loss(trainer: Trainer, step: int) -> torch.Tensor:
         t, z = fractions(o.seed, "dry-run", numbers), model.draw(item["x0"], keyed, item)
         x0, t = item["x0"].to(trainer.device), t.to(trainer.device, item["x0"].dtype)
         z = {name: value.to(trainer.device) for name, value in z.items()}
-    return restoration_loss(model, x0, t, z, loss=o.loss).mean()
+    return trainer.objective(Fed(x0, t, z), step * o.batch // o.step_images).mean()

@@ -26,6 +26,7 @@ from snowmelt.recipes.report import write as write_report
 from snowmelt.restoration.identity import digest_of
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
+from snowmelt.signals import PICTURE
 from snowmelt.training import history
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
@@ -184,7 +185,12 @@ def require_classes(model: Model, test: Dataset) -> None:
 
 
 def fitting(o: EvaluationOptions, model: Model) -> EvaluationOptions:
-    """The options without the walks that generate and are too long for a tuned model; it has its options from the run that it was tuned from."""
+    """The options without the walks that generate and are too long for a tuned model, and without 8 bits for what is not stored in them.
+
+    A tuned model has its options from the run that it was tuned from, and no recipe of sound has to say that no recording is rounded.
+    """
+    if model.signal != PICTURE:
+        o = dataclasses.replace(o, inputs=("float",))
     short = [spec for spec in (o.walk, *o.generators) if spec is not None and _short(registry.build(spec, "sampler"), model)]
     return dataclasses.replace(o, walk=o.walk if o.walk in short else None, generators=tuple(spec for spec in o.generators if spec in short))
 

@@ -17,6 +17,7 @@ import torch
 from snowmelt.data.images import MAX_PIXELS, upright
 from snowmelt.degradations import Compose, Mixture, Pixelate
 from snowmelt.degradations.base import blank
+from snowmelt.degradations.scan import Dropping
 from snowmelt.model import Model
 from snowmelt.registry import spec
 from snowmelt.restoration.identity import Opened, opened
@@ -119,7 +120,7 @@ def restore_folder(
         of_pictures(kind, {**asked, "enlarge": enlarge if enlarge > 1 else None, "samples": samples if samples > 1 else None})
     if severity is None and (degrade or isinstance(found.degradation, Mixture)):
         severity = 1.0  # of a mixture, 1 is whatever the damage was
-    if severity is None:
+    if severity is None and not isinstance(found.degradation, Dropping):  # a scan shows how much of it is missing
         estimator_of(found)
     work = Work(found.to(device), name, weights, severity, _walk(found, sampler, knows_draw=degrade), device, seed, degrade, save_trajectory)
     work = replace(work, mask=None if mask is None else Path(mask), samples=samples, tile=tile, consistent=consistent, max_pixels=max_pixels)

@@ -48,14 +48,15 @@ class Made(Generic[One]):
 class Loop(abc.ABC, Generic[One]):
     """One run over a plan: the loop, and what is counted in it."""
 
-    many: ClassVar[str] = "pictures"
     amount: ClassVar[str] = "megapixels"  # of which the pace speaks; see :meth:`weight`
     sentences: ClassVar[tuple[str, ...]] = ()  # what may be worth saying of some files, with {n} of them; see :meth:`remark`
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int | None, *, overwrite: bool) -> None:
         self.work, self.plan, self.journal, self.batch, self.overwrite = work, jobs, journal, batch, overwrite
         self.tally = Tally(len(jobs.jobs) + len(jobs.refused), work.how(), errors=journal.errors)
-        self.tally.many, self.tally.sentences, self.tally.remarks = self.many, self.sentences, [0] * len(self.sentences)
+        self.many = jobs.kind.many
+        self.tally.kind, self.tally.sentences, self.tally.remarks = jobs.kind, self.sentences, [0] * len(self.sentences)
+        self.tally.measured = (self.many, self.amount)
         self._pending: Future[None] | None = None
         self._asked = Event()
         self._news: list[Callable[[], None]] = []  # of the thread that writes, told in the one that was called

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from snowmelt.data.door import SUFFIXES as DOORS
 from snowmelt.data.door import door_for, signal_of
 from snowmelt.data.images import SUFFIXES
 from snowmelt.disk import as_text, shortened
 from snowmelt.signals import PICTURE, Signal
 
 WRITTEN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_RESTORES = "this model restores"
 _JOURNALS = ("restored.jsonl", "translated.jsonl")
 _FURTHER = ("degraded", "trajectory", "mean", "uncertainty")
 _PART = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]+\.part", re.DOTALL)
@@ -51,7 +53,7 @@ def kind_of(signal: Signal) -> Kind:
     return Kind(signal.one, signal.many, door.suffixes, door.written)
 
 
-def require_kind(inputs: Sequence[Path], kind: Kind, does: str = "this model restores") -> None:
+def require_kind(inputs: Sequence[Path], kind: Kind, does: str = _RESTORES) -> None:
     """Refuse files that are, by their names, of another signal.
 
     Raises:
@@ -65,7 +67,19 @@ def require_kind(inputs: Sequence[Path], kind: Kind, does: str = "this model res
         # An array is a scan to nobody but a model of scans: of pictures, it is simply none.
         found = {"sound": "a recording", "scan": "a scan"}.get(name or "", "a picture" if suffix in SUFFIXES else None)
         if found is not None and not (kind is PICTURES and name == "scan"):
-            raise ValueError(f"{given} is {found}, and {does} {kind.many} ({', '.join(kind.suffixes)})")
+            way_out = f": give --model a run that was trained on {name}" if name == "sound" and does == _RESTORES else ""
+            raise ValueError(f"{given} is {found}, and {does} {kind.many} ({', '.join(kind.suffixes)}){way_out}")
+
+
+def require_pictures(signal: Signal, inputs: Sequence[Path], verb: str) -> None:
+    """Refuse, for a verb that knows pictures only, models and files of another signal.
+
+    Raises:
+        ValueError: the model or a file is one.
+    """
+    if signal.name != PICTURE.name:
+        raise ValueError(f"{verb} works on pictures, and this model was trained on {signal.many}: snowmelt restore takes them")
+    require_kind(inputs, PICTURES, f"{verb} works on")
 
 
 @dataclass(frozen=True)
@@ -118,11 +132,12 @@ class Plan:
 
     jobs: tuple[Job, ...]
     refused: tuple[Failure, ...]
+    kind: Kind = PICTURES
 
     def share(self, shard: tuple[int, int]) -> "Plan":
         """The i-th of n shares: every n-th picture from the i-th on; what is refused belongs to the first."""
         i, n = shard
-        return Plan(self.jobs[i - 1 :: n], self.refused if i == 1 else ())
+        return Plan(self.jobs[i - 1 :: n], self.refused if i == 1 else (), self.kind)
 
 
 def shard_of(text: str) -> tuple[int, int]:
@@ -156,7 +171,7 @@ def plan(inputs: Sequence[Path], out: Path | None, kind: Kind = PICTURES) -> Pla
     if out is None:
         return _alone(inputs, kind)
     if names_a_file(inputs, out, kind):
-        return _to_file(inputs[0], out)
+        return _to_file(inputs[0], out, kind)
     if out.is_file():
         raise ValueError(f"{out} is a file: give --out a folder")
     refused: list[Failure] = []
@@ -178,7 +193,7 @@ def plan(inputs: Sequence[Path], out: Path | None, kind: Kind = PICTURES) -> Pla
             refused.append(Failure(source, f"it and {first} would both become {target}: restore them into two folders"))
         else:
             jobs.append(Job(len(jobs), source, name, target, out, os.path.abspath(source) in named))
-    return Plan(tuple(jobs), tuple(refused))
+    return Plan(tuple(jobs), tuple(refused), kind)
 
 
 def sweep(jobs: Sequence[Job]) -> None:
@@ -205,10 +220,10 @@ def names_a_file(inputs: Sequence[Path], out: Path | None, kind: Kind) -> bool:
     return out.suffix.lower() in kind.written
 
 
-def _to_file(source: Path, out: Path) -> Plan:
+def _to_file(source: Path, out: Path, kind: Kind) -> Plan:
     if os.path.realpath(out) == os.path.realpath(source):
         raise ValueError(f"{source} would be overwritten by its own restoration: choose another --out")
-    return Plan((Job(0, source, Path(source.name), out, None, True, out),), ())
+    return Plan((Job(0, source, Path(source.name), out, None, True, out),), (), kind)
 
 
 def _alone(inputs: Sequence[Path], kind: Kind) -> Plan:
@@ -217,7 +232,7 @@ def _alone(inputs: Sequence[Path], kind: Kind) -> Plan:
         raise ValueError(f"where shall the restorations of {what} go? Give --out DIR; only that of a single {kind.one} goes beside it")
     source = inputs[0]
     name = _target(Path(source.name), kind)
-    return Plan((Job(0, source, Path(source.name), source.with_name(f"{source.stem}-restored{name.suffix}"), None, True),), ())
+    return Plan((Job(0, source, Path(source.name), source.with_name(f"{source.stem}-restored{name.suffix}"), None, True),), (), kind)
 
 
 def _target(name: Path, kind: Kind) -> Path:
@@ -240,8 +255,16 @@ def _pictures(given: Path, out: Path, refused: list[Failure], kind: Kind) -> Ite
         folders[:] = [name for name in folders if not (closed and (here / name).resolve() == closed)]
         found += [here / name for name in names if not name.startswith(".") and Path(name).suffix.lower() in kind.suffixes]
     if not found:
-        raise ValueError(f"{given} holds no {kind.one} ({', '.join(kind.suffixes)})")
+        raise ValueError(f"{given} holds no {kind.one} ({', '.join(kind.suffixes)}){_others(given, kind)}")
     yield from ((path, path.relative_to(given)) for path in sorted(found))
+
+
+def _others(given: Path, kind: Kind) -> str:
+    """What a folder holds instead, if that is recordings or pictures, for a message."""
+    for many, suffixes in (("recordings", DOORS["sound"]), ("pictures", SUFFIXES)):
+        if suffixes != kind.suffixes and any(path.suffix.lower() in suffixes for path in given.rglob("*")):
+            return f", but {many}, which this model does not know"
+    return ""
 
 
 def _closed(out: Path, given: Path) -> Path | None:

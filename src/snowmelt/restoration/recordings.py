@@ -72,7 +72,6 @@ class Restored:
 class RecordingCollection(Loop[Heard]):
     """One run over a plan of recordings."""
 
-    many: ClassVar[str] = "recordings"
     amount: ClassVar[str] = "seconds_of_sound"
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int | None, *, overwrite: bool) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from snowmelt.restoration.plan import Failure
+from snowmelt.restoration.plan import PICTURES, Failure, Kind
 from snowmelt.restoration.preview import Preview
 from snowmelt.restoration.throughput import Pace
 
@@ -27,9 +27,10 @@ class Tally:
         preview: the sheet and the estimate, if that was all that was asked for.
         megapixels: of what was restored, or looked at and left.
         pace: how fast that was, and how much of the time the network took; None where there was nothing to do.
-        many: what the files are called; of others than pictures, "megapixels" holds what :class:`Pace` says they are measured in.
+        kind: of the files; of others than pictures, "megapixels" holds what :class:`Pace` says they are measured in.
         sentences: what may be worth saying of some of them, with {n} of them.
         remarks: of how many each of the sentences is true.
+        measured: what the files are called, and what they are measured in.
     """
 
     total: int
@@ -46,6 +47,7 @@ class Tally:
     preview: Preview | None = None
     megapixels: float = 0.0
     pace: Pace | None = None
-    many: str = "pictures"
+    kind: Kind = PICTURES
     sentences: tuple[str, ...] = ()
     remarks: list[int] = field(default_factory=list)
+    measured: tuple[str, str] = ("pictures", "megapixels")

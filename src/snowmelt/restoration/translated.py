@@ -11,7 +11,7 @@ from snowmelt.restoration.collection import Collection
 from snowmelt.restoration.folder import agree, writable
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
-from snowmelt.restoration.plan import Job, plan
+from snowmelt.restoration.plan import Job, plan, require_pictures
 from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.translation import Endpoint, check, prepared, walk_for
 from snowmelt.restoration.work import Work, with_precision
@@ -68,8 +68,9 @@ def translate_folder(
     agree(given, None, shard, None, None, 1, None, batch, max_pixels)
     if size is not None and not 4 <= size <= 8192:
         raise ValueError(f"size = {size} lies outside [4, 8192] px")
-    whole = plan(given, root)
     found, name, weights = opened(model)
+    require_pictures(found.signal, given, "translate")
+    whole = plan(given, root)
     check(found)
     work = Work(found.to(device), name, weights, 1.0, walk_for(found, endpoint, steps), device, seed, trajectory=save_trajectory, colour=True)
     work = with_precision(

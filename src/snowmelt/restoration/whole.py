@@ -3,7 +3,7 @@
 import math
 import shutil
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -37,8 +37,6 @@ class Taken(Ready):
 
 class WholeCollection(Loop[Taken]):
     """One run over a plan of files that are read, restored and written whole, one in each call."""
-
-    many: ClassVar[str] = "samples"
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int | None, *, overwrite: bool) -> None:
         super().__init__(work, jobs, journal, batch, overwrite=overwrite)

@@ -28,6 +28,7 @@ from snowmelt.restorers import Estimate, Restorer
 from snowmelt.restorers.severity import PRESENT
 from snowmelt.restorers.tiles import Tiles, least
 from snowmelt.samplers import Sampler
+from snowmelt.signals import PICTURE
 from snowmelt.training.exactness import precision
 from snowmelt.types import Draw, State
 from snowmelt.types import severity as severities
@@ -137,6 +138,12 @@ class Work:
         """Whether known pixels stay as they came: with a blind model, a mask and nothing else asked of the rest."""
         return self.blind and self.mask is not None and self.consistent is not False and self.enlarge == 1
 
+    @property
+    def shows(self) -> bool:
+        """Whether files themselves show what of them is missing, to a model that is told: recordings and scans do, pictures need a mask."""
+        masked = any(name.rpartition(".")[2] == "mask" for name in self.model.degradation.given)
+        return masked and not self.degrade and self.model.signal != PICTURE
+
     def verdict(self, estimate: Estimate | None) -> Literal["damaged", "clean", "unsure"]:
         """Whether a blind model should touch a picture: do no harm to what is sound, and do not beautify what it cannot judge.
 
@@ -201,7 +208,7 @@ class Work:
         """
         if isinstance(self.model.restorer, Restorer):
             like = torch.zeros(1, *self.model.restorer.shape, device=self.device)
-            mask = None if self.mask is None else like.new_ones(1, 1, *like.shape[2:])
+            mask = None if self.mask is None and not self.shows else like.new_ones(1, 1, *like.shape[2:])
             walk = None if self.sampler is None else dataclasses.replace(self.sampler, steps=1, snap=False, times=())
             short, severity = dataclasses.replace(self, sampler=walk), 1.0 if self.severity is None else self.severity
             states = short.walk(like, severity, [""], mask)
@@ -219,7 +226,8 @@ def with_mask(work: Work, start: State, mask: Tensor) -> State:
     if name is None:
         raise ValueError(f"a mask is of no use to a model of {registry.spec(work.model.degradation)}: leave --mask out")
     drawn = f"{name.rpartition('.')[0]}.severity"  # of a mask that was drawn, if there was one: the user's is there
-    return State(start.x * mask, start.t, {**{k: v for k, v in start.z.items() if k != drawn}, name: mask.to(start.x)})
+    x = start.x if work.model.signal.name == "scan" else start.x * mask  # where nothing came back a scan is -1 already
+    return State(x, start.t, {**{k: v for k, v in start.z.items() if k != drawn}, name: mask.to(start.x)})
 
 
 def several(work: Work, x: Tensor, start: State, key: str, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from snowmelt.restorers.backbones import Backbone, LocalUNet, UNet, Zero
 from snowmelt.restorers.conditions import Conditions
+from snowmelt.restorers.gaps import GapUNet
 from snowmelt.restorers.guidance import ByGradient, ClassifierFree
 from snowmelt.restorers.linear import LinearRestorer
 from snowmelt.restorers.parameterization import X0, Coefficients, Edm, Eps, Flow, Mu, Parameterization, Residual, V, Wiener
@@ -24,6 +25,7 @@ __all__ = [
     "Estimate",
     "Estimator",
     "Flow",
+    "GapUNet",
     "Informed",
     "LinearRestorer",
     "LocalUNet",

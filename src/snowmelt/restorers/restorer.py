@@ -117,8 +117,8 @@ class Restorer(Informed):
         planes = 0 if backbone.embeds else width
         sizes = (shape[0] + (0 if context is None else context.shape[1]) + pictures + planes, shape[0] * (2 if variance == "learned" else 1))
         net = backbone.build(*sizes, features=width) if backbone.embeds and width else backbone.build(*sizes)  # type: ignore[call-arg]
-        # Channels-last everywhere: the layout convolutions in bf16 want, and one layout gives one result, saved or not. Rows of samples have none.
-        self.net = net.to(memory_format=torch.channels_last) if len(shape) == 3 else net  # type: ignore[call-overload]
+        # Channels-last everywhere: the layout convolutions in bf16 want, and one layout gives one result, saved or not. Weights of other ranks stay.
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def fit(self, batches: Iterable[Batch]) -> "Restorer":
         """Take the data's mean and variance from clean batches, if the parameterization uses them; once, before training."""

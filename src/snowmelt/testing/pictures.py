@@ -10,14 +10,13 @@ from snowmelt.data import bundled
 from snowmelt.data.images import from_uint8
 from snowmelt.degradations import Degradation
 from snowmelt.randomness import generator, permutation
-from snowmelt.testing.samples import SHAPES, to_measure_on
+from snowmelt.testing.samples import shape_for, to_measure_on
 from snowmelt.types import Batch
 
 SIDE_PX = 16
 _FILES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
 _STRIDE_PX, _SHRUNK = 5, 2
 _CHANNELS: dict[str | None, tuple[int, ...]] = {"sound": (1, 2), "scan": (3,)}
-_SIZES: dict[str | None, tuple[int, ...]] = {name: shape[1:] for name, shape in SHAPES.items()}
 
 
 @functools.lru_cache(maxsize=4)
@@ -36,7 +35,8 @@ def patches(channels: int, number: int) -> Tensor:
 def accepted(degradation: Degradation) -> int | None:
     """The channels of the samples that it takes: of pictures 3 if it takes colour, else 1, of sound 1, else 2; None if neither keeps its shape."""
     for channels in _CHANNELS.get(degradation.takes, (3, 1)):
-        x = torch.zeros(2, channels, *(_SIZES.get(degradation.takes, (SIDE_PX, SIDE_PX))), dtype=torch.float64)
+        size = (SIDE_PX, SIDE_PX) if degradation.takes is None else shape_for(degradation)[1:]
+        x = torch.zeros(2, channels, *size, dtype=torch.float64)
         try:
             if degradation(x, x.new_tensor([0.3, 1.0]), degradation.draw(x, generator(0, "accepted"))).shape == x.shape:
                 return channels

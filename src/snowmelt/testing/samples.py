@@ -16,14 +16,14 @@ import math
 import torch
 from torch import Tensor
 
-from snowmelt.degradations import Degradation
+from snowmelt.degradations import Degradation, Several
 from snowmelt.randomness import generator
 from snowmelt.registry import SpecError, lookup
 from snowmelt.signals import PICTURE, Scan, Signal, Sound
 from snowmelt.types import Batch
 
-SHAPES = {"picture": (3, 12, 16), "sound": (2, 400), "scan": (3, 32, 16)}
-MEASURED = {"sound": (1, 432), "scan": (3, 32, 4)}  # what is measured on costs the cube of its values
+SHAPES = {"picture": (3, 12, 16), "sound": (2, 400), "scan": (3, 64, 16)}
+MEASURED = {"sound": (1, 432), "scan": (3, 64, 3)}  # what is measured on costs the cube of its values
 _HARMONICS = 8
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _HEIGHT_M = 1.73
@@ -47,6 +47,8 @@ def signal_of(degradation: Degradation) -> type[Signal]:
 def shape_for(degradation: Degradation, channels: int | None = None) -> tuple[int, ...]:
     """The shape of the samples that a contract is checked on, with so many channels."""
     shape = SHAPES.get(degradation.takes or "picture", SHAPES["picture"])
+    if degradation.takes == "scan":
+        shape = (3, rings_of(degradation), shape[-1])
     return shape if channels is None else (channels, *shape[1:])
 
 
@@ -62,8 +64,14 @@ def to_measure_on(degradation: Degradation, n: int, channels: int) -> Batch:
     """N small samples with the statistics of natural ones, of sound or scans: (n, *MEASURED), float64."""
     if degradation.takes == "sound":
         return recordings(n, (channels, *MEASURED["sound"][1:]))
-    rings, columns = MEASURED["scan"][1:]
-    return scans(n, (3, rings, _TURN))[..., :columns].contiguous()
+    return scans(n, (3, rings_of(degradation), _TURN))[..., : MEASURED["scan"][-1]].contiguous()
+
+
+def rings_of(degradation: Degradation) -> int:
+    """The rings of the sensor that it, or one of its parts, is made for; 64 where none says so."""
+    parts = degradation.parts if isinstance(degradation, Several) else (degradation,)
+    found = (rings_of(part) if isinstance(part, Several) else getattr(part, "rings", None) for part in parts)
+    return next((int(rings) for rings in found if rings), SHAPES["scan"][1])
 
 
 def pixels(n: int, shape: tuple[int, ...]) -> Batch:
