@@ -96,7 +96,7 @@ class ScanDoor(Door):
                 shape, fortran, dtype = _header(path, stream)
                 form = _kind(path, shape, self.scan)
                 flat = np.frombuffer(stream.read(int(np.prod(shape)) * dtype.itemsize), dtype)
-                values = np.ascontiguousarray(flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape), dtype=np.float32)
+                values = np.array(flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape), dtype=np.float32, order="C")
             else:
                 form = "points"
                 values = np.frombuffer(stream.read(_count(path, stream) * _POINT_BYTES), "<f4").astype(np.float32).reshape(-1, 4)

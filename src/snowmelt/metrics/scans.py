@@ -63,7 +63,7 @@ class Scans(Measures):
             "mae_m": _over(apart.abs(), there),
             "squares_m": _over(apart.square(), there),
             "chamfer_m": torch.tensor(clouds, dtype=torch.float64),
-            "return_error": (told & ~there).double().flatten(1).mean(1),
+            "return_error": (told != there).double().flatten(1).mean(1),
             "mae_reflectance": _over(light.abs(), there),
             "returns": there.flatten(1).sum(1),
             **found,

@@ -112,8 +112,8 @@ def burg(x: Tensor, known: Tensor, order: int, most: Tensor, weight: Tensor) -> 
     least = (x.square().sum(1) * _ROUNDING).clamp(min=_SILENCE)
     for m in range(min(order, x.shape[1] - 1)):
         w = weight[: f.shape[1]]
-        power = (w * (f.square() + b.square())).sum(1)
-        k = -2 * (w * f * b).sum(1) / power.clamp(min=_SILENCE)
+        power = torch.addcmul(f * f, b, b) @ w
+        k = -2 * ((f * b) @ w) / power.clamp(min=_SILENCE)
         k = torch.where((power > least) & (m < most), k.clamp(-1, 1), 0)[:, None]
         a[:, 1 : m + 2] += k * a[:, : m + 1].flip(1)
         whole = whole[:, :-1] * known[:, m + 2 :]
