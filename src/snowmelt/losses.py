@@ -70,6 +70,7 @@ def restoration_loss(
     penalty: Callable[[Batch, Batch], Tensor] | None = None,
     cond: Tensor | None = None,
     target: Batch | None = None,
+    counted: Callable[[Batch], Tensor] | None = None,
 ) -> Tensor:
     """The loss of each sample: (b,), never reduced.
 
@@ -83,6 +84,7 @@ def restoration_loss(
         penalty: (estimate, x0) -> (b,), added after weighting.
         cond: handed to the restorer.
         target: what the estimate should be (b, *d), by default x0 itself.
+        counted: x0 -> bool (b, *d), the values that count; by default all do.
 
     Raises:
         ValueError: unknown loss.
@@ -91,7 +93,8 @@ def restoration_loss(
     x_t = model.degrade(x0, t, z)
     estimate, spread = model.predict(x_t, t, z, cond)
     aim = x0 if target is None else target
-    out = _weighed(model, estimate, aim, t, x_t, z, loss, weight, penalty)
+    seen = estimate if counted is None else torch.where(counted(x0), estimate, aim)
+    out = _weighed(model, seen, aim, t, x_t, z, loss, weight, penalty)
     if spread is None:
         return out
     return out + _HYBRID * steps(model.degradation) * spread_loss(model.degradation, x_t, x0, estimate.detach(), spread, t, z)
@@ -133,6 +136,7 @@ def unfolded_loss(
     loss: Loss = "l2",
     weight: Weight | Callable[[Severity], Tensor] = "uniform",
     penalty: Callable[[Batch, Batch], Tensor] | None = None,
+    counted: Callable[[Batch], Tensor] | None = None,
 ) -> Tensor:
     r"""Two calls, as a walk makes them: the mean of the losses at t, and at s < t of where a step of the walk leads, with its gradient.
 
@@ -149,8 +153,12 @@ def unfolded_loss(
     known = d.recover(x_t, estimate, t, z) if d.recovers else z
     x_s = x_t + d.change(estimate, t, s, known)
     again = model.estimate(x_s, s, z)
-    first, second = (_weighed(model, one, x0, at, x, z, loss, weight, penalty) for one, at, x in ((estimate, t, x_t), (again, s, x_s)))
-    return (first + second) / 2
+    there = None if counted is None else counted(x0)
+    losses = []
+    for one, at, x in ((estimate, t, x_t), (again, s, x_s)):
+        seen = one if there is None else torch.where(there, one, x0)
+        losses.append(_weighed(model, seen, x0, at, x, z, loss, weight, penalty))
+    return (losses[0] + losses[1]) / 2
 
 
 def consistency_loss(

@@ -102,6 +102,12 @@ def returns(x: Tensor) -> Tensor:
     return (x[..., 2, :, :] > 0) & (x[..., 0, :, :] > -1)
 
 
+def measured(x: Tensor) -> Tensor:
+    """Which values of scans x (b, 3, h, w) were measured, bool (b, 3, h, w): whether there is a return always, how far and how bright where there is."""
+    there = returns(x)[:, None]
+    return torch.cat([there, there, torch.ones_like(there)], dim=1)
+
+
 def encode(range_m: Tensor, reflectance: Tensor, scan: Scan) -> Tensor:
     """The image (3, h, w), float32 on the grid, of ranges in metres (0, or beyond what the sensor sees: no return) and reflectances in [0, 1]."""
     r = range_m.double()

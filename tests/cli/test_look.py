@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from snowmelt import registry
@@ -127,3 +129,38 @@ def test_degrade_of_a_file_that_is_not_there(cli, tmp_path: Path) -> None:
     done = cli("degrade", tmp_path / "no.png", "--degradation", "noise")
     assert done.code == 2
     assert "no.png" in done.error
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "a.wav", np.sin(np.arange(2000) / 5) * 0.3, 8000)
+    return tmp_path / "a.wav"
+
+
+def test_degrade_draws_a_recording_and_writes_it_into_a_folder(cli, recording: Path, tmp_path: Path, files_in) -> None:
+    done = cli("degrade", recording, "--degradation", "clipping", "--severities", "0,1", "--out", tmp_path / "strip.png")
+    assert (done.code, done.out) == (0, f"wrote {tmp_path / 'strip.png'}\n"), done.err
+    assert files_in(tmp_path) == {"a.wav", "strip.png"}
+    done = cli("degrade", recording, "--degradation", "clipping", "--severities", "0,1", "--out", tmp_path / "all")
+    assert done.code == 0, done.err
+    assert files_in(tmp_path / "all") == {"a-clipping.png", "a-clipping-t0.wav", "a-clipping-t1.wav"}
+    clean, clipped = (soundfile.read(tmp_path / "all" / f"a-clipping-t{t}.wav")[0] for t in (0, 1))
+    assert abs(clipped).max() < abs(clean).max() / 1.5
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--degradation", "beam-drop"), "beam-drop degrades scan, and"),
+        (("--degradation", "gaussian-blur"), "is made for pictures, and cannot degrade recordings"),
+        (("--degradation", "noise", "--size", "8"), "--size cuts squares from pictures"),
+        (("--degradation", "noise", "--sensor", "scan"), "--sensor says which LiDAR"),
+        (("--degradation", "noise", "--out", "strip.jpg"), "saved as PNG"),
+    ],
+)
+def test_degrade_refuses_what_recordings_have_not(cli, recording: Path, tmp_path: Path, monkeypatch, files_in, words, says: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("degrade", recording, *words)
+    assert done.code == 2
+    assert says in done.error
+    assert files_in(tmp_path) == {"a.wav"}

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
+
 from snowmelt import registry
 from snowmelt.evaluation import classical
 from snowmelt.evaluation.starts import start
@@ -12,7 +14,6 @@ from snowmelt.metrics.measures import Gathered
 from snowmelt.model import Model
 from snowmelt.sensor import encode
 from snowmelt.signals import PICTURE, Scan, Signal, Sound
-from torch import Tensor
 
 SOUND, SCAN = Sound(8000), Scan(16, 64, 10.0, -20.0, farthest_m=80.0)
 ALL = {

@@ -5,8 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import signal
-from snowmelt.evaluation import classical_gaps as classical
 from torch import Tensor
+
+from snowmelt.evaluation import classical_gaps as classical
 
 VOWEL = np.poly(0.97 * np.exp(1j * np.array([0.25, 0.6, 1.3])[:, None] * [1, -1]).ravel()).real
 

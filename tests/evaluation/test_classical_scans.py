@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import interpolate, ndimage
+from torch import Tensor
+
 from snowmelt.evaluation import classical_scans as classical
 from snowmelt.sensor import encode, metres
 from snowmelt.signals import Scan
-from torch import Tensor
 
 SCAN = Scan(16, 64, 10.0, -20.0, farthest_m=60.0)
 LOST = torch.arange(16) % 4 != 0

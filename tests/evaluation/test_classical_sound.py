@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate, signal
+from torch import Tensor
+
 from snowmelt.evaluation import classical_sound as classical
 from snowmelt.metrics.sound import Recordings, si_sdr
-from torch import Tensor
 
 
 def phrases(k: int, n: int = 8000, seed: int = 0) -> Tensor:

@@ -29,6 +29,7 @@ from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity
 
 NEVER = 1.0  # the time at which a cell goes that stays
 FADE = 1 / 16  # of t that a single ray takes to go
+_ROUNDING = 1e-5  # how far a severity may be from the knot that it is
 
 
 def scans(x: Tensor, name: str) -> tuple[int, int]:
@@ -44,7 +45,9 @@ def scans(x: Tensor, name: str) -> tuple[int, int]:
 
 def faded(times: Tensor, t: Tensor, fade: float) -> Tensor:
     """m_t in [0, 1] of cells that begin to go at `times` and are gone after `fade`; those of a time of 1 or more stay."""
-    return torch.where(times >= NEVER, 1.0, (1 - (t - times) / fade).clamp(0, 1))
+    gone = ((t - times) / fade).clamp(0, 1)
+    gone = torch.where(gone < _ROUNDING, 0, torch.where(gone > 1 - _ROUNDING, 1, gone))  # of a lost cell not even a digit may be left
+    return torch.where(times >= NEVER, 1.0, 1 - gone)
 
 
 class OfScans(Degradation):

@@ -13,6 +13,9 @@ seed. The rows that keep a result honest are always there:
 * *Clean*: what the measures say of the truth itself; a measurement error below its own fits noise;
 * *Floor*: what training pictures score against the test pictures as a set.
 
+*Sound* and *scans* have measures of their own (:mod:`~snowmelt.metrics.measures`), the methods of :mod:`~.classical` in place of the Wiener filters,
+and a verdict that goes by their main measure (:mod:`~.rivals`); they are never rounded.
+
 Pictures are degraded twice: in floating point, where a strong blur still hides more in its digits than an eye or a file
 could hold, and rounded to 8 bits, as a saved picture is. The *measurement error* is the RMSE between the restored picture, degraded
 again, and what was given: a pretty lie is caught by it.

@@ -41,5 +41,5 @@ def chamfer(p: Tensor, q: Tensor, *, nothing: float = math.inf) -> float:
 
     a, b = (one[:, :3].double().numpy() for one in (p, q))
     workers = torch.get_num_threads()
-    there, back = (cKDTree(to).query(of, workers=workers)[0].mean() for of, to in ((a, b), (a, b)))
+    there, back = (cKDTree(to).query(of, workers=workers)[0].mean() for of, to in ((a, b), (b, a)))
     return float(there + back) / 2

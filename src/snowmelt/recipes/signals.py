@@ -57,6 +57,11 @@ def _sound(pool: DoorPool, D: Degradation) -> Iterator[Choice]:
 def _scans(D: Degradation) -> Iterator[Choice]:
     yield "data.turn", True, "a scan that is turned about its axis is a scan"
     yield "data.flip", True, "a mirrored street is a street"
-    yield "model.backbone", "ring-unet", "columns close to a circle"
+    fills = any(name.endswith("mask") for name in D.tells)
+    if fills:
+        yield "model.backbone", "ring-unet:fill=true", "columns close to a circle, and lost cells begin with what their neighbours say"
+    else:
+        yield "model.backbone", "ring-unet", "columns close to a circle"
     if not D.noise:
+        yield "training.counted", "returns", "where nothing came back there is no range to be wrong about"
         yield "training.loss", "l1", "at an edge there is near or far and nothing between: a median takes sides, a mean does not"

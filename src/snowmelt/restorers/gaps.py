@@ -48,7 +48,7 @@ class GapUNet(Backbone):
     groups: Annotated[int, Range(1, 64), "of channels, normalised together"] = 8
     order: Annotated[int, Range(1, 512), "of the linear prediction"] = 64
     context: Annotated[int, Range(8, 100_000, "samples"), "on either side of a gap that it is predicted from"] = 800
-    half: Annotated[float, Range(1, 1_000_000, "samples"), "further away at which a sample counts half as much"] = 200.0
+    half: Annotated[float, Range(1, 1_000_000, "samples"), "further away at which a sample counts half as much"] = 100.0
     reach: Annotated[int, Range(1, 1_000_000, "samples"), "from the edge of a gap at which prediction ends"] = 1600
     embeds: ClassVar[bool] = True
     axes: ClassVar[int | None] = 1

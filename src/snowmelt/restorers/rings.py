@@ -18,9 +18,12 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor, nn
 
-from snowmelt.registry import Range, register
+from snowmelt.registry import Range, SpecError, register
 from snowmelt.restorers.backbones import Backbone, require_widths
+from snowmelt.restorers.filling import filled
 from snowmelt.restorers.lean import Lattice, Lean, Size
+
+_CHANNELS = 3  # of a scan
 
 
 @register("ring-unet")
@@ -38,6 +41,7 @@ class RingUNet(Backbone):
     blocks: Annotated[int, Range(1, 16), "residual blocks per level, each way"] = 2
     attention: Annotated[bool, "at the coarsest level"] = True
     groups: Annotated[int, Range(1, 64), "of channels, normalised together"] = 8
+    fill: Annotated[bool, "begins with what neighbours say of lost cells, of which it is told"] = False
     azimuth: Annotated[bool, "whether it is told where a column points: ahead is not behind"] = False
     embeds: ClassVar[bool] = True
     axes: ClassVar[int | None] = 2
@@ -48,7 +52,13 @@ class RingUNet(Backbone):
         require_widths("ring-unet", self.widths, self.groups)
 
     def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
-        """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity."""
+        """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity.
+
+        Raises:
+            SpecError: lost cells are to be filled, and nobody tells which they are.
+        """
+        if self.fill and (in_channels == out_channels or out_channels != _CHANNELS):
+            raise SpecError("ring-unet.fill = true needs to be told what is left of every cell of a scan, as beam-drop and ray-drop do: leave it out")
         return _Rings(self, in_channels, out_channels, features)
 
 
@@ -56,14 +66,22 @@ class _Rings(nn.Module):
     def __init__(self, size: RingUNet, in_channels: int, out_channels: int, features: int) -> None:
         super().__init__()
         self.azimuth = size.azimuth
-        channels = (in_channels + (3 if size.azimuth else 1), out_channels)
+        self.fill = size.fill
+        channels = (in_channels + (_CHANNELS if size.fill else 0) + (3 if size.azimuth else 1), out_channels)
         sizes = Size(size.widths, size.blocks, size.groups, size.attention)
         self.net = Lean(Lattice((size.rows, size.columns), circular=True), sizes, channels, features)
         self.multiple = self.net.multiple
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        out: Tensor = self.net(torch.cat([x, self._coordinates(x)], dim=1), t, c)
-        return out
+        planes = self._coordinates(x)
+        if not self.fill:
+            out: Tensor = self.net(torch.cat([x, planes], dim=1), t, c)
+            return out
+        x_t, left = x[:, :_CHANNELS], x[:, _CHANNELS : _CHANNELS + 1]
+        with torch.autocast(x.device.type, enabled=False):
+            begun, known = filled(x_t, left)
+        change = self.net(torch.cat([x, begun, planes], dim=1), t, c)
+        return begun - x_t + torch.where(known, 0, change.to(x.dtype))
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """(b, 1 or 3, h, w)."""

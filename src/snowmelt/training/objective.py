@@ -1,16 +1,25 @@
 """What is made small: the loss of every sample, or, when a trained restorer is tuned for few calls, how far its estimates differ along a path."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from snowmelt.losses import PENALTIES, consistency_loss, restoration_loss, unfolded_loss
 from snowmelt.model import Model
+from snowmelt.sensor import measured
 from snowmelt.training.feed import Fed, Feed
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.waiting import Waiting, timed
 from snowmelt.types import Batch, Draw
 
 _SPREAD = 618.0339887498949
+
+
+def counting(o: TrainingOptions) -> Callable[[Batch], Tensor] | None:
+    """Which values of clean samples count; None where all do."""
+    return measured if o.counted == "returns" else None
 
 
 class Objective:
@@ -31,9 +40,10 @@ class Objective:
         if gap := o.gap_at(step):
             return consistency_loss(self.model, x0, t, self._on_knots(gap * t, t, z), z, loss=o.loss, weight=o.weight)
         penalty = None if o.penalty == "none" else self._penalty
+        how: dict[str, Any] = {"loss": o.loss, "weight": o.weight, "penalty": penalty, "counted": counting(o)}
         if o.unfold:
-            return unfolded_loss(self.model, x0, t, self._between(t, z), z, loss=o.loss, weight=o.weight, penalty=penalty)
-        return restoration_loss(self.model, x0, t, z, loss=o.loss, weight=o.weight, penalty=penalty)
+            return unfolded_loss(self.model, x0, t, self._between(t, z), z, **how)
+        return restoration_loss(self.model, x0, t, z, **how)
 
     def _penalty(self, estimate: Batch, x0: Batch) -> Tensor:
         """What is added to the loss of every sample: (b,)."""

@@ -47,6 +47,8 @@ class TrainingOptions:
             a step costs twice as much.
         penalty: added to the loss: gradient (differences of neighbours) or frequency (log-magnitudes of short-time spectra), or none.
         penalty_weight: its weight.
+        counted: which values of a sample count: all, or of scans the returns: range and reflectance only where something came back, for where nothing
+            did there is no range to be wrong about. A restorer then says how far it would be, and apart from that whether anything is there.
         severity_images: crops from which, after the training, an estimator learns to read severities; 0 for none.
             It may be asked for later: it changes nothing of the restorer.
     """
@@ -79,6 +81,7 @@ class TrainingOptions:
     unfold: bool = False
     penalty: Literal["none", "gradient", "frequency"] = "none"
     penalty_weight: float = 0.1
+    counted: Literal["all", "returns"] = "all"
 
     def __post_init__(self) -> None:
         """Refuse numbers no training could use.
@@ -97,8 +100,8 @@ class TrainingOptions:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside [0, ∞)")
         if self.shards and self.batch % self.shards:
             raise ValueError(f"training.shards = {self.shards} does not divide training.batch = {self.batch}: give another number of either")
-        if self.gap and (self.unfold or self.penalty != "none"):
-            raise ValueError("training.gap tunes a restorer that is trained already: leave training.unfold and training.penalty out")
+        if self.gap and (self.unfold or self.penalty != "none" or self.counted != "all"):
+            raise ValueError("training.gap tunes a restorer that is trained already: leave training.unfold, penalty and counted out")
         for name, high in (("lr", 1.0), ("clip", 1e9), ("ema", 1.0), ("penalty_weight", 1e6)):
             if not 0 < getattr(self, name) <= high:
                 raise ValueError(f"training.{name} = {getattr(self, name)} lies outside (0, {high:g}]")

@@ -64,6 +64,7 @@ def validate(
     device: torch.device,
     raw: Model | None = None,
     tick: Callable[[], None] = nothing,
+    counted: Callable[[Batch], torch.Tensor] | None = None,
 ) -> Validation:
     """Validate on the first `count` pictures of `data`.
 
@@ -77,6 +78,7 @@ def validate(
         device: where the model is.
         raw: the same model with the weights that are trained; its estimates cost as many calls again.
         tick: called after each batch; what it raises ends the validation, of which nothing is left.
+        counted: which values of clean samples count; by default all.
     """
     count = min(count, len(data))
     levels, losses, raws, before, after = [], [], [], [], []
@@ -88,12 +90,13 @@ def validate(
         x0, z = item["x0"].to(device), {name: value.to(device) for name, value in z.items()}
         t = levels[-1].to(x0)
         x_t = model.degrade(x0, t, z)
-        estimate = model.estimate(x_t, t, z)
+        there = x0.new_ones(()).bool() if counted is None else counted(x0)
+        estimate = torch.where(there, model.estimate(x_t, t, z), x0)
         losses.append(distance(estimate, x0, loss).cpu().double())
         if raw is not None:
             with _at_rest(raw):
-                raws.append(distance(raw.estimate(x_t, t, z), x0, loss).cpu().double())
-        before.append(distance(x_t, x0, "l2").cpu().double())
+                raws.append(distance(torch.where(there, raw.estimate(x_t, t, z), x0), x0, loss).cpu().double())
+        before.append(distance(torch.where(there, x_t, x0), x0, "l2").cpu().double())
         after.append(distance(estimate, x0, "l2").cpu().double())
         tick()
     each = torch.cat(losses)
