@@ -12,7 +12,9 @@ FLOOR_M = -1.7
 
 def rays(scan: Scan, *, jitter: float = 0.0, generator: torch.Generator | None = None) -> Tensor:
     """Directions (rings, azimuths, 3), float64, at the centres of the cells, off by up to `jitter` cells."""
-    off = torch.rand(2, scan.rings, scan.azimuths, generator=generator, dtype=torch.float64) - 0.5 if jitter else torch.zeros(2, 1, 1, dtype=torch.float64)
+    off = torch.zeros(2, scan.rings, scan.azimuths, dtype=torch.float64)
+    if jitter:
+        off = torch.rand(off.shape, generator=generator, dtype=torch.float64) - 0.5
     column = torch.arange(scan.azimuths, dtype=torch.float64) + 0.5 + 2 * jitter * off[0]
     beams = torch.tensor(scan.beams_deg, dtype=torch.float64)[:, None]
     gap = float(beams[0] - beams[-1]) / max(scan.rings - 1, 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from tests.room import cast, cloud, rays
+
 from snowmelt.registry import SpecError
 from snowmelt.sensor import HDL_64E, SENSORS, Misfit, decode, encode, encoded, metres, returns, sensor, sweeps, to_image, to_points
 from snowmelt.signals import Scan
@@ -41,7 +41,8 @@ def test_a_ray_cast_room_lands_in_its_own_cells_at_its_own_range():
 def test_a_cloud_comes_back_bit_for_bit(jitter):
     points = cloud(SMALL, jitter=jitter)
     found = to_image(points, SMALL)
-    assert found.collisions == 0 and _bits(found.points(found.x)) == _bits(points)
+    assert found.collisions == 0
+    assert _bits(found.points(found.x)) == _bits(points)
 
 
 def test_an_image_comes_back_bit_for_bit_through_its_cloud():
@@ -58,7 +59,8 @@ def test_every_known_sensor_keeps_its_images(name):
     scan = SENSORS[name].scan
     x = encode(torch.full((scan.rings, scan.azimuths), 7.25), torch.full((scan.rings, scan.azimuths), 0.5), scan)
     assert torch.equal(to_image(to_points(x, scan), scan).x, x)
-    assert SENSORS[name].source and sensor(name) == scan
+    assert SENSORS[name].source
+    assert sensor(name) == scan
 
 
 def test_the_nearest_of_several_wins_and_the_others_stay_with_the_cloud():
@@ -66,7 +68,8 @@ def test_the_nearest_of_several_wins_and_the_others_stay_with_the_cloud():
     scan = replace(SMALL, azimuths=8)
     for points, first in ((torch.cat([near, far]), 0), (torch.cat([far, near]), 1)):
         found = to_image(points, scan)
-        assert found.collisions == 1 and int((found.index >= 0).sum()) == 1
+        assert found.collisions == 1
+        assert int((found.index >= 0).sum()) == 1
         assert int(found.index.max()) == first
         assert _bits(found.points(found.x)) == _bits(near)
         assert _bits(found.points(found.x, behind=True)) == _bits(points)
@@ -122,12 +125,15 @@ def test_the_order_of_a_file_tells_rings_where_elevations_mislead():
     shaken = _off(points, rows, 1.6 * torch.sin(torch.arange(16.0)))
     order = _kitti_order(shaken, rows)
     found = to_image(shaken[order], SMALL)
-    assert found.ordered and torch.equal(found.cells // SMALL.azimuths, rows[order])
+    assert found.ordered
+    assert torch.equal(found.cells // SMALL.azimuths, rows[order])
     assert torch.equal(sweeps(shaken[order]), rows[order])
     mixed = to_image(shaken, SMALL)
-    assert not mixed.ordered and not torch.equal(mixed.cells // SMALL.azimuths, rows)
+    assert not mixed.ordered
+    assert not torch.equal(mixed.cells // SMALL.azimuths, rows)
     again = to_image(found.points(found.x), SMALL)  # what is written has the order too
-    assert again.ordered and torch.equal(again.x, found.x)
+    assert again.ordered
+    assert torch.equal(again.x, found.x)
 
 
 @pytest.mark.parametrize("start", [0.0, math.pi])
@@ -147,7 +153,8 @@ def test_every_fourth_ring_of_a_file_is_put_where_it_was():
     shaken = _off(points, rows, 1.6 * torch.sin(torch.arange(16.0)))
     kept = rows % 4 == 0
     found = to_image(shaken[kept][_kitti_order(shaken[kept], rows[kept])], SMALL)
-    assert found.ordered and found.rows.nonzero().flatten().tolist() == [0, 4, 8, 12]
+    assert found.ordered
+    assert found.rows.nonzero().flatten().tolist() == [0, 4, 8, 12]
 
 
 def test_a_description_that_does_not_fit_is_refused():
@@ -174,10 +181,12 @@ def test_sensors_are_named_or_spelled():
 def test_metres_are_encoded_and_decoded():
     r = torch.linspace(0, 80, 41, dtype=torch.float64)
     torch.testing.assert_close(metres(encoded(r, 80.0), 80.0), r)
-    assert float(encoded(torch.tensor(0.0), 80.0)) == -1 and abs(float(encoded(torch.tensor(80.0), 80.0)) - 1) < 1e-6
+    assert float(encoded(torch.tensor(0.0), 80.0)) == -1
+    assert abs(float(encoded(torch.tensor(80.0), 80.0)) - 1) < 1e-6
     x = encode(torch.tensor([[0.0, 1e-4, 80.0, 80.1, math.nan]]), torch.tensor([[0.5, 0.5, 2.0, 0.5, 0.5]]), Scan(1, 8))
     assert returns(x).tolist() == [[False, True, True, False, False]]
-    assert torch.equal(x[:, ~returns(x)], torch.full((3, 3), -1.0)) and float(x[1, 0, 2]) == 1.0
+    assert torch.equal(x[:, ~returns(x)], torch.full((3, 3), -1.0))
+    assert float(x[1, 0, 2]) == 1.0
 
 
 def test_raw_kitti_scans_unfold_into_their_64_rings():
@@ -191,7 +200,8 @@ def test_raw_kitti_scans_unfold_into_their_64_rings():
         found = to_image(points, HDL_64E)
         given = np.load(path.with_name(images))["range"][0] / 500
         r, _, there = decode(found.x, HDL_64E)
-        assert found.ordered and np.array_equal(there.numpy(), given > 0)
+        assert found.ordered
+        assert np.array_equal(there.numpy(), given > 0)
         assert (np.abs(r.numpy() - given) < 0.0025).mean() > 0.9995
         used = points[found.cells >= 0]
         assert _bits(found.points(found.x, behind=True)) == _bits(used)

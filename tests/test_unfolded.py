@@ -12,6 +12,7 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator
 from snowmelt.registry import build
 from snowmelt.samplers import Ancestral, TACoS
+from snowmelt.sensor import measured
 from snowmelt.training.options import TrainingOptions
 from snowmelt.types import State
 
@@ -115,3 +116,20 @@ def test_options_that_contradict_each_other_are_refused():
         TrainingOptions(penalty="gradient", penalty_weight=0)
     with pytest.raises(ValueError, match=r"training\.penalty"):
         TrainingOptions(penalty="blur")
+
+
+def test_only_what_was_measured_counts():
+    x0 = torch.rand(2, 3, 4, 8) * 2 - 1
+    x0[:, 2] = 1
+    x0[0, :, :2] = -1  # nothing came back
+    model = Model(build("ray-drop"), lambda x_t, t: x0 + wrong_there)
+    wrong_there = torch.zeros_like(x0)
+    wrong_there[0, :2, :2] = 5  # range and reflectance of what is not there
+    t, z = torch.ones(2), model.draw(x0, generator(0, "z"))
+    assert float(restoration_loss(model, x0, t, z).max()) > 1
+    assert float(restoration_loss(model, x0, t, z, counted=measured).max()) == 0
+    assert float(unfolded_loss(model, x0, t, t / 2, z, counted=measured).max()) == 0
+    wrong_there[0, 2, 0, 0] = 1  # that it is not there counts
+    assert float(restoration_loss(model, x0, t, z, counted=measured)[0]) == pytest.approx(1 / x0[0].numel())
+    with pytest.raises(ValueError, match=r"leave training\.unfold, penalty and counted out"):
+        TrainingOptions(gap=0.5, counted="returns")

@@ -34,6 +34,7 @@ _OFF = 2.0  # steps between rings that half of the rings of a scan may be off th
 _ON_BEAM = 0.1  # steps between rings that a sweep may be off a beam to be that of the beam
 _ALONE_DEG = 2.0  # how wide a ring is that has no neighbour
 _SLACK_DEG = 1e-6  # rounding
+_SPREAD = 0.1  # of the variance of all elevations that sweeps have within them, where they are rings
 _DOWNWARDS = 0.8  # of the steps from sweep to sweep, in sensor order, go to a lower ring
 
 
@@ -103,7 +104,7 @@ def returns(x: Tensor) -> Tensor:
 
 
 def measured(x: Tensor) -> Tensor:
-    """Which values of scans x (b, 3, h, w) were measured, bool (b, 3, h, w): whether there is a return always, how far and how bright where there is."""
+    """Which values of scans x (b, 3, h, w) were measured, bool (b, 3, h, w): return or not always, how far and how bright where there is one."""
     there = returns(x)[:, None]
     return torch.cat([there, there, torch.ones_like(there)], dim=1)
 
@@ -306,6 +307,9 @@ def _told_by_order(place: Tensor, elevation: Tensor, beams: Tensor) -> Tensor | 
     count, rings = int(number[-1]) + 1, len(beams)
     if count < 2 or count > 4 * rings + 4:
         return None
+    mean = (torch.bincount(number, elevation) / torch.bincount(number).clamp(min=1))[number]
+    if float((elevation - mean).square().mean()) > _SPREAD * float(elevation.var(correction=0)):
+        return None
     medians = torch.stack([elevation[number == i].median() for i in range(count)])
     if float((medians.diff() < 0).double().mean()) < _DOWNWARDS:
         return None
@@ -329,7 +333,7 @@ def _clear(medians: Tensor, beams: Tensor) -> bool:
     """Whether sweeps look exactly along beams, each along its own, so that elevations say all: as when a scan was made of an image."""
     at = (medians[:, None] - beams).abs().argmin(1)
     near = (medians - beams[at]).abs() < _ON_BEAM * (beams[0] - beams[-1]) / (len(beams) - 1)
-    return len(at.unique()) == len(at) and float(near.double().mean()) > 0.95
+    return len(set(at.tolist())) == len(at) and float(near.double().mean()) > 0.95
 
 
 def _firsts(cells: Tensor) -> tuple[Tensor, Tensor]:

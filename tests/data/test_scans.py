@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.room import cloud
 
 from snowmelt.data import DataOptions, open_data
 from snowmelt.data.door import Unreadable, door_for
 from snowmelt.data.scans import ScanDoor
 from snowmelt.sensor import HDL_64E, decode, returns, sensor, to_image, to_points
 from snowmelt.signals import Scan
-from tests.room import cloud
 
 SMALL = Scan(16, 64, 15.0, -15.0)
 SPEC = "scan:rings=16,azimuths=64,up_deg=15,down_deg=-15"
@@ -47,7 +47,8 @@ def test_a_bin_file_comes_back_bit_for_bit_without_what_is_no_point(tmp_path, do
     points = torch.cat([cloud(SMALL, jitter=0.45), torch.tensor([[np.nan, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.float32)])
     path = _bin(tmp_path / "a.bin", points)
     found = door.read(path)
-    assert found.x.shape == door.probe(path) == (3, 16, 64) and found.projected.invalid == 2
+    assert found.x.shape == door.probe(path) == (3, 16, 64)
+    assert found.projected.invalid == 2
     door.write(tmp_path / "b.bin", found.x, found)
     assert _rows(tmp_path / "b.bin") == sorted(row.tobytes() for row in points[:-2].numpy())
 
@@ -72,7 +73,8 @@ def test_an_array_of_points_comes_back_as_one(tmp_path, door, columns):
     found = door.read(_saved(tmp_path / "a.npy", points))
     door.write(tmp_path / "b.npy", found.x, found)
     back = np.load(tmp_path / "b.npy")
-    assert back.shape == points.shape and sorted(map(bytes, back)) == sorted(map(bytes, points))
+    assert back.shape == points.shape
+    assert sorted(map(bytes, back)) == sorted(map(bytes, points))
     as_fortran = door.read(_saved(tmp_path / "f.npy", np.asfortranarray(points.astype(np.float64))))
     assert torch.equal(as_fortran.x, found.x)
 
@@ -103,7 +105,8 @@ def test_a_sample_without_a_file_is_written_as_points_or_as_an_image(tmp_path, d
     door.write(tmp_path / "a.bin", x)
     assert torch.equal(door.read(tmp_path / "a.bin").x, x)
     door.write(tmp_path / "a.npy", x)
-    assert np.load(tmp_path / "a.npy").shape == (16, 64, 2) and torch.allclose(door.read(tmp_path / "a.npy").x, x, atol=1e-5)
+    assert np.load(tmp_path / "a.npy").shape == (16, 64, 2)
+    assert torch.allclose(door.read(tmp_path / "a.npy").x, x, atol=1e-5)
     with pytest.raises(ValueError, match=r'scans cannot be written as ".ply": use one of .bin, .npy'):
         door.write(tmp_path / "a.ply", x)
     with pytest.raises(ValueError, match="holds NaN, which is no distance"):
@@ -159,7 +162,9 @@ def test_hostile_files_are_named_with_a_reason(tmp_path, door, name, content, re
     path.write_bytes(content)
     with pytest.raises(Unreadable) as caught:
         door.read(path)
-    assert reason in caught.value.reason and str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    assert reason in caught.value.reason
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
 
 
 def test_folders_and_missing_files_are_no_scans(tmp_path, door):
@@ -178,9 +183,12 @@ def _folder(tmp_path, n=6):
 
 def test_a_folder_of_scans_is_a_data_set_of_the_sensor_that_is_named(tmp_path):
     data = open_data(DataOptions(path=_folder(tmp_path), sensor=SPEC, validation=0, test=0), "train")
-    assert data.signal == SMALL and data.shape == (3, 16, 64) and len(data) == 6
+    assert data.signal == SMALL
+    assert data.shape == (3, 16, 64)
+    assert len(data) == 6
     x = data.batch([3])["x0"]
-    assert x.dtype == torch.float32 and torch.equal(x[0], to_image(cloud(SMALL, half_m=(9.0, 9.0)), SMALL).x)
+    assert x.dtype == torch.float32
+    assert torch.equal(x[0], to_image(cloud(SMALL, half_m=(9.0, 9.0)), SMALL).x)
     assert not data.random
 
 
@@ -206,8 +214,9 @@ def test_training_scans_are_turned_and_mirrored_without_loss(tmp_path):
     turned = open_data(DataOptions(path=path, sensor=SPEC, validation=0, test=0, turn=True), "train")
     mirrored = open_data(DataOptions(path=path, sensor=SPEC, validation=0, test=0, flip=True), "train")
     seen = turned.numbered(3, range(6))["x0"]
-    rolls = [[k for k in range(64) if torch.equal(one.roll(k, -1), x)] for x in seen for one in plain if any(torch.equal(one.roll(k, -1), x) for k in range(64))]
-    assert len(rolls) == 6 and len({k for found in rolls for k in found}) > 3
+    rolls = [[k for k in range(64) for one in plain if torch.equal(one.roll(k, -1), x)] for x in seen]
+    assert all(rolls)
+    assert len({k for found in rolls for k in found}) > 3
     flips = [any(torch.equal(x, one.flip(-1)) for one in plain) for x in mirrored.numbered(3, range(12))["x0"]]
     assert 0 < sum(flips) < 12
     assert torch.equal(turned.batch([2])["x0"], plain[2:3])  # outside of training nothing moves
@@ -219,9 +228,11 @@ def test_a_damaged_file_is_left_out_and_named(tmp_path):
     path = _folder(tmp_path)
     (Path(path) / "03x.bin").write_bytes(b"123")
     data = open_data(DataOptions(path=path, sensor=SPEC, validation=0, test=0), "train")
-    assert len(data) == 6 and "no multiple of 16" in dict(data.skipped)["03x.bin"]
+    assert len(data) == 6
+    assert "no multiple of 16" in dict(data.skipped)["03x.bin"]
 
 
 def test_the_door_is_found_by_suffix_and_by_signal():
-    assert isinstance(door_for("x/y.BIN"), ScanDoor) and door_for(SMALL) == ScanDoor(SMALL)
+    assert isinstance(door_for("x/y.BIN"), ScanDoor)
+    assert door_for(SMALL) == ScanDoor(SMALL)
     assert bool(returns(to_image(cloud(SMALL), SMALL).x).any())

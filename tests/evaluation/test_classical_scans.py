@@ -106,7 +106,7 @@ def test_the_nearest_is_that_of_scipy() -> None:
     x, lost, given = dropped()
     found = classical.nearest(given, lost, SCAN)
     known = torch.nonzero(~lost[0]).numpy()
-    tree = np.concatenate([known + [0, shift] for shift in (-64, 0, 64)])
+    tree = np.concatenate([known + np.array([0, shift]) for shift in (-64, 0, 64)])
     for row, column in torch.nonzero(lost[0])[:100].tolist():
         steps = np.hypot(*(tree - [row, column]).T)
         ties = tree[steps <= steps.min() + 1e-9]

@@ -41,7 +41,7 @@ class Farther(Restorer):
     """Answers the frame before, twice as far away."""
 
     def predict(self, x_t: Batch, t: Severity, z: Draw = EMPTY) -> tuple[Batch, Batch | None]:
-        before = z["image"] if "image" in z else z["endpoint"] if "endpoint" in z else x_t
+        before = z["image"] if "image" in z else z.get("endpoint", x_t)
         moved = torch.stack([encode(2 * r, light, SCAN) for r, light, _ in (decode(one, SCAN) for one in before)])
         return moved + 0.0005, None  # a network is never quite on the grid of a file
 

@@ -81,6 +81,15 @@ def test_twice_as_loud_is_filled_twice_as_loud():
     torch.testing.assert_close(made(4 * x_t, t, z), 4 * made(x_t, t, z), atol=1e-3, rtol=1e-3)
 
 
+def test_silence_among_what_is_known_counts_and_gaps_do_not():
+    """The network is given values of unit loudness, whatever share is lost."""
+    made, seen = restorer(), []
+    made.net.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    mask = (torch.arange(400) >= 200).float().expand(2, 1, 400)
+    made(sound() * mask, torch.ones(2), {"mask": mask})
+    torch.testing.assert_close(seen[0][:, 0, 0, 200:].square().mean(1), torch.ones(2), atol=1e-3, rtol=0)
+
+
 def test_recordings_of_a_batch_do_not_know_each_other():
     made, x = restorer(), sound(3)
     x_t, t, z = degraded(made.degradation, x, 1.0)

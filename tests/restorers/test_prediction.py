@@ -70,6 +70,13 @@ def test_short_stretches_between_gaps_are_predicted_from_what_lies_beyond_them()
     torch.testing.assert_close(hidden.faded, found.faded)  # what stands in a gap is not looked at
 
 
+def test_the_order_is_no_more_than_the_samples_right_before_a_gap():
+    x, lost = autoregressive(1, 1, 1000), lost_in(1000, (700, 780), (784, 860))
+    four, sixteen = (predicted(x, lost, order=order).ahead[..., 784:860] for order in (4, 16))
+    assert four.any()
+    torch.testing.assert_close(four, sixteen)
+
+
 def test_what_lies_far_away_counts_less():
     at = torch.arange(800, dtype=torch.float64)
     low, high = (torch.sin(2 * math.pi * at * f / 8000) for f in (200, 900))
@@ -138,6 +145,21 @@ def test_coefficients_are_burg_s_and_stable():
         np.testing.assert_allclose(a[i, : most + 1].numpy(), alone, atol=2e-3)
         assert not a[i, most + 1 :].any()
         assert most == 0 or np.abs(np.roots(a[i, : most + 1].numpy())).max() < 1
+
+
+def test_pieces_with_holes_are_segments_of_one_process():
+    x = autoregressive(400)
+    known = torch.ones(400)
+    known[100:130] = known[300] = 0
+    found = burg((x * known)[None], known[None], 6, torch.tensor([6]), torch.ones(400))[0]
+    a = np.ones(1)
+    errors = [(part[1:], part[:-1]) for part in (x[:100].numpy(), x[130:300].numpy(), x[301:].numpy())]
+    for _ in range(6):
+        k = -2 * sum(f @ b for f, b in errors) / sum(f @ f + b @ b for f, b in errors)
+        a = np.append(a, 0)
+        a = a + k * a[::-1]
+        errors = [((f + k * b)[1:], (b + k * f)[:-1]) for f, b in errors]
+    np.testing.assert_allclose(found.numpy(), a, atol=1e-4)
 
 
 def test_no_gradient_is_kept():

@@ -73,7 +73,7 @@ def test_compression_is_undone_and_has_a_gradient_in_silence():
     assert float(slope[..., :3, :].min()) > 1
     rest = torch.zeros(1, 1, 2, 1, 1, requires_grad=True)
     decompressed(rest).sum().backward()
-    assert float(rest.grad.min()) > 0, "from silence nothing could be learned"
+    assert float(rest.grad.min()) > 0.1, "from silence nothing could be learned"
 
 
 @pytest.mark.parametrize("spec", SMALL)

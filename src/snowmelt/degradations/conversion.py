@@ -58,7 +58,8 @@ def _sinc(factor: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     k = torch.arange(-_ZEROS * factor, _ZEROS * factor + 1, dtype=torch.float64)
     window = torch.special.i0(_BETA * (1 - (k / (_ZEROS * factor)).square()).clamp(min=0).sqrt())
     taps = torch.sinc(k / factor) * window
-    return (taps / taps.sum()).to(device, dtype)[None, None]
+    whole: Tensor = taps / taps.sum()
+    return whole.to(device, dtype)[None, None]
 
 
 @register("clipping")

@@ -159,11 +159,12 @@ class Rain(Weather):
 
     def extinction(self, t: Tensor) -> Tensor:
         """1.076 R^(2/3) dB/km with R = t^(3/2) rate."""
-        return t * (_RAIN * self.rate_mm_h ** (2 / 3))
+        return t * (_RAIN * math.pow(self.rate_mm_h, 2 / 3))
 
     def scatter(self, r: Tensor, t: Tensor) -> Tensor:
         """0.02 r (1 - exp(-R))^2."""
-        return 0.02 * r * torch.expm1(-self.rate_mm_h * t**1.5).square()
+        rate: Tensor = self.rate_mm_h * t**1.5
+        return 0.02 * r * torch.expm1(-rate).square()
 
     def in_units(self, t: float) -> dict[str, float]:
         """The rate."""

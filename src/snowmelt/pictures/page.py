@@ -196,6 +196,7 @@ def players(x: Tensor, sound: Sound, *, columns: int = 4, rows: Sequence[str] = 
 
 def _player(x: Tensor, look: Image.Image, sound: Sound) -> str:
     """A spectrogram over the player of its recording."""
+    look = look.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)  # one map of colours: nothing is lost to see
     return f'<img src="{data_url(look)}" alt="" width="{look.width}" height="{look.height}">{audio(x, sound.rate_hz)}'
 
 

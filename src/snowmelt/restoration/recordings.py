@@ -13,6 +13,7 @@ result is divided by the same gain.
 *Lost packets.* A model that must be told where sound is missing is told of every run of 4 ms or more of exact zeros.
 """
 
+import contextlib
 import math
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ from snowmelt.restorers import Estimate, Restorer
 from snowmelt.signals import Sound
 
 _PIECE_S, _OVERLAP = 4.0, 8
+_TOGETHER = 8  # pieces that share a call, where nobody says how many
 _HELD = 1 << 22  # values of a result that wait in memory; more wait in a file
 _GAP_S = 0.004
 _DB = (-60.0, 100.0)  # of a score, as the metrics have it
@@ -111,8 +113,15 @@ class RecordingCollection(Loop[Heard]):
         one, work = batch[0], self.work
         if one.silent:
             return "silent"
-        after = Spool(one.job.target, one.n, one.header.channels)
-        found = Restored(after, Spool(one.job.target, one.n, one.header.channels) if work.degrade else None)
+        with contextlib.ExitStack() as spools:  # closed where anything goes wrong, else by who writes the results
+            made = [spools.enter_context(Spool(one.job.target, one.n, one.header.channels)) for _ in range(1 + work.degrade)]
+            found = Restored(made[0], made[1] if work.degrade else None)
+            self._restore(one, found)
+            spools.pop_all()
+        return found
+
+    def _restore(self, one: Heard, found: Restored) -> None:
+        """Restore piece after piece into the spools, and score them."""
         spans, score = pieces(one.n, self._length()), Score(one.header.channels)
         tail: Samples = np.zeros((0, one.header.channels), np.float32)
         seen: Samples = tail
@@ -120,7 +129,7 @@ class RecordingCollection(Loop[Heard]):
             for number, ((start, stop), (x, before, restored)) in enumerate(zip(spans, self._pieces(one, file, spans), strict=True)):
                 following = spans[number + 1][0] if number + 1 < len(spans) else stop
                 restored[: len(tail)] = crossed(tail, restored)
-                after.write(start, restored[: following - start])
+                found.after.write(start, restored[: following - start])
                 if found.before is not None:
                     # Noise that is cross-faded with other noise is softer: the degraded recording changes over at once, in the middle.
                     half = len(tail) // 2
@@ -129,14 +138,13 @@ class RecordingCollection(Loop[Heard]):
                     done = slice(0, following - start)
                     score.add(x[done], before[done], restored[done])
                 tail, seen = restored[following - start :], before[following - start :]
-        found.scores = score.decibels() if work.degrade else None
-        return found
+        found.scores = score.decibels() if found.before is not None else None
 
     def _pieces(self, one: Heard, file: audio.File, spans: list[tuple[int, int]]) -> Iterator[tuple[Samples, Samples, Samples]]:
         """Of every piece what was read, what the walk started from and what it ended in: (n, c) each."""
-        many = max(self.batch or 8, 1)
+        many, numbered = self.batch or _TOGETHER, list(enumerate(spans))
         for at in range(0, len(spans), many):
-            group = list(enumerate(spans))[at : at + many]
+            group = numbered[at : at + many]
             read = [self._piece(one, file, start, stop) for _, (start, stop) in group]
             keys = [one.job.key if len(spans) == 1 else f"{one.job.key}#{i}" for i, _ in group]
             x = torch.from_numpy(np.stack([np.ascontiguousarray(piece.T) for piece, _ in read]))  # (b, c, n)
@@ -174,10 +182,10 @@ class RecordingCollection(Loop[Heard]):
             self._copy(one)
             self.remark(_SILENT)
             return entry | {"left as it is": "silent"}
-        clipped = 0
-        if found.before is not None:
-            self._save(one.job.beside("degraded"), one, found.before)
-        clipped = self._save(one.job.target, one, found.after)
+        with found.after, found.before or contextlib.nullcontext():
+            if found.before is not None:
+                self._save(one.job.beside("degraded"), one, found.before)
+            clipped = self._save(one.job.target, one, found.after)
         for number, true in (
             (_LOST, one.header.rate_hz > self.signal.rate_hz),
             (_APART, one.header.channels == 2 and (self.trained is None or self.trained[0] == 1)),
@@ -188,7 +196,7 @@ class RecordingCollection(Loop[Heard]):
         return entry | (found.scores or {}) | ({"clipped": clipped} if clipped else {})
 
     def _save(self, path: Path, one: Heard, spool: "Spool") -> int:
-        with spool, replacing(path) as temporary:
+        with replacing(path) as temporary:
             return audio.save(temporary, played(spool.read, self.signal.rate_hz, one.header, one.gain), one.header, path)
 
     def _copy(self, one: Heard) -> None:

@@ -38,9 +38,8 @@ _MOST_STRAYS = 0.05  # of the returns, in rings that ought to be empty
 class ScanCollection(WholeCollection):
     """One run over a plan of scans."""
 
-    many: ClassVar[str] = "scans"
     amount: ClassVar[str] = "million_cells"
-    sentences = ("{n} had points that the sensor cannot have seen: they are left out; restored.jsonl says how many",)
+    sentences: tuple[str, ...] = ("{n} had points that the sensor cannot have seen: they are left out; restored.jsonl says how many",)
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int | None, *, overwrite: bool) -> None:
         signal = work.model.signal
@@ -101,11 +100,13 @@ def known(d: object, x: Tensor, severity: float) -> Tensor:
         every = 2 ** round(severity * d.knots)
         axis = 0 if isinstance(d, BeamDrop) else 1
         lines = torch.arange(x.shape[1 + axis]) % every == 0
-        return (lines[:, None] if axis == 0 else lines[None]).expand_as(there)
+        whole: Tensor = (lines[:, None] if axis == 0 else lines[None]).expand_as(there)
+        return whole
     around = functional.pad(there.float()[None, None], (_NEAR, _NEAR, 0, 0), mode="circular")
     around = functional.max_pool2d(functional.pad(around, (0, 0, _NEAR, _NEAR)), 2 * _NEAR + 1, 1)[0, 0]
     sky: Tensor = around == 0
-    return there | sky
+    found: Tensor = there | sky
+    return found
 
 
 def missing(d: Dropping, x: Tensor, job: Job) -> float:

@@ -39,8 +39,9 @@ def _mean(values: Tensor, valid: Tensor) -> Tensor:
     """The mean of `values` (b, c, h, w) over the nearest valid cells in four directions, weighted by one over their distance; -1 where there is none."""
     total, weights = torch.zeros_like(values), torch.zeros_like(valid, dtype=values.dtype)
     w = values.shape[3]
-    around = [torch.cat([part, part, part], dim=3) for part in (values, valid)]
-    for held, ok, dim, inside in ((values, valid, 2, slice(None)), (*around, 3, slice(w, 2 * w))):
+    around, circle = (torch.cat([part, part, part], dim=3) for part in (values, valid))
+    ways: list[tuple[Tensor, Tensor, int, slice]] = [(values, valid, 2, slice(0, w)), (around, circle, 3, slice(w, 2 * w))]
+    for held, ok, dim, inside in ways:
         for reverse in (False, True):
             at = _last(ok, dim, reverse=reverse)
             here = torch.arange(ok.shape[dim], device=ok.device).reshape(-1, *(1,) * (3 - dim))

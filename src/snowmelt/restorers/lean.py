@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _WIDE = 16  # channels of a group that torch normalises fast in half precision
+_AROUND = 4  # places of the coarsest level by which a circle is continued: what lies beyond changes a result by some hundredths
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Lean(nn.Module):
         if not self.lattice.circular or x.shape[-1] % columns == 0:
             return padded(x, self.sides), 0
         w = x.shape[-1]
-        wide = (w // columns + 3) * columns  # at least one place of the coarsest level on either side
+        wide = (w // columns + 1 + 2 * _AROUND) * columns
         before = (wide - w) // 2
         around = torch.arange(-before, wide - before, device=x.device) % w
         return padded(x.index_select(-1, around), (rows, 1)), before

@@ -78,7 +78,7 @@ def predicted(x: Tensor, lost: Tensor, *, order: int = 64, context: int = 800, h
         longest = min(int(length.max()), reach)
         sides = [_pieces(*before, row, start, context), _pieces(*after, row, n - end, context)]
         piece, there = (torch.cat(values) for values in zip(*sides, strict=True))
-        expected, sure = _expected(piece, there, length.repeat(2).clamp(max=longest+9), (order, half, longest))
+        expected, sure = _expected(piece, there, length.repeat(2), (order, half, longest))
         place = torch.arange(longest, device=x.device)
         inside = place < length[:, None]
         rows = row[:, None].expand(inside.shape)[inside]

@@ -96,7 +96,8 @@ def recordings(n: int, shape: tuple[int, ...]) -> Batch:
     spectrum = torch.fft.rfft(white)
     pink = torch.fft.irfft(spectrum * (1 + torch.arange(spectrum.shape[-1], dtype=torch.float64)).rsqrt(), length)
     x = share.sqrt() * tone / _rms(tone) + (1 - share).sqrt() * pink / _rms(pink)
-    return Sound().level * x / _rms(x)
+    out: Tensor = Sound().level * x / _rms(x)
+    return out
 
 
 def scans(n: int, shape: tuple[int, ...]) -> Batch:
