@@ -12,7 +12,7 @@ from snowmelt.model import Model
 from snowmelt.randomness import generator
 from snowmelt.registry import build
 from snowmelt.samplers import Ancestral, TACoS
-from snowmelt.sensor import measured
+from snowmelt.sensor import encoded, in_metres, measured
 from snowmelt.training.options import TrainingOptions
 from snowmelt.types import State
 
@@ -133,3 +133,15 @@ def test_only_what_was_measured_counts():
     assert float(restoration_loss(model, x0, t, z, counted=measured)[0]) == pytest.approx(1 / x0[0].numel())
     with pytest.raises(ValueError, match=r"leave training\.unfold, penalty and counted out"):
         TrainingOptions(gap=0.5, counted="returns")
+
+
+def test_errors_of_range_count_in_tens_of_metres():
+    near, far = encoded(torch.tensor([4.0, 60.0]), 80.0)
+    x0 = torch.ones(1, 3, 1, 2)
+    x0[0, 0, 0] = torch.stack([near, far])
+    moved = x0.clone()
+    moved[0, 0, 0] = encoded(torch.tensor([4.1, 60.1]), 80.0)
+    seen = in_metres(x0, 80.0) * (moved - x0)
+    assert seen[0, 0, 0].tolist() == pytest.approx([0.01, 0.01], rel=0.02)
+    assert seen[0, 1:].abs().max() == 0
+    assert float(in_metres(torch.full_like(x0, -1), 80.0)[0, :2].max()) == 0

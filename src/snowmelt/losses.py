@@ -84,7 +84,7 @@ def restoration_loss(
         penalty: (estimate, x0) -> (b,), added after weighting.
         cond: handed to the restorer.
         target: what the estimate should be (b, *d), by default x0 itself.
-        counted: x0 -> bool (b, *d), the values that count; by default all do.
+        counted: x0 -> (b, *d), what the errors of its values are multiplied by: 0 where they do not count; by default 1.
 
     Raises:
         ValueError: unknown loss.
@@ -93,7 +93,7 @@ def restoration_loss(
     x_t = model.degrade(x0, t, z)
     estimate, spread = model.predict(x_t, t, z, cond)
     aim = x0 if target is None else target
-    seen = estimate if counted is None else torch.where(counted(x0), estimate, aim)
+    seen = estimate if counted is None else aim + counted(x0) * (estimate - aim)
     out = _weighed(model, seen, aim, t, x_t, z, loss, weight, penalty)
     if spread is None:
         return out
@@ -156,7 +156,7 @@ def unfolded_loss(
     there = None if counted is None else counted(x0)
     losses = []
     for one, at, x in ((estimate, t, x_t), (again, s, x_s)):
-        seen = one if there is None else torch.where(there, one, x0)
+        seen = one if there is None else x0 + there * (one - x0)
         losses.append(_weighed(model, seen, x0, at, x, z, loss, weight, penalty))
     return (losses[0] + losses[1]) / 2
 
@@ -306,7 +306,7 @@ def frequency_penalty(estimate: Batch, x0: Batch) -> Tensor:
         ours, true = logs.reshape(2, b, -1)
         apart.append((ours - true).abs().mean(1))
     if not apart:
-        raise ValueError(f"training.penalty = frequency looks at windows of {min(_WINDOWS)} values and more, and these samples have {n}: leave it out")
+        raise ValueError(f"training.penalty = frequency looks at windows of {min(_WINDOWS)} values and more; these have {n}: leave it out")
     return torch.stack(apart).mean(0)
 
 

@@ -104,9 +104,15 @@ def returns(x: Tensor) -> Tensor:
 
 
 def measured(x: Tensor) -> Tensor:
-    """Which values of scans x (b, 3, h, w) were measured, bool (b, 3, h, w): return or not always, how far and how bright where there is one."""
-    there = returns(x)[:, None]
+    """Which values of scans x (b, 3, h, w) were measured, as 0 and 1: return or not always, how far and how bright where there is one."""
+    there = returns(x)[:, None].to(x)
     return torch.cat([there, there, torch.ones_like(there)], dim=1)
+
+
+def in_metres(x: Tensor, farthest_m: float) -> Tensor:
+    """What small errors of scans x (b, 3, h, w) are multiplied by to be tens of metres where they are of range; 0 where nothing was measured."""
+    slope = (1 + metres(x[:, :1].clamp(-1, 1), farthest_m)) * (math.log1p(farthest_m) / 2 / 10)
+    return measured(x) * torch.cat([slope, torch.ones_like(x[:, 1:])], dim=1)
 
 
 def encode(range_m: Tensor, reflectance: Tensor, scan: Scan) -> Tensor:

@@ -15,6 +15,7 @@ A signal is a value of text and numbers, held by the data set, saved in the mode
 at 8 kHz says so itself when it meets a file at 44.1 kHz.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -94,7 +95,7 @@ class Scan(Signal):
         if self.elevations_deg and len(self.elevations_deg) != self.rings:
             raise SpecError(f"scan.elevations_deg has {len(self.elevations_deg)} beams, scan.rings = {self.rings}: give one for each ring")
         beams = self.beams_deg
-        if any(b >= a for a, b in zip(beams, beams[1:], strict=False)):
+        if any(b >= a for a, b in itertools.pairwise(beams)):
             raise SpecError(f"scan: the beams go from {beams[0]:g} to {beams[-1]:g} degrees, not downwards: give the highest first")
 
     @property

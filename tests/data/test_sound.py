@@ -73,6 +73,13 @@ def test_a_piece_is_what_the_whole_would_give(rate, to):
         assert np.abs(piece[:there] - whole[start : start + there]).max() < 1e-6
 
 
+@pytest.mark.parametrize(("rate", "to"), [(44_100, 8000), (8000, 44_100), (16_000, 8000)])
+def test_a_moment_stays_where_it_was(rate, to):
+    sound = tone(rate, rate, 1000)[:, None]
+    found = audio.resampled(lambda start, n: padded(sound, start, n), rate, to, to // 3, to // 3)[:, 0]
+    assert np.abs(found - tone(to, to, 1000)[to // 3 : to // 3 * 2]).max() < 1e-3
+
+
 def test_what_would_fold_is_gone_and_what_is_kept_is_level():
     for hertz, low, high in ((3500, 0.999, 1.001), (4200, 0.0, 1e-3)):
         sound = tone(44_100, 44_100, hertz)[:, None]

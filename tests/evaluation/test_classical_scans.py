@@ -81,6 +81,22 @@ def test_nothing_is_averaged_with_no_return(order: int) -> None:
     assert (found[:, 0, 9:12] > -1).all()
 
 
+def test_a_neighbour_without_return_is_left_out() -> None:
+    r = torch.where(torch.arange(16)[:, None] < 6, 10.0, 40.0).expand(16, 64).clone()
+    r[8, 30] = 0.0  # in a row of 40 m
+    found = far(classical.interpolated(short(scene(r), LOST[:, None]), LOST, SCAN, space="range"))[0]
+    assert found[5:8, 30].tolist() == pytest.approx([10, 10, 10], abs=1e-3)
+    assert found[5:8, 29].tolist() == pytest.approx([17.5, 25, 32.5], abs=1e-3)
+
+
+def test_the_nearest_may_lie_across_the_seam() -> None:
+    r = torch.full((16, 64), 10.0)
+    r[:, 63] = 40.0
+    lost = (torch.arange(64) < 6).expand(1, 16, 64)
+    found = far(classical.nearest(short(scene(r), lost[:, None]), lost, SCAN))[0, 3]
+    assert found[:6].tolist() == pytest.approx([40, 40, 40, 10, 10, 10], abs=1e-3)
+
+
 def test_edges_are_kept() -> None:
     x = scene(torch.where(torch.arange(16)[:, None] < 6, 40.0, 5.0))
     given = short(x, LOST[:, None])

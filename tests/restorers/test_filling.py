@@ -6,7 +6,14 @@ import torch
 
 from snowmelt.registry import SpecError, build
 from snowmelt.restorers import Restorer
-from snowmelt.restorers.filling import filled
+from snowmelt.restorers.filling import nearby
+
+
+
+def filled(x_t, left):
+    seen = nearby(x_t, left)
+    return seen.filled(), seen.known
+
 
 NET = "ring-unet:widths=(8,8),rows=2,columns=2,groups=4,attention=false,fill=true"
 
@@ -59,7 +66,7 @@ def test_between_two_rings_it_is_a_line():
     degradation = build("beam-drop:beams=2,rings=8")
     x8 = x[:, :, :8]
     z = degradation.draw(x8)
-    out = filled(degradation(x8, torch.ones(1), z), degradation.context((3, 8, 4), torch.ones(1), z)).x
+    out = filled(degradation(x8, torch.ones(1), z), degradation.context((3, 8, 4), torch.ones(1), z))[0]
     torch.testing.assert_close(out[:, 0, :5], x8[:, 0, :5])  # rings 0 and 4 are there
     torch.testing.assert_close(out[:, 0, 5:], x8[:, 0, 4:5].expand(1, 3, 4))  # below the last one there is only that
 
@@ -74,10 +81,10 @@ def test_half_faded_cells_are_known_exactly():
 
 def test_the_turn_has_no_seam_and_rows_of_a_batch_are_apart():
     x, left = scene(shape=(2, 3, 6, 12))
-    found = filled(torch.where(left > 0, x, -1), left).x
+    found, _ = filled(torch.where(left > 0, x, -1), left)
     x5, left5 = x.roll(5, 3), left.roll(5, 3)
-    torch.testing.assert_close(filled(torch.where(left5 > 0, x5, -1), left5).x, found.roll(5, 3))
-    torch.testing.assert_close(filled(torch.where(left > 0, x, -1)[1:], left[1:]).x, found[1:])
+    torch.testing.assert_close(filled(torch.where(left5 > 0, x5, -1), left5)[0], found.roll(5, 3))
+    torch.testing.assert_close(filled(torch.where(left > 0, x, -1)[1:], left[1:])[0], found[1:])
 
 
 def test_a_fresh_network_is_the_neighbours_and_leaves_known_cells_alone():
@@ -93,6 +100,19 @@ def test_a_fresh_network_is_the_neighbours_and_leaves_known_cells_alone():
     out = made(x_t, t, z)
     torch.testing.assert_close(out[known.expand_as(out)], x[known.expand_as(out)], atol=1e-6, rtol=0)
     assert not torch.allclose(out, begun)
+
+
+def test_belief_chooses_among_the_neighbours():
+    x, left = scene(lost=0.8)
+    seen = nearby(torch.where(left > 0, x, -1), left)
+    lost = ~seen.known[:, 0]
+    for i in range(4):
+        g = torch.zeros(2, 4, 6, 9)
+        g[:, i] = 60
+        there = lost & (seen.weights[:, i, 0] > 0)
+        for c in (0, 1):
+            torch.testing.assert_close(seen.filled(g)[:, c][there], seen.values[:, i, c][there])
+    torch.testing.assert_close(seen.filled(torch.full((2, 4, 6, 9), 300.0)), seen.filled())  # all alike believed
 
 
 def test_without_a_mask_there_is_nothing_to_fill():

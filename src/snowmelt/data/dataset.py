@@ -165,7 +165,7 @@ class Dataset:
         return {"x0": x0 if raw else images.floats(x0), **self._told(indices)}
 
     def _moved(self, x0: Tensor, draws: NDArray[np.float64]) -> Tensor:
-        """The training samples x0 (b, *shape), mirrored and turned as drawn: `draws` (b, 4) in [0, 1), of which the first two say where they were cut."""
+        """The training samples x0 (b, *shape), mirrored and turned as drawn: draws (b, 4) in [0, 1), of which two say where they were cut."""
         mirrored = draws[:, 2] < 0.5 if self._flip else np.zeros(len(draws), dtype=np.bool_)
         return turned(x0, mirrored, (draws[:, 3] * 4).astype(np.int64) if self._turn else None)
 

@@ -114,7 +114,7 @@ def predecessors(pool: Pool) -> dict[int, int]:
     if not isinstance(pool, FilePool):
         raise ValueError(f'data.endpoint = "previous" is the file before in a folder, and {pool.name} is no folder of files')
     order = sorted(range(len(pool.paths)), key=lambda i: (pool.paths[i].parent, pool.paths[i].name))
-    return {i: j for i, j in itertools.pairwise(order) if pool.paths[i].parent == pool.paths[j].parent}
+    return {j: i for i, j in itertools.pairwise(order) if pool.paths[i].parent == pool.paths[j].parent}
 
 
 def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:

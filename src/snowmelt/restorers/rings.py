@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from snowmelt.registry import Range, SpecError, register
 from snowmelt.restorers.backbones import Backbone, require_widths
-from snowmelt.restorers.filling import filled
+from snowmelt.restorers.filling import NEIGHBOURS, nearby
 from snowmelt.restorers.lean import Lattice, Lean, Size
 
 _CHANNELS = 3  # of a scan
@@ -67,7 +67,8 @@ class _Rings(nn.Module):
         super().__init__()
         self.azimuth = size.azimuth
         self.fill = size.fill
-        channels = (in_channels + (_CHANNELS if size.fill else 0) + (3 if size.azimuth else 1), out_channels)
+        begun, believed = (_CHANNELS + NEIGHBOURS, NEIGHBOURS) if size.fill else (0, 0)
+        channels = (in_channels + begun + (3 if size.azimuth else 1), out_channels + believed)
         sizes = Size(size.widths, size.blocks, size.groups, size.attention)
         self.net = Lean(Lattice((size.rows, size.columns), circular=True), sizes, channels, features)
         self.multiple = self.net.multiple
@@ -79,9 +80,12 @@ class _Rings(nn.Module):
             return out
         x_t, left = x[:, :_CHANNELS], x[:, _CHANNELS : _CHANNELS + 1]
         with torch.autocast(x.device.type, enabled=False):
-            begun, known = filled(x_t, left)
-        change = self.net(torch.cat([x, begun, planes], dim=1), t, c)
-        return begun - x_t + torch.where(known, 0, change.to(x.dtype))
+            seen = nearby(x_t, left)
+            inputs = [x, seen.filled(), (seen.values[:, :, 0] - seen.x[:, :1]) * (seen.weights[:, :, 0] > 0), planes]
+        said = self.net(torch.cat(inputs, dim=1), t, c)
+        with torch.autocast(x.device.type, enabled=False):
+            change, believed = said.to(x.dtype).split([_CHANNELS, NEIGHBOURS], dim=1)
+            return seen.filled(believed) - x_t + torch.where(seen.known, 0, change)
 
     def _coordinates(self, x: Tensor) -> Tensor:
         """(b, 1 or 3, h, w)."""

@@ -37,8 +37,8 @@ def agree(model: Model, data: Dataset, options: TrainingOptions) -> None:
             raise ValueError(f"{added} is no part of the chain whose variance is learned: leave it out, or take model.variance = fixed")
     if options.unfold and isinstance(model.restorer, Restorer) and model.restorer.variance == "learned":
         raise ValueError("training.unfold says nothing of the variance of a step: take model.variance = fixed, or leave it out")
-    if options.counted == "returns" and not isinstance(data.signal, Scan):
-        raise ValueError(f"training.counted = returns is for scans, and these are {data.signal.many}: leave it out")
+    if options.counted != "all" and not isinstance(data.signal, Scan):
+        raise ValueError(f"training.counted = {options.counted} is for scans, and these are {data.signal.many}: leave it out")
     check_weight(degradation, options.weight)
 
 

@@ -16,6 +16,7 @@ from snowmelt.data.dataset import Dataset
 from snowmelt.metrics.classifier import Classifier
 from snowmelt.metrics.features import MAX_CLASSES, ClassifierFeatures
 from snowmelt.randomness import fractions, seed, visits
+from snowmelt.signals import PICTURE
 from snowmelt.training.descent import descend
 from snowmelt.types import Batch
 
@@ -39,7 +40,10 @@ def fit(train: Dataset, name: str, *, epochs: int = EPOCHS, seed: int = 0, flip:
         Stopped: Ctrl-C or SIGTERM came; nothing is kept.
         Diverged: their loss was not finite three steps in a row.
     """
+    if train.signal != PICTURE:
+        raise ValueError(f"features of {name}: they are learned from pictures, and these are {train.signal.many}: give a folder of pictures")
     labels, classes = labelled(train, name)
+    c, h, w = train.shape
     if epochs < 1:
         raise ValueError(f"epochs = {epochs} lies under 1")
     net = _fresh(train, len(classes), seed).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -65,7 +69,7 @@ def fit(train: Dataset, name: str, *, epochs: int = EPOCHS, seed: int = 0, flip:
     )
     if not all(bool(value.isfinite().all()) for value in net.state_dict().values()):  # a skipped step has still moved the running means
         raise ValueError(f"features of {name}: the training diverged (a running mean is not finite); look at the pictures and labels")
-    return ClassifierFeatures(net.cpu().folded(), name, classes, train.shape)
+    return ClassifierFeatures(net.cpu().folded(), name, classes, (c, h, w))
 
 
 def accuracy(features: ClassifierFeatures, data: Dataset) -> float:

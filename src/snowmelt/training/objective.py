@@ -1,5 +1,6 @@
 """What is made small: the loss of every sample, or, when a trained restorer is tuned for few calls, how far its estimates differ along a path."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from snowmelt.losses import PENALTIES, consistency_loss, restoration_loss, unfolded_loss
 from snowmelt.model import Model
-from snowmelt.sensor import measured
+from snowmelt.sensor import in_metres, measured
+from snowmelt.signals import Scan, Signal
 from snowmelt.training.feed import Fed, Feed
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.waiting import Waiting, timed
@@ -17,9 +19,11 @@ from snowmelt.types import Batch, Draw
 _SPREAD = 618.0339887498949
 
 
-def counting(o: TrainingOptions) -> Callable[[Batch], Tensor] | None:
-    """Which values of clean samples count; None where all do."""
-    return measured if o.counted == "returns" else None
+def counting(o: TrainingOptions, signal: Signal) -> Callable[[Batch], Tensor] | None:
+    """What errors are multiplied by, given the clean samples; None where every one counts as it is."""
+    if o.counted == "all" or not isinstance(signal, Scan):
+        return None
+    return measured if o.counted == "returns" else functools.partial(in_metres, farthest_m=signal.farthest_m)
 
 
 class Objective:
@@ -40,7 +44,7 @@ class Objective:
         if gap := o.gap_at(step):
             return consistency_loss(self.model, x0, t, self._on_knots(gap * t, t, z), z, loss=o.loss, weight=o.weight)
         penalty = None if o.penalty == "none" else self._penalty
-        how: dict[str, Any] = {"loss": o.loss, "weight": o.weight, "penalty": penalty, "counted": counting(o)}
+        how: dict[str, Any] = {"loss": o.loss, "weight": o.weight, "penalty": penalty, "counted": counting(o, self.model.signal)}
         if o.unfold:
             return unfolded_loss(self.model, x0, t, self._between(t, z), z, **how)
         return restoration_loss(self.model, x0, t, z, **how)

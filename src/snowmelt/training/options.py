@@ -48,7 +48,8 @@ class TrainingOptions:
         penalty: added to the loss: gradient (differences of neighbours) or frequency (log-magnitudes of short-time spectra), or none.
         penalty_weight: its weight.
         counted: which values of a sample count: all, or of scans the returns: range and reflectance only where something came back, for where nothing
-            did there is no range to be wrong about. A restorer then says how far it would be, and apart from that whether anything is there.
+            did there is no range to be wrong about. A restorer then says how far it would be, and apart from that whether anything is there. metres: these,
+            and errors of range as they are in metres, in tens of them, not in the logarithm.
         severity_images: crops from which, after the training, an estimator learns to read severities; 0 for none.
             It may be asked for later: it changes nothing of the restorer.
     """
@@ -81,7 +82,7 @@ class TrainingOptions:
     unfold: bool = False
     penalty: Literal["none", "gradient", "frequency"] = "none"
     penalty_weight: float = 0.1
-    counted: Literal["all", "returns"] = "all"
+    counted: Literal["all", "returns", "metres"] = "all"
 
     def __post_init__(self) -> None:
         """Refuse numbers no training could use.

@@ -78,7 +78,7 @@ def validate(
         device: where the model is.
         raw: the same model with the weights that are trained; its estimates cost as many calls again.
         tick: called after each batch; what it raises ends the validation, of which nothing is left.
-        counted: which values of clean samples count; by default all.
+        counted: what errors are multiplied by, given the clean samples; by default nothing.
     """
     count = min(count, len(data))
     levels, losses, raws, before, after = [], [], [], [], []
@@ -90,13 +90,13 @@ def validate(
         x0, z = item["x0"].to(device), {name: value.to(device) for name, value in z.items()}
         t = levels[-1].to(x0)
         x_t = model.degrade(x0, t, z)
-        there = x0.new_ones(()).bool() if counted is None else counted(x0)
-        estimate = torch.where(there, model.estimate(x_t, t, z), x0)
+        seen = _seen(x0, counted)
+        estimate = seen(model.estimate(x_t, t, z))
         losses.append(distance(estimate, x0, loss).cpu().double())
         if raw is not None:
             with _at_rest(raw):
-                raws.append(distance(torch.where(there, raw.estimate(x_t, t, z), x0), x0, loss).cpu().double())
-        before.append(distance(torch.where(there, x_t, x0), x0, "l2").cpu().double())
+                raws.append(distance(seen(raw.estimate(x_t, t, z)), x0, loss).cpu().double())
+        before.append(distance(seen(x_t), x0, "l2").cpu().double())
         after.append(distance(estimate, x0, "l2").cpu().double())
         tick()
     each = torch.cat(losses)
@@ -104,6 +104,14 @@ def validate(
     bands = tuple(float(each[band == i].mean()) if bool((band == i).any()) else math.nan for i in range(BANDS))
     raw_loss = float(torch.cat(raws).mean()) if raws else None
     return Validation(float(each.mean()), bands, _psnr(torch.cat(before)), _psnr(torch.cat(after)), raw_loss)
+
+
+def _seen(x0: Batch, counted: Callable[[Batch], torch.Tensor] | None) -> Callable[[Batch], Batch]:
+    """Samples as the loss sees them beside x0: with errors that do not count taken away."""
+    if counted is None:
+        return lambda x: x
+    weights = counted(x0)
+    return lambda x: x0 + weights * (x - x0)
 
 
 @contextlib.contextmanager
