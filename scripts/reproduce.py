@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from snowmelt import pictures
+from snowmelt.data.options import PREVIOUS
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Choice, Degradation, Morph
 from snowmelt.evaluation import BEST, TITLES, Report
@@ -38,6 +39,7 @@ from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets
 from snowmelt.recipes.report import environment
 from snowmelt.restoration import generate, guided, interpolate, translation
 from snowmelt.restoration.comparing import compare
+from snowmelt.signals import PICTURE
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "reproductions"
@@ -49,6 +51,7 @@ FIGURES = {
     "trajectory.png": "The estimate at each call",
     "curve.svg": "RMSE against the distance of sets, over the number of calls",
     "severity.svg": "Error per severity",
+    "birds-eye.png": "From above",
     "worst.png": "The pictures that one call restores worst",
     "median.png": "The pictures in the middle",
     "generated.png": "Generated",
@@ -74,7 +77,7 @@ SEED = 0
 def reproduce(row: str, data: Path, out: Path, *, again: bool, images: int | None) -> None:
     """Train, evaluate and keep one row."""
     table = load(row)
-    paths = {name: str(data / path) for name, path in table["data"].items() if name in ("path", "endpoint")}
+    paths = {name: str(data / path) for name, path in table["data"].items() if name in ("path", "endpoint") and path != PREVIOUS}
     recipe = from_table(merged(table, {"data": paths}), where=row)
     model = runs.train(recipe, out)
     kept = KEPT / row
@@ -141,6 +144,8 @@ def _options(degradation: Degradation) -> dict[str, Any]:
 
 def _show(model: Model, recipe: Recipe, place: Path) -> None:
     """Pictures that an evaluation does not make: what the prior gives, what a picture turns into."""
+    if model.signal != PICTURE:
+        return
     if model.prior is not None and recipe.evaluation.generate and not (place / "interpolation.png").is_file():
         walk = recipe.evaluation.walk or "default"
         for name, noise in (("perfect", 0.0), ("broken", None)) if isinstance(model.prior, Learned) else ():
@@ -255,8 +260,9 @@ def page(name: str) -> str:
 def _section(place: str, report: Report) -> str:
     """Verdict, tables, facts and pictures of one evaluation."""
     order = sorted(report.inputs(), key=lambda name: name != main_input(report))
-    tables = [f"Degraded pictures {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
-    made = [f"Generated pictures:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
+    many = report.signal.many
+    tables = [f"Degraded {many} {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
+    made = [f"Generated {many}:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
     made += [f"Walks that generate, beside each other:\n\n{markdown_table(walk_rows(report.walks), mark=False)}"] if report.walks else []
     if (KEPT / place / BITS).is_file():
         bits = Bits.read(KEPT / place / BITS)

@@ -154,7 +154,7 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
             say(f"left out {failure.source}: {failure.reason}")
         print(f"{tally.preview} ({tally.how}); {tally.preview.shown} of them on {tally.preview.path}")
         return code
-    place = inputs[0].parent if out is None or out.is_file() else out
+    place = inputs[0].parent if out is None else out.parent if out.is_file() else out
     count = partial(_count, kind=tally.kind)
     if not processes.here().first:
         return code

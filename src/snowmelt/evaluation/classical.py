@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from snowmelt.data.dataset import Dataset
+from snowmelt.data.options import PREVIOUS
 from snowmelt.degradations import (
     AzimuthDrop,
     Background,
@@ -28,6 +29,7 @@ from snowmelt.degradations import (
     DownSample,
     Fog,
     LowPass,
+    Morph,
     PacketLoss,
     Rain,
     RangeNoise,
@@ -41,7 +43,7 @@ from snowmelt.evaluation.starts import drawn, start
 from snowmelt.metrics import Measures, measures_for
 from snowmelt.metrics.scans import Scans
 from snowmelt.metrics.sound import Recordings, si_sdr
-from snowmelt.model import Model
+from snowmelt.model import Model, noted
 from snowmelt.registry import label
 from snowmelt.sensor import metres
 from snowmelt.signals import Scan
@@ -335,6 +337,13 @@ def _weather(model: Model, part: Fog | Rain, train: Dataset | None) -> list[Cand
     ]
 
 
+def _following(model: Model, part: Morph, train: Dataset | None) -> list[Candidate]:
+    """The next scan of a drive: the last one again, which is the row Degraded; and, as a network is not asked for ranges of nothing, without holes."""
+    if noted(model.notes, "recipe", "data", "endpoint") != PREVIOUS:
+        return []
+    return [Candidate("The last frame again, its holes filled", lambda x, z: classical_scans.patched(x))]
+
+
 _RIVALS: Mapping[tuple[str, str], Callable[[Model, Any, Dataset | None], list[Candidate]]] = MappingProxyType(
     {
         ("sound", "background"): _background,
@@ -350,5 +359,6 @@ _RIVALS: Mapping[tuple[str, str], Callable[[Model, Any, Dataset | None], list[Ca
         ("scan", "range-noise"): _ranging,
         ("scan", "fog"): _weather,
         ("scan", "rain"): _weather,
+        ("scan", "morph"): _following,
     }
 )

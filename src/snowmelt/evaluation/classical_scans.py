@@ -259,6 +259,11 @@ def _averaged(
     return total, weights
 
 
+def patched(x: Tensor) -> Tensor:
+    """Scans x (b, 3, h, w) with the range and reflectance of the nearest return where there is none; that there is none stays."""
+    return torch.cat([_dense(x, returns(x))[:, :2], x[:, 2:]], dim=1)
+
+
 def _around(values: Tensor, rows: int, columns: int) -> Iterator[tuple[Tensor, Tensor, int, int]]:
     """`values` (..., h, w) seen from every offset in a window, around the turn; whether that ring exists, (h, 1); the offset."""
     h = values.shape[-2]

@@ -59,9 +59,9 @@ def _scans(D: Degradation) -> Iterator[Choice]:
     yield "data.flip", True, "a mirrored street is a street"
     fills = any(name.endswith("mask") for name in D.tells)
     if fills:
-        yield "model.backbone", "ring-unet:fill=true", "columns close to a circle, and lost cells begin with what their neighbours say"
+        yield "model.backbone", "ring-unet:widths=(32,64,64),columns=2,fill=true", "columns close to a circle, and lost cells begin with what their neighbours say"
     else:
         yield "model.backbone", "ring-unet", "columns close to a circle"
     if not D.noise:
-        yield "training.counted", "returns", "where nothing came back there is no range to be wrong about"
+        yield "training.counted", "metres", "ranges are wanted in metres, and where nothing came back there is none to be wrong about"
         yield "training.loss", "l1", "at an edge there is near or far and nothing between: a median takes sides, a mean does not"

@@ -49,7 +49,7 @@ class Loop(abc.ABC, Generic[One]):
     """One run over a plan: the loop, and what is counted in it."""
 
     amount: ClassVar[str] = "megapixels"  # of which the pace speaks; see :meth:`weight`
-    sentences: ClassVar[tuple[str, ...]] = ()  # what may be worth saying of some files, with {n} of them; see :meth:`remark`
+    sentences: tuple[str, ...] = ()  # what may be worth saying of some files, with {n} of them; see :meth:`remark`
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int | None, *, overwrite: bool) -> None:
         self.work, self.plan, self.journal, self.batch, self.overwrite = work, jobs, journal, batch, overwrite

@@ -80,7 +80,7 @@ class RecordingCollection(Loop[Heard]):
         signal = work.model.signal
         if not isinstance(signal, Sound):
             raise ValueError(f"a model of {signal.many} restores no recordings")
-        self.sentences = (  # type: ignore[misc]  # it names the model's rate
+        self.sentences = (
             f"{{n}} have more than the {signal.rate_hz:,} samples per second of the model: what lies above {signal.rate_hz // 2:,} Hz is lost",
             "{n} are stereo, and the model was trained on mono: each channel was restored by itself",
             "{n} are silent, and were copied",

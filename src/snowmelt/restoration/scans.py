@@ -39,7 +39,7 @@ class ScanCollection(WholeCollection):
     """One run over a plan of scans."""
 
     amount: ClassVar[str] = "million_cells"
-    sentences: ClassVar[tuple[str, ...]] = ("{n} had points that the sensor cannot have seen: they are left out; restored.jsonl says how many",)
+    sentences: tuple[str, ...] = ("{n} had points that the sensor cannot have seen: they are left out; restored.jsonl says how many",)
 
     def __init__(self, work: Work, jobs: Plan, journal: Journal, batch: int | None, *, overwrite: bool) -> None:
         signal = work.model.signal
