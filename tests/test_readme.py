@@ -4,16 +4,23 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from snowmelt.cli import main
 from snowmelt.data.images import write
 from snowmelt.recipes import run
 from snowmelt.recipes.recipe import from_table
+from snowmelt.sensor import HDL_64E
 
 README = Path(__file__).parents[1] / "README.md"
 SHORT = ["--images", "64", "--training.batch", "16", "--model.backbone", "unet:widths=(8,16),patch=4,groups=4,blocks=1"]
+SIGNALS = {
+    "speech": ["--images", "32", "--training.batch", "8", "--data.window", "256", "--model.backbone", "wave-unet:widths=(8,8),patch=4,groups=4"],
+    "scans": ["--images", "8", "--training.batch", "4", "--model.backbone", "ring-unet:widths=(8,8),groups=4,blocks=1"],
+}
 DEMO = {
     "degradation": "gaussian-blur:sigma_px=6",
     "data": {"path": "bundled:digits", "size": 32},
@@ -37,7 +44,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write(tmp_path / name, picture)
     write(tmp_path / "scratches.png", torch.where(torch.arange(56) == 20, 1.0, -1.0).expand(1, 48, 56))
     run.train(from_table(DEMO), tmp_path / "runs" / "demo")
+    _signals(tmp_path)
     return tmp_path
+
+
+def _signals(place: Path) -> None:
+    """A dozen recordings and scans."""
+    source = np.random.default_rng(0)
+    for folder in ("speech", "scans"):
+        (place / folder).mkdir()
+    for i in range(12):
+        for path in (place / "speech" / f"{i}.wav", *([place / "noisy.wav"] if not i else [])):
+            soundfile.write(path, 0.1 * np.sin(np.arange(1200) * (0.1 + 0.02 * i)) + 0.01 * source.normal(size=1200), 8000)
+        turn, tilt = np.meshgrid(np.linspace(-np.pi, np.pi, 512, endpoint=False), np.radians(HDL_64E.beams_deg))
+        far = 8 + 2 * np.sin(3 * turn + i)
+        cloud = np.stack([far * np.cos(tilt) * np.cos(turn), far * np.cos(tilt) * np.sin(turn), far * np.sin(tilt), 0.3 + 0 * far], -1)
+        cloud.reshape(-1, 4).astype(np.float32).tofile(place / "scans" / f"{i}.bin")
+        cloud[::4].reshape(-1, 4).astype(np.float32).tofile(place / "scan.bin")  # of a sensor of 16 rings
 
 
 def command(line: str) -> None:
@@ -46,7 +69,8 @@ def command(line: str) -> None:
         return  # make and pip have their own tests: the CI script calls them
     if words[1] == "train" and "--images" in words:  # cut shorter still
         del words[words.index("--images") : words.index("--images") + 2]
-    short = {"train": SHORT, "tune": ["--images", "64"]}.get(words[1], [])
+    kind = next((name for name in SIGNALS if name in words), None)
+    short = {"train": SHORT if kind is None else SIGNALS[kind], "tune": ["--images", "64"]}.get(words[1], [])
     words = ["20" if word == "500" else word for word in words]
     try:
         status = main(words[1:] + short)
@@ -70,6 +94,9 @@ def test_every_block_of_the_readme_runs(place: Path) -> None:
     assert seen["python"] >= 4
     assert seen["bash"] >= 6
     assert (place / "walk.png").is_file()
+    assert soundfile.info(place / "clean.wav").frames == 1200
+    assert (place / "full.bin").stat().st_size >= (place / "scan.bin").stat().st_size
+    assert len(list((place / "ahead").glob("*.bin"))) == 3
     assert len(list((place / "new-digits").glob("*.png"))) >= 16
     assert (place / "runs" / "demo" / "report.html").is_file()
     assert names["new"].shape == (16, 1, 16, 16)  # type: ignore[attr-defined]

@@ -69,6 +69,11 @@ def test_the_gradient_penalty_is_that_of_neighbouring_errors():
     assert float(gradient_penalty(a + 1, a).max()) < 1e-12  # an offset has no gradient
 
 
+def test_the_squares_penalty_is_the_mean_squared_error():
+    a, b = pair((2, 3, 4, 5))
+    assert PENALTIES["squares"](a, b).tolist() == pytest.approx(((a - b).numpy() ** 2).mean((1, 2, 3)).tolist(), rel=1e-12)
+
+
 def test_the_frequency_penalty_asks_for_energy_and_not_for_phase():
     n = torch.arange(2048) / 8000
     tone = (0.2 * torch.sin(2 * math.pi * 1000 * n))[None, None]

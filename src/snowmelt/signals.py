@@ -3,13 +3,13 @@ r"""Signals: what the samples of a data set are, and what one has to know of the
 The core knows tensors (b, \*d) only. What a sample *is* decides how a file becomes one, how it is shown and by what it is scored, and each
 of these rooms (``data``, ``pictures``, ``metrics``, ``restoration``) has one file for each signal:
 
-=======  ===================  ====================================================================================================
-signal   one sample           what has to be known of it
-=======  ===================  ====================================================================================================
-picture  (c, h, w)            nothing: [-1, 1] is black to white
-sound    (c, n)               samples per second; the loudness that all recordings are brought to
-scan     (3, rings, azimuths) the sensor: where its beams point, how far it sees
-=======  ===================  ====================================================================================================
+=======  ====================  =====================================================================
+signal   one sample            what has to be known of it
+=======  ====================  =====================================================================
+picture  (c, h, w)             nothing: [-1, 1] is black to white
+sound    (c, n)                samples per second; the loudness that all recordings are brought to
+scan     (3, rings, azimuths)  the sensor: where its beams point, how far it sees
+=======  ====================  =====================================================================
 
 A signal is a value of text and numbers, held by the data set, saved in the model, and asked for by no operator: a restorer of sound
 at 8 kHz says so itself when it meets a file at 44.1 kHz.
@@ -31,7 +31,7 @@ class Signal(Part, kind="signal"):
 
     @property
     def name(self) -> str:
-        """picture, sound or scan: by this every room finds its file."""
+        """What it is registered as: by this every room finds its file."""
         return label(type(self))
 
 

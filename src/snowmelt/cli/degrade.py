@@ -68,6 +68,8 @@ def degrade(
     strip = pictures.strip(frames, [f"t = {t:g}" for t in severities], signal=signal)
     name = f"{files[0].stem}-{registry.label(type(D))}"
     many = out is not None and signal != PICTURE and (out.is_dir() or not out.suffix)
+    if many:
+        _named_apart(files)
     path = out / f"{name}.png" if many and out is not None else out or Path(f"{name}.png")
     pictures.save(path, strip)
     if many:
@@ -142,6 +144,18 @@ def _degraded(
         if D.takes == signal.name or signal.name == "picture":
             raise
         raise ValueError(f"{registry.spec(D)} is made for pictures, and cannot degrade {signal.many} ({error})") from error
+
+
+def _named_apart(files: Sequence[Path]) -> None:
+    """Refuse files whose results would have one name.
+
+    Raises:
+        ValueError: two have one stem.
+    """
+    first: dict[str, Path] = {}
+    for path in files:
+        if (other := first.setdefault(path.stem, path)) is not path:
+            raise ValueError(f"what is made of {other} and of {path} would have one name, {path.stem}: degrade them into two folders")
 
 
 def _write_each(

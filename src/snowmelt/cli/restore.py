@@ -82,6 +82,7 @@ def restore(
     where = machine.prepare()
     from snowmelt.cli.strength import severity_of, unknown_severity
     from snowmelt.degradations import Mixture
+    from snowmelt.degradations.scan import Dropping
     from snowmelt.restoration import restore_folder
     from snowmelt.restoration.plan import kind_of, require_kind
 
@@ -95,8 +96,8 @@ def restore(
     compiling(found.model, compile)
     if strength is not None:
         severity = severity_of(found.model.degradation, strength)
-    if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture):
-        raise ValueError(unknown_severity(found.model.degradation))
+    if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture | Dropping):
+        raise ValueError(unknown_severity(found.model.degradation, found.model.signal.many))
     tally = restore_folder(
         inputs,
         model=found,
@@ -165,7 +166,7 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
         say(f"{count(n.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
     for sentence, number in zip(tally.sentences, n.remarks, strict=True):
         if number:
-            say(sentence.format(n=count(number)).replace(" have ", " has ", number == 1).replace(" are ", " is ", number == 1))
+            say(sentence.format(n=count(number)).replace(" have ", " has ", number == 1).replace(" are ", " is ", number == 1).replace(" were ", " was ", number == 1))
     unsure = "is unlike what the model knows, or too hard to judge"
     for left, of_all, why in ((tally.clean, n.clean, "looks clean"), (tally.unsure, n.unsure, unsure)):
         for source in left[:_LISTED]:

@@ -36,8 +36,8 @@ def severity_of(degradation: Degradation, strength: str) -> float:
     return high
 
 
-def unknown_severity(degradation: Degradation) -> str:
-    """What to say when nobody said how degraded the pictures are: the candidates."""
+def unknown_severity(degradation: Degradation, many: str) -> str:
+    """What to say when nobody said how degraded the pictures, or `many` of whatever they are, come: the candidates."""
     candidates = []
     for t in _CANDIDATES:
         units = ", ".join(f"{name} = {value:.3g}" for name, value in degradation.in_units(t).items())
@@ -45,6 +45,6 @@ def unknown_severity(degradation: Degradation) -> str:
     first = next(iter(degradation.in_units(1.0)), None)
     own = f" or --strength {first}=VALUE" if first else ""
     return (
-        f"how degraded are the pictures? Give --severity t{own}; for {spec(degradation)}, t may be {'; '.join(candidates)}. "
+        f"how degraded are the {many}? Give --severity t{own}; for {spec(degradation)}, t may be {'; '.join(candidates)}. "
         "If they are clean, add --degrade"
     )

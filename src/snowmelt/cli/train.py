@@ -50,8 +50,10 @@ def train(
     if workers is not None and workers < 0:
         raise ValueError(f"--workers {workers} lies under 0: leave it out, or give how many threads shall prepare batches")
     where = machine.prepare()
+    from snowmelt.data.options import PREVIOUS
     from snowmelt.recipes import run
     from snowmelt.recipes.recipe import from_table
+    from snowmelt.signals import PICTURE
     from snowmelt.training import history
     from snowmelt.training.learning import words
     from snowmelt.training.prior import noise_at_end
@@ -78,13 +80,15 @@ def train(
     if model.prior is not None:
         labels = " --label all --guidance 1" if "label" in resolved.model.conditions else ""
         print(f"  snowmelt sample {out} -n {40 if labels else 16}{labels} --out new{_again(machine.plugin)}")
-    into = resolved.data.endpoint
-    if into is not None and model.degradation.given:
+    into, files = resolved.data.endpoint, model.signal.many.upper()
+    if into == PREVIOUS:
+        print(f"  snowmelt sample {out} --continue {model.signal.one.upper()} -n 5 --out next{_again(machine.plugin)}")
+    elif model.signal == PICTURE and into is not None and model.degradation.given:
         print(f"  snowmelt translate {into if Path(into).is_dir() else 'PICTURES'} --model {out} --out translated{_again(machine.plugin)}")
-    elif noise_at_end(model.degradation) is not None:  # at severity 1 nothing of a picture is left to restore
+    elif model.signal == PICTURE and noise_at_end(model.degradation) is not None:  # at severity 1 nothing of a picture is left to restore
         print(f"  snowmelt edit {out} PICTURES --severity 0.5 --out edited{_again(machine.plugin)}")
-    else:
-        print(f"  snowmelt restore PICTURES --model {out} --severity 1 --out restored{_again(machine.plugin)}")
+    elif model.prior is None:
+        print(f"  snowmelt restore {files} --model {out} --severity 1 --out restored{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
 
 

@@ -338,7 +338,7 @@ def _weather(model: Model, part: Fog | Rain, train: Dataset | None) -> list[Cand
 
 
 def _following(model: Model, part: Morph, train: Dataset | None) -> list[Candidate]:
-    """The next scan of a drive: the last one again, which is the row Degraded; and, as a network is not asked for ranges of nothing, without holes."""
+    """The next scan of a drive: the last one again is the row Degraded; here without its holes, as a network's answer is."""
     if noted(model.notes, "recipe", "data", "endpoint") != PREVIOUS:
         return []
     return [Candidate("The last frame again, its holes filled", lambda x, z: classical_scans.patched(x))]

@@ -164,7 +164,8 @@ def _gain(prior: NDArray[np.float64], posterior: NDArray[np.float64], gain: str)
         return wiener
     from scipy.special import exp1
 
-    return np.minimum(wiener * np.exp(0.5 * exp1(np.maximum(wiener * posterior, _TINY))), 1.0)
+    louder: NDArray[Any] = np.minimum(wiener * np.exp(0.5 * exp1(np.maximum(wiener * posterior, _TINY))), 1.0)
+    return louder
 
 
 def sinc(x: Tensor, factor: int) -> Tensor:
@@ -176,7 +177,8 @@ def sinc(x: Tensor, factor: int) -> Tensor:
     whole = torch.nn.functional.pad(whole, (0, count // 2 + 1 - whole.shape[-1]))
     if few.shape[-1] % 2 == 0:
         whole[..., few.shape[-1] // 2] /= 2  # the bin at their Nyquist frequency stands for both sides
-    return torch.fft.irfft(whole, count)[..., :n] * factor
+    found: Tensor = torch.fft.irfft(whole, count)[..., :n] * factor
+    return found
 
 
 def spline(x: Tensor, factor: int) -> Tensor:

@@ -256,13 +256,14 @@ def with_path(recipe: Recipe, path: str | None) -> Recipe:
     return recipe if path is None else dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, path=path))
 
 
-def as_trained(recipe: Recipe, signal: Signal) -> Recipe:
+def as_trained(recipe: Recipe, model: Model) -> Recipe:
     """The recipe on data that come as those of the training did: sound at its rate, scans of its sensor, whatever lies at the path now."""
     known: dict[str, Any] = {}
-    if isinstance(signal, Sound):
-        known = {"rate_hz": signal.rate_hz}
-    elif isinstance(signal, Scan):
-        known = {"sensor": registry.spec(signal)}
+    if isinstance(model.signal, Sound):
+        mono = isinstance(model.restorer, Restorer) and model.restorer.shape[0] == 1
+        known = {"rate_hz": model.signal.rate_hz, **({"channels": 1} if mono else {})}
+    elif isinstance(model.signal, Scan):
+        known = {"sensor": registry.spec(model.signal)}
     return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, **known))
 
 
@@ -339,4 +340,4 @@ def judged(run: str | Path, path: str | None, out: str | Path | None, part: str 
     """The run, its recipe and model, that of its part if one is named, and where what is found of it goes."""
     run, model = Path(run), load(run)
     place = Path(out) if out else run / part if part else run
-    return run, as_trained(with_path(stored(run), path), model.signal), model if part is None else alone(model, part), place
+    return run, as_trained(with_path(stored(run), path), model), model if part is None else alone(model, part), place

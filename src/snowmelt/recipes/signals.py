@@ -59,7 +59,8 @@ def _scans(D: Degradation) -> Iterator[Choice]:
     yield "data.flip", True, "a mirrored street is a street"
     fills = any(name.endswith("mask") for name in D.tells)
     if fills:
-        yield "model.backbone", "ring-unet:widths=(32,64,64),columns=2,fill=true", "columns close to a circle, and lost cells begin with what their neighbours say"
+        reason = "columns close to a circle, and lost cells begin with what their neighbours say"
+        yield "model.backbone", "ring-unet:widths=(32,64,64),columns=2,fill=true", reason
     else:
         yield "model.backbone", "ring-unet", "columns close to a circle"
     if not D.noise:

@@ -293,8 +293,8 @@ class Trainer:
         """Write a line and a sample grid; the line's values are also noted in the model."""
         o = self.options
         kept: dict[str, Any] = {"seed": o.seed, "device": self.device, "tick": self._unless_asked}
-        batch = max(o.batch, 64)
-        result = validate(self.averaged, self.validation, o.validation_images, loss=o.loss, batch=batch, raw=self.model, counted=counting(o, self.model.signal), **kept)
+        how: dict[str, Any] = {"loss": o.loss, "batch": max(o.batch, 64), "raw": self.model, "counted": counting(o, self.model.signal)}
+        result = validate(self.averaged, self.validation, o.validation_images, **how, **kept)
         columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, **kept)
         found = result.table()
         self._write({f"validation_{name}": value for name, value in found.items() if value is not None})
