@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from snowmelt.evaluation import Report
 from snowmelt.recipes.recipe import presets
 
 ROOT = Path(__file__).parents[1]
@@ -48,9 +49,10 @@ def test_kept_evaluations_name_commit_device_and_seed() -> None:
     kept = list(KEPT.glob("**/evaluation.json"))
     assert kept
     for path in kept:
-        facts = json.loads(path.read_text(encoding="utf-8"))["facts"]
-        assert {"commit", "device", "threads", "torch", "date", "test pictures", "trained on"} <= facts.keys(), path
-        assert "seed" in facts["test pictures"], path
+        report = Report.read(path)
+        facts, tested = report.facts, f"test {report.signal.many}"
+        assert {"commit", "device", "threads", "torch", "date", tested, "trained on"} <= facts.keys(), path
+        assert "seed" in facts[tested], path
         assert not facts["commit"].endswith("+"), path
         assert path.relative_to(KEPT).parts[0] in presets()
 

@@ -206,3 +206,21 @@ def test_raw_kitti_scans_unfold_into_their_64_rings():
         used = points[found.cells >= 0]
         assert _bits(found.points(found.x, behind=True)) == _bits(used)
         assert torch.equal(to_image(to_points(found.x, HDL_64E), HDL_64E).x, found.x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sparse_images_come_back_bit_for_bit_too(seed):
+    scan = SENSORS["vlp-16"].scan
+    some = torch.rand(16, 1024, generator=torch.Generator().manual_seed(seed)) < 0.002
+    x = encode(torch.where(some, 20.0, 0.0), torch.zeros(16, 1024), scan)
+    assert torch.equal(to_image(to_points(x, scan), scan).x, x)
+
+
+def test_a_sensor_that_misses_a_fifth_of_the_points_is_refused():
+    points = cloud(Scan(16, 64, 15.0, -15.0), jitter=0.2)
+    points = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))]
+    up = elevations_deg(points)
+    low = float(up.quantile(0.25))
+    with pytest.raises(Misfit, match=r"above or below all beams .* one of hdl-64e, hdl-32e, vlp-16"):
+        to_image(points, Scan(16, 64, 30.0, low))
+    assert to_image(points, Scan(16, 64, 30.0, float(up.quantile(0.05)))).outside

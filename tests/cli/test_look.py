@@ -148,6 +148,16 @@ def test_degrade_draws_a_recording_and_writes_it_into_a_folder(cli, recording: P
     assert abs(clipped).max() < abs(clean).max() / 1.5
 
 
+def test_degrade_overwrites_no_result_with_another_of_the_same_name(cli, recording: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    other = tmp_path / "b" / recording.name
+    other.write_bytes(recording.read_bytes())
+    done = cli("degrade", recording, other, "--degradation", "clipping", "--out", tmp_path / "all")
+    assert done.code != 0
+    assert f"what is made of {recording} and of {other} would have one name" in " ".join((done.out + done.err).split())
+    assert not (tmp_path / "all").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -72,3 +72,9 @@ def test_what_makes_no_sense_is_refused_in_words(cli, run, noisy, tmp_path, word
     assert said in done.err
     assert "Traceback" not in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_one_file_is_spoken_of_in_the_singular(cli, run, tmp_path):
+    soundfile.write(tmp_path / "still.wav", np.zeros(4000), 8000)
+    done = cli("restore", tmp_path / "still.wav", "--model", run, "--severity", "1", "--out", tmp_path / "out.wav")
+    assert "1 recording is silent, and was copied" in " ".join(done.err.split())

@@ -154,3 +154,25 @@ def test_a_damaged_endpoint_is_named_among_what_was_skipped(options: DataOptions
 def test_options_that_contradict(fields: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         DataOptions(**fields)
+
+
+def _drive(folder: Path, names: list[str]) -> FilePool:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / name)
+    return FilePool(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "after"),
+    [
+        (["8.png", "9.png", "10.png", "11.png"], {"9": "8", "10": "9", "11": "10"}),
+        (["a_04.png", "a_08.png", "a_12.png", "a_20.png", "a_24.png"], {"a_08": "a_04", "a_12": "a_08", "a_24": "a_20"}),
+        (["a_01.png", "a_02.png", "b_03.png", "b_04.png"], {"a_02": "a_01", "b_04": "b_03"}),
+        (["t100.png", "t201.png", "t299.png", "t402.png", "t800.png"], {"t201": "t100", "t299": "t201", "t402": "t299"}),
+        (["one.png", "three.png", "two.png"], {"three": "one", "two": "three"}),
+    ],
+)
+def test_the_frame_before_is_the_one_that_the_numbers_of_names_say(tmp_path: Path, names: list[str], after: dict[str, str]) -> None:
+    pool = _drive(tmp_path / "drive", names)
+    assert {pool.paths[j].stem: pool.paths[i].stem for j, i in predecessors(pool).items()} == after

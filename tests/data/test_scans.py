@@ -236,3 +236,10 @@ def test_the_door_is_found_by_suffix_and_by_signal():
     assert isinstance(door_for("x/y.BIN"), ScanDoor)
     assert door_for(SMALL) == ScanDoor(SMALL)
     assert bool(returns(to_image(cloud(SMALL), SMALL).x).any())
+
+
+def test_numbers_beyond_float32_are_refused_in_words(tmp_path):
+    points = np.full((5, 4), 1e300)
+    np.save(tmp_path / "a.npy", points)
+    with pytest.raises(Unreadable, match=r"its numbers go up to 1e\+300, beyond float32"):
+        ScanDoor(Scan(16, 64, 15.0, -15.0)).read(tmp_path / "a.npy")

@@ -64,10 +64,10 @@ def test_a_piece_is_what_the_whole_would_give(rate, to):
         return padded(sound, start, n)
 
     n = audio.length(rate, rate, to)
-    whole = audio.resampled(read, rate, to, 0, n)
+    whole = audio.resampled(read, rate, rate, to, 0, n)
     assert len(whole) == n
     for start, m in ((0, 50), (1234, 777), (n - 100, 300)):
-        piece = audio.resampled(read, rate, to, start, m)
+        piece = audio.resampled(read, rate, rate, to, start, m)
         assert len(piece) == m
         there = min(m, n - start)
         assert np.abs(piece[:there] - whole[start : start + there]).max() < 1e-6
@@ -76,15 +76,29 @@ def test_a_piece_is_what_the_whole_would_give(rate, to):
 @pytest.mark.parametrize(("rate", "to"), [(44_100, 8000), (8000, 44_100), (16_000, 8000)])
 def test_a_moment_stays_where_it_was(rate, to):
     sound = tone(rate, rate, 1000)[:, None]
-    found = audio.resampled(lambda start, n: padded(sound, start, n), rate, to, to // 3, to // 3)[:, 0]
+    found = audio.resampled(lambda start, n: padded(sound, start, n), rate, rate, to, to // 3, to // 3)[:, 0]
     assert np.abs(found - tone(to, to, 1000)[to // 3 : to // 3 * 2]).max() < 1e-3
 
 
 def test_what_would_fold_is_gone_and_what_is_kept_is_level():
     for hertz, low, high in ((3500, 0.999, 1.001), (4200, 0.0, 1e-3)):
         sound = tone(44_100, 44_100, hertz)[:, None]
-        found = audio.resampled(lambda start, n, x=sound: padded(x, start, n), 44_100, RATE, 1000, 6000)
+        found = audio.resampled(lambda start, n, x=sound: padded(x, start, n), 44_100, 44_100, RATE, 1000, 6000)
         assert low * rms(sound) <= rms(found) <= high * rms(sound), hertz
+
+
+@pytest.mark.parametrize(("rate", "to"), [(44_100, 8000), (8000, 44_100)])
+def test_the_ends_of_what_is_resampled_do_not_ring_and_beyond_them_is_nothing(rate, to):
+    sound = np.cos(2 * np.pi * 200 * np.arange(rate // 5) / rate).astype(np.float32)[:, None]
+    n = audio.length(len(sound), rate, to)
+    found = audio.resampled(lambda start, m: padded(sound, start, m), len(sound), rate, to, -5, n + 10)[:, 0]
+    assert not found[:5].any()
+    assert not found[-5:].any()
+    wrong = np.abs(found[5:-5] - np.cos(2 * np.pi * 200 * np.arange(n) / to))
+    assert wrong.max() < 0.04, "followed by silence, it is off by a half"
+    assert wrong[to // 50 : -to // 50].max() < 2e-3
+    short = audio.resampled(lambda start, m: padded(sound[:3], start, m), 3, rate, to, 0, 40)
+    assert np.isfinite(short).all()
 
 
 def test_silence_keeps_its_gain_and_clipping_is_counted(tmp_path):
@@ -116,7 +130,8 @@ def hostile(folder: Path) -> dict[str, tuple[str, str]]:
         "empty.wav": (b"", "the file is empty"),
         "text.wav": (b"hello " * 99, "not a recording"),
         "short.wav": (wav[:3000], "truncated: its header says 8,000 bytes of sound, and 2,956 are there"),
-        "claims.wav": (wav[:40] + struct.pack("<I", 0xFFFFFFF0) + wav[44:], "truncated: its header says 4,294,967,280 bytes"),
+        "claims.wav": (wav[:40] + struct.pack("<I", 0x10000000) + wav[44:], "truncated: its header says 268,435,456 bytes"),
+        "ragged.wav": (wav[:40] + struct.pack("<I", 0xFFFFFFF0) + wav[44:-1], "truncated: its header says 4,294,967,280 bytes"),
         "rate.wav": (wav[:24] + struct.pack("<I", 2**31 - 1) + wav[28:], "2,147,483,647 Hz"),
         "none.wav": (wav[:40] + struct.pack("<I", 0), "0 samples"),
         "cut.flac": (flac[: len(flac) // 2], "damaged|truncated"),
@@ -136,8 +151,27 @@ def test_files_that_lie_are_unreadable_and_named(tmp_path):
     with pytest.raises(FileNotFoundError):
         SoundDoor().read(tmp_path / "nothing.wav")
     wav = (tmp_path / "good.wav").read_bytes()
-    (tmp_path / "piped.wav").write_bytes(wav[:40] + b"\xff" * 4 + wav[44:])  # written by a program that did not know the length
-    assert SoundDoor().probe(tmp_path / "piped.wav") == (1, 4000)
+    for length in (0xFFFFFFFF, 0x7FFFF000, 0x7FFFFFFF, 0):  # written by programs that did not know it
+        (tmp_path / "piped.wav").write_bytes(wav[:40] + struct.pack("<I", length) + wav[44:])
+        assert torch.equal(SoundDoor().read(tmp_path / "piped.wav").x, SoundDoor().read(tmp_path / "good.wav").x)
+    (tmp_path / "nothing.wav").write_bytes(wav[:40] + struct.pack("<I", 0) + b"LIST" + struct.pack("<I", 4) + b"INFO")
+    with pytest.raises(Unreadable, match="0 samples"):
+        SoundDoor().probe(tmp_path / "nothing.wav")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.wav", "RF64"), ("a.aiff", "AIFF")])
+def test_other_truncated_containers_are_named(tmp_path, name, kind):
+    soundfile.write(tmp_path / name, tone(4000), RATE, format=kind, subtype="PCM_16")
+    assert SoundDoor().probe(tmp_path / name) == (1, 4000)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(Unreadable, match=r"truncated: its header says 8,00[08] bytes of sound, and 3,9\d\d are there"):
+        SoundDoor().probe(tmp_path / name)
+    if kind == "AIFF":  # one whose sound was cut and whose COMM was not told
+        at = content.index(b"SSND") + 4
+        (tmp_path / name).write_bytes(content[:at] + struct.pack(">I", 4008) + content[at + 4 : at + 4 + 4008])
+        with pytest.raises(Unreadable, match="truncated: its header says 4,000 samples, and 2,000 are there"):
+            SoundDoor().probe(tmp_path / name)
 
 
 def test_doors_are_found_by_suffix_and_by_signal(tmp_path):
@@ -222,8 +256,10 @@ def test_what_cannot_be_decided_is_asked(folder, tmp_path):
     assert open_data(DataOptions(path=str(folder), channels=1, window=2048), "train").shape == (1, 2048)
     from PIL import Image
 
-    Image.new("L", (8, 8)).save(folder / "a.png")
-    assert "holds pictures and recordings" in said(window=2048)
+    for i in range(5):
+        Image.new("L", (8, 8), i).save(folder / f"{i}.png")
+    assert open_data(DataOptions(path=str(folder)), "train").signal == PICTURE, "stray recordings change nothing"
+    assert open_data(DataOptions(path=str(folder), channels=1, window=2048), "train").shape == (1, 2048)
     with pytest.raises(ValueError, match=r"data.window = 3 lies outside"):
         DataOptions(window=3)
     with pytest.raises(ValueError, match=r"data.rate_hz = 10 lies outside"):
@@ -242,10 +278,23 @@ def test_damaged_recordings_are_left_out_and_named(tmp_path):
     for i in range(5):
         soundfile.write(tmp_path / f"{i}.wav", tone(4000, hertz=300 + i), RATE)
     data = open_data(DataOptions(path=str(tmp_path), window=1024, validation=0, test=0), "train")
-    assert {name for name, _ in data.skipped} == {"empty.wav", "text.wav", "short.wav", "claims.wav", "rate.wav", "none.wav", "six.wav"}
+    assert {name for name, _ in data.skipped} == {"empty.wav", "text.wav", "short.wav", "claims.wav", "ragged.wav", "rate.wav", "none.wav", "six.wav"}
     every = data.batch(range(len(data)))["x0"]
     assert torch.isfinite(every).all()
     assert {name for name, _ in data.skipped} >= {"cut.flac", "huge.flac"}
+
+
+def test_what_is_kept_stays_below_a_gigabyte_by_a_running_count(tmp_path, monkeypatch):
+    from snowmelt.data import readings
+
+    for i in range(3):
+        soundfile.write(tmp_path / f"{i}.wav", tone(1000, hertz=300 + i), RATE)
+    monkeypatch.setattr(readings, "_KEPT_BYTES", 8500)
+    shelf = open_data(DataOptions(path=str(tmp_path), validation=0, test=0), "train").shelf
+    shelf.take(range(3))
+    shelf.take(range(3))
+    assert shelf._held == [8000]
+    assert len(shelf._kept) == 2
 
 
 def test_most_files_decide_the_rate_and_a_test_folder_follows_its_train(tmp_path):

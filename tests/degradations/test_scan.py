@@ -186,3 +186,10 @@ def test_what_cannot_be_is_refused(x):
         z = d.draw(x)
         with pytest.raises(ValueError, match=r"degrades scans of shape \(b, 3, rings, azimuths\)"):
             d(x[:, :1], _at(1.0), z)
+
+
+def test_noise_brings_no_return_to_no_distance():
+    x = torch.tensor([NEAREST, -0.99, 0.0, 1.0]).view(1, 1, 1, 4)
+    near = moved(x, torch.full_like(x, -1000.0), 80.0)
+    assert torch.equal(near, torch.full_like(x, NEAREST))
+    assert torch.equal(moved(x, torch.zeros_like(x), 80.0), x)

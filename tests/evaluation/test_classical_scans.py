@@ -174,3 +174,26 @@ def test_the_bilateral_filter_smooths_surfaces_and_keeps_edges() -> None:
     assert (once - truth).abs().mean() < 0.6 * before.mean()
     assert (twice - truth).abs().mean() < (once - truth).abs().mean()
     assert (twice - truth)[..., 30:34].abs().max() < 1.5
+
+
+def test_a_road_goes_on_below_the_last_ring():
+    scan = Scan(16, 32, -2.0, -24.0)
+    down = torch.deg2rad(-torch.tensor(scan.beams_deg))
+    r = (1.7 / down.sin())[:, None].expand(16, 32)
+    x = encode(r, torch.full_like(r, 0.5), scan)[None]
+    gone = torch.arange(16) % 4 != 0
+    given = torch.where(gone[:, None], -1.0, x)
+    line, copy = (classical.interpolated(given, gone, scan, space="inverse", beyond=how) for how in ("line", "copy"))
+    off = [(decode(one[0], scan)[0] - decode(x[0], scan)[0]).abs()[13:].max() for one in (line, copy)]
+    assert off[0] < 0.02
+    assert off[1] > 0.5
+    given[:, 0, 8] = 0.9  # a far thing above the last ring: no road, so the last ring is repeated
+    edge = classical.interpolated(given, gone, scan, space="inverse", beyond="line")
+    assert torch.equal(edge[:, :, 13:], classical.interpolated(given, gone, scan, space="inverse", beyond="copy")[:, :, 13:])
+
+
+def test_rows_lie_as_far_apart_as_their_beams():
+    scan = Scan(3, 8, elevations_deg=(10.0, 9.0, 0.0))
+    x = encode(torch.tensor([10.0, 0.0, 20.0])[:, None].expand(3, 8), torch.zeros(3, 8), scan)[None]
+    found = classical.interpolated(x, torch.tensor([False, True, False]), scan, space="range")
+    assert torch.allclose(decode(found[0], scan)[0][1], torch.full((8,), 11.0), atol=1e-3)

@@ -19,7 +19,7 @@ def test_the_page_says_whether_it_learns(tmp_path: Path) -> None:
     write_log(tmp_path, 11.5, 11.2)
     section = "".join(report._trained(tmp_path, tmp_path))
     assert "Is it learning?</h3>" in section
-    assert "Not learning: restored 11.20 dB, degraded 14.00 dB, after 12,800 images" in section
+    assert "Not learning: restored 11.20 dB, degraded 14.00 dB of PSNR, after 12,800 images" in section
     assert "Loss by severity: 0-0.25: 0.01" in section
     (tmp_path / "metrics.jsonl").unlink()
     assert "Is it learning?" not in "".join(report._trained(tmp_path, tmp_path))

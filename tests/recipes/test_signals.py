@@ -108,7 +108,7 @@ def test_the_next_scan_from_the_one_before(scans, tmp_path):
 def test_what_does_not_go_together_is_refused(recordings, scans):
     with pytest.raises(ValueError, match=r"low-pass degrades sound, and .* holds scans"):
         runs.make_trainer(recipe(scans, "low-pass", RINGS, sensor=SENSOR), "unused")
-    with pytest.raises(ValueError, match=r"beam-drop.* degrades scan, and .* holds recordings"):
+    with pytest.raises(ValueError, match=r"beam-drop.* degrades scans, and .* holds recordings"):
         runs.make_trainer(recipe(recordings, "beam-drop", WAVES, window=256), "unused")
     sound = recipe(recordings, "low-pass", WAVES, window=256)
     with pytest.raises(ValueError, match=r"model\.input = 8bit is for pictures"):
@@ -137,3 +137,25 @@ def test_unfolded_and_penalised_trainings_run_and_resume_to_the_same_weights(rec
 
 def test_pictures_are_what_a_model_is_made_of_if_nothing_else_is_said():
     assert runs.make_model(from_table({"degradation": "noise"}), (1, 8, 8)).signal == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("spec", "way_out"),
+    [
+        ("beam-drop:beams=16", r"sensor of 64 rings, .* in drive are of one of 16: write beam-drop:beams=4,rings=16$"),
+        ("fog:visibility_m=50", r"sensor of 80 m, .* in drive are of one of 100: write fog:.*farthest_m=100"),
+        ("choice:parts=(ray-drop,range-noise)", r"^range-noise.* sensor of 80 m, .*: write range-noise:.*farthest_m=100"),
+    ],
+)
+def test_a_degradation_of_another_sensor_is_refused_with_the_one_to_write(spec: str, way_out: str) -> None:
+    scan = Scan(16, 64, 15.0, -15.0, farthest_m=100.0)
+    own = Recipe(degradation=spec, data=DataOptions(path="drive"))
+    with pytest.raises(ValueError, match=way_out) as told:
+        require_signal(build(spec), scan, own)
+    again = str(told.value).rpartition("write ")[2]
+    require_signal(build(again), scan, own)
+
+
+def test_halving_that_leads_nowhere_is_said() -> None:
+    with pytest.raises(ValueError, match=r"no halving leads on from the 15 of the scans"):
+        require_signal(build("beam-drop"), Scan(15, 64, 15.0, -15.0), Recipe(degradation="beam-drop", data=DataOptions(path="drive")))

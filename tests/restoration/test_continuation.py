@@ -13,6 +13,7 @@ from snowmelt.degradations import Morph
 from snowmelt.model import Model
 from snowmelt.priors import Normal
 from snowmelt.registry import build
+from snowmelt.restoration import continuation
 from snowmelt.restoration.continuation import REPEATED, against_repeating, continued, roll_out
 from snowmelt.restoration.identity import Opened
 from snowmelt.restoration.outlets import read, write
@@ -114,6 +115,31 @@ def test_frames_are_written_with_pictures_and_never_over_others(tmp_path: Path) 
     assert json.loads((tmp_path / "out" / "continuation.json").read_text())["after"] == "room.bin"
     with pytest.raises(ValueError, match=r"0001\.bin exists: choose another --out, or add --overwrite"):
         roll_out(opened, tmp_path / "room.bin", tmp_path / "out", 2, sampler=WALK)
+    roll_out(opened, tmp_path / "room.bin", tmp_path / "out", 1, sampler=WALK, overwrite=True)
+    assert not (tmp_path / "out" / "0002.bin").exists()
+    assert json.loads((tmp_path / "out" / "continuation.json").read_text())["frames"] == ["0001.bin"]
+
+
+def test_scans_that_no_continuation_wrote_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, mine = Opened(model(), "run", "sha"), tmp_path / "drive" / "0000000007.bin"
+    write(tmp_path / "room.bin", frame(4)[0], SCAN)
+    mine.parent.mkdir()
+    write(mine, frame(6)[0], SCAN)
+    before = mine.read_bytes()
+    with pytest.raises(ValueError, match=r"0000000007\.bin exists, and no continuation wrote it .* choose another --out"):
+        roll_out(opened, tmp_path / "room.bin", mine.parent, 1, sampler=WALK, overwrite=True)
+    for folder in (mine.parent, mine.parent / ".." / "drive"):
+        with pytest.raises(ValueError, match=r"is the folder of 0000000007\.bin"):
+            roll_out(opened, mine, folder, 1, sampler=WALK, overwrite=True)
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+    assert mine.read_bytes() == before
+    roll_out(opened, tmp_path / "room.bin", tmp_path / "out", 2, sampler=WALK)
+    written = (tmp_path / "out" / "0002.bin").read_bytes()
+    monkeypatch.setattr(continuation, "continuing", lambda *args, **how: iter([torch.full((1, 3, 8, 32), math.nan)]))
+    with pytest.raises(ValueError, match="NaN"):  # it fails: the earlier frames are still there, and still known
+        roll_out(opened, tmp_path / "room.bin", tmp_path / "out", 1, sampler=WALK, overwrite=True)
+    assert (tmp_path / "out" / "0002.bin").read_bytes() == written
+    monkeypatch.undo()
     roll_out(opened, tmp_path / "room.bin", tmp_path / "out", 1, sampler=WALK, overwrite=True)
     assert not (tmp_path / "out" / "0002.bin").exists()
 

@@ -71,6 +71,67 @@ def test_a_folder_comes_back_as_it_was_stored(folder, tmp_path, same):
     assert (again.done, again.kept) == (0, 4)
 
 
+def test_pieces_that_share_a_call_come_out_as_alone(tmp_path):
+    soundfile.write(tmp_path / "long.wav", tone(15 * RATE), RATE, subtype="FLOAT")
+    assert len(pieces(15 * RATE, 4 * RATE)) >= 4
+    found, sizes = [], []
+
+    def bends(x, t):
+        sizes.append(len(x))
+        return x + 0.1 * torch.tanh(x)
+
+    for batch in (1, 2):
+        run(tmp_path / "long.wav", tmp_path / f"{batch}.wav", of(bends), degrade=True, batch=batch)
+        found.append(soundfile.read(tmp_path / f"{batch}.wav")[0])
+    assert {1, 2} <= set(sizes)
+    assert np.abs(found[0] - found[1]).max() < 1e-6
+
+
+def test_channels_that_are_restored_by_themselves_have_each_a_loudness_and_a_silent_one_is_copied(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 1, (2, 2 * RATE))
+    heard: list[torch.Tensor] = []
+
+    def listens(x, t):
+        heard.append(x.square().mean((1, 2)).sqrt())
+        return 0.5 * x
+
+    for second in (0.001, 0.0):
+        del heard[:]
+        x = (noise * [[0.2], [second]]).T.astype(np.float32)
+        soundfile.write(tmp_path / "two.wav", x, RATE, subtype="FLOAT")
+        run(tmp_path / "two.wav", tmp_path / "out.wav", of(listens), overwrite=True)
+        assert heard[-1].tolist() == pytest.approx([0.2 * np.sqrt(2)] * (2 if second else 1), rel=0.05)
+        y = soundfile.read(tmp_path / "out.wav")[0]
+        assert np.allclose(y, 0.5 * x, atol=1e-6)
+
+
+def test_the_known_samples_alone_decide_the_loudness_of_gaps(tmp_path):
+    heard: list[float] = []
+
+    def listens(x, t, z=None):
+        heard.append(float(x[x != 0].square().mean().sqrt()))
+        return x
+
+    x = tone(3 * RATE)
+    for lost in (0.1, 0.6):
+        for start in range(800, 2 * RATE, 800):
+            x[start : start + int(800 * lost)] = 0
+        soundfile.write(tmp_path / "gaps.wav", x, RATE, subtype="FLOAT")
+        run(tmp_path / "gaps.wav", tmp_path / "out.wav", of(listens, "packet-loss:lost=0.3"), overwrite=True)
+        assert heard[-1] == pytest.approx(0.2, rel=0.02)
+
+
+def test_a_long_recording_shows_its_pieces(tmp_path, same, monkeypatch):
+    from snowmelt.training.progress import Bar
+
+    told: list[str] = []
+    advance = Bar.advance
+    monkeypatch.setattr(Bar, "advance", lambda self, n, **values: (told.extend(values.values()), advance(self, n, **values))[1])
+    soundfile.write(tmp_path / "long.wav", tone(10 * RATE), RATE)
+    run(tmp_path / "long.wav", tmp_path / "out.wav", same, bar=True)
+    assert told == ["1/3", "2/3", "3/3"]
+
+
 def test_shares_make_what_the_whole_makes_and_pieces_depend_on_nobody(folder, tmp_path):
     noisy = of(lambda x, t: x + 0.1 * torch.tanh(x))
     for i in (1, 2):
@@ -92,6 +153,10 @@ def test_one_file_becomes_the_file_that_is_named(folder, tmp_path, same):
     assert run(folder / "b.wav", None, same).last == folder / "b-restored.wav"
     with pytest.raises(ValueError, match="overwritten by its own restoration"):
         run(folder / "a.wav", folder / "a.wav", same)
+    with pytest.raises(ValueError, match=r'clean.mp3: a recording cannot be written as ".mp3": use one of .wav, .flac'):
+        run(folder / "a.wav", tmp_path / "clean.mp3", same)
+    assert not (tmp_path / "clean.mp3").exists()
+    (tmp_path / "named.dir").mkdir()
     assert run(folder / "a.wav", tmp_path / "named.dir", same).last == tmp_path / "named.dir" / "a.wav"
 
 
@@ -170,7 +235,18 @@ def test_lost_packets_are_seen(tmp_path):
     assert (found[501:659] == 0).all()
     assert (found[8501:8979] == 0).all()
     assert found.sum() == pytest.approx(12_000 - 640, abs=4)
-    assert other.sum() == pytest.approx(6000 - 320, abs=4)
+    assert other.sum() == pytest.approx(6000 - 320 - 2 * 8, abs=4), "the filter rings on either side of a gap"
+
+
+@pytest.mark.parametrize("rate", [RATE, 2 * RATE])
+def test_pauses_are_no_gaps(tmp_path, rate):
+    x = tone(2 * rate, rate)
+    x[: rate // 10] = x[-rate // 10 :] = 0  # the ends
+    x[rate // 2 : rate + rate // 10] = 0  # more than half a second
+    soundfile.write(tmp_path / "pauses.wav", x, rate)
+    with recordings.audio.File(tmp_path / "pauses.wav") as file:
+        for start, n in ((0, 3 * RATE), (5000, 100), (RATE, 50), (2 * RATE - 10, 400)):
+            assert recordings.known(file, start, n, RATE).all(), (start, n)
 
 
 def test_a_channel_more_or_less(folder, tmp_path, same):

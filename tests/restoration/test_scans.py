@@ -1,6 +1,7 @@
 """Scans restored from files: what is known stays bit for bit, what is new is where it belongs, and every message."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from snowmelt.model import Model
 from snowmelt.restoration import restore_folder
 from snowmelt.restoration.scans import known
 from snowmelt.restorers import Informed
-from snowmelt.sensor import decode, returns, to_image
+from snowmelt.sensor import decode, encode, returns, to_image
 from snowmelt.signals import Scan
 
 SCAN = Scan(16, 64, 15.0, -15.0)
@@ -99,6 +100,22 @@ def test_a_whole_scan_says_that_nothing_is_missing(tmp_path):
     assert "--degrade" in tally.failed[0].reason
 
 
+@pytest.mark.parametrize(
+    ("rings", "says"),
+    [
+        ((0, 4, 8, 12), r"only every 4th of the rings has returns, and this model fills every 2nd"),
+        ((0, 2, 12, 14), r"of 8 rings .* 4 have hardly any"),
+    ],
+)
+def test_a_file_that_lacks_more_than_the_model_fills_is_refused(tmp_path, rings, says):
+    x = torch.full((3, 16, 64), -1.0)
+    x[:, rings] = encode(torch.full((16, 64), 5.0), torch.zeros(16, 64), SCAN)[:, rings]
+    np.save(tmp_path / "a.npy", torch.stack(decode(x, SCAN)[:2], -1).numpy())
+    tally = restore_folder([tmp_path / "a.npy"], model=_model(BeamDrop(beams=8, rings=16)), out=tmp_path / "out")
+    assert tally.done == 0
+    assert re.search(says, tally.failed[0].reason)
+
+
 def test_azimuths_are_found_likewise(tmp_path):
     _thinned(tmp_path / "a.bin", jitter=0.0, every=1, columns=4)
     told = _Told()
@@ -140,8 +157,8 @@ def test_clean_scans_are_degraded_and_scored(tmp_path):
     cloud(SCAN).numpy().astype("<f4").tofile(tmp_path / "a.bin")
     restore_folder([tmp_path / "a.bin"], model=_model(), out=tmp_path / "out", degrade=True)
     entry = _entry(tmp_path / "out")
-    assert entry["degraded_mae_m"] == 0
     assert 0 < entry["restored_mae_m"] < 5
+    assert entry["restored_mae_m"] < entry["degraded_mae_m"]  # a lost return is 0 m, as in an evaluation
     assert entry["restored_return_error"] < entry["degraded_return_error"]
     degraded = to_image(torch.from_numpy(_points(tmp_path / "out" / "degraded" / "a.bin")), SCAN)
     assert degraded.rows.nonzero().flatten().tolist() == [row for row in (0, 4, 8, 12) if bool(degraded.rows[row])]

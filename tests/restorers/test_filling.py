@@ -9,7 +9,6 @@ from snowmelt.restorers import Restorer
 from snowmelt.restorers.filling import nearby
 
 
-
 def filled(x_t, left):
     seen = nearby(x_t, left)
     return seen.filled(), seen.known

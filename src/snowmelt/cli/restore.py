@@ -166,7 +166,10 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
         say(f"{count(n.kept)} already in {place} and left alone{other}: --overwrite replaces what is there")
     for sentence, number in zip(tally.sentences, n.remarks, strict=True):
         if number:
-            say(sentence.format(n=count(number)).replace(" have ", " has ", number == 1).replace(" are ", " is ", number == 1).replace(" were ", " was ", number == 1))
+            text = sentence.format(n=count(number))
+            for several, single in (("have", "has"), ("are", "is"), ("were", "was")):
+                text = text.replace(f" {several} ", f" {single} ", number == 1)
+            say(text)
     unsure = "is unlike what the model knows, or too hard to judge"
     for left, of_all, why in ((tally.clean, n.clean, "looks clean"), (tally.unsure, n.unsure, unsure)):
         for source in left[:_LISTED]:

@@ -68,7 +68,7 @@ def sample(
         batch: pictures computed together; by default what fits in memory and is fast.
         npz: also samples.npz once all are there: one array, arr_0, uint8 (n, h, w, c), which tools that score sets of pictures read;
             of sound and scans float32 (n, c, ...).
-        overwrite: delete the pictures that are already there and begin anew.
+        overwrite: delete the pictures that are already there and begin anew; with --continue only frames that an earlier one wrote.
         wish: what they should show.
         compile: whether the network is compiled first.
         machine: where to compute.
@@ -119,7 +119,7 @@ def sample(
         _write_strip(granted, walk, out, seed, noise, interpolate)
         also += ", interpolation.png"
     kept = f"; {there:,} already there" if there else ""
-    print(f"wrote {done:,} {model.signal.many}{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
+    print(f"wrote {done:,} {model.signal.one if done == 1 else model.signal.many}{also} to {out} ({made.sampler}, {made.batch} at a time){kept}")
 
 
 def _alone(**others: object) -> None:

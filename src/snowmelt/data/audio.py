@@ -7,8 +7,12 @@ Resampling by the ratio p/q is interpolation by p, one low-pass filter, decimati
 filter is a windowed sinc of 64 zero crossings on each side, with a Kaiser window of beta = 8.6: what would fold is 80 dB down or more, and what
 is kept is level to 91 % of the lower rate's Nyquist frequency.
 
-A header is believed no further than the file goes: one that announces more data than there is names a truncated file. Only 0xFFFFFFFF, which programs
-write that did not know the length when they began, means whatever is there.
+A header is believed no further than the file goes: one of WAV (RF64 too), AIFF or FLAC that announces more than there is names a truncated file. What
+programs write into a WAV whose length they did not know when they began means whatever is there: 0xFFFFFFFF; 0x7FFFF000 or more, if what is there are
+whole frames; and 0, if something follows that is no chunk.
+
+Beyond its ends a recording that is resampled goes on as its odd reflection, x[-k] = 2 x[0] - x[k]: were it followed by silence, the filter would
+answer that step within the recording. What lies outside is 0 all the same.
 
 Source: Crochiere and Rabiner 1983, "Multirate digital signal processing", chapter 3, for polyphase resampling; Kaiser 1974, for the window.
 """
@@ -39,8 +43,12 @@ _CROSSINGS = 64
 _BETA = 8.6
 _CUTOFF = 0.955
 _FINEST = 4096  # the smaller number of a ratio of rates; others are taken to one part in 10^7
-_STREAMED = 0xFFFFFFFF
-_LENGTH = re.compile(r"^(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAMED, _ENDLESS = 0xFFFFFFFF, 0x7FFFF000
+_LENGTH = re.compile(r"^ *(data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", re.MULTILINE)
+_FRAMES = re.compile(r"Frame count read from 'COMM' chunk \((\d+)\)")
+_DS64 = re.compile(r"^ *Data size\s*:\s*(\d+)", re.MULTILINE)
+_FRAME = re.compile(r"^ *Block Align\s*:\s*(\d+)", re.MULTILINE)
+_CHUNKS = 64  # of a WAV before its sound, more than any has
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _FLOATS = ("FLOAT", "DOUBLE")
 _LARGEST_WAV = 4_000_000_000  # bytes; its sizes have 32 bits
@@ -79,7 +87,7 @@ def header(path: Path) -> Header:
     """
     import soundfile
 
-    with opened_file(path) as stream:
+    with _stream(path) as stream:
         if not stream.read(1):
             raise Unreadable(path, "the file is empty")
         stream.seek(0)
@@ -89,9 +97,8 @@ def header(path: Path) -> Header:
                 log = str(file.extra_info)
         except (RuntimeError, ValueError, TypeError, OverflowError) as error:
             raise Unreadable(path, f"not a recording that libsndfile reads ({_plain(error)})") from error
-    said = _LENGTH.search(log)
-    if said and int(said[1]) > int(said[2]) and int(said[1]) != _STREAMED:
-        raise Unreadable(path, f"truncated: its header says {int(said[1]):,} bytes of sound, and {int(said[2]):,} are there")
+    if lacking := _lacking(log, found):
+        raise Unreadable(path, f"truncated: its header says {lacking}")
     if found.frames < 1:
         raise Unreadable(path, "it holds no sound: 0 samples")
     if found.channels not in CHANNELS:
@@ -99,6 +106,73 @@ def header(path: Path) -> Header:
     if not RATES_HZ[0] <= found.rate_hz <= RATES_HZ[1]:
         raise Unreadable(path, f"its header says {found.rate_hz:,} Hz, which lies outside [{RATES_HZ[0]:,}, {RATES_HZ[1]:,}]")
     return found
+
+
+def _lacking(log: str, found: Header) -> str | None:
+    """How much is promised and how much is there, in words, where that is less."""
+    frame = int(said[1]) if (said := _FRAME.search(log)) else 0
+    if said := _LENGTH.search(log):
+        promised, there = int(said[2]), int(said[3])
+        streamed = said[1] == "data" and (promised == _STREAMED or (promised >= _ENDLESS and frame > 0 and there % frame == 0))
+        if promised > there and not streamed:
+            return f"{promised:,} bytes of sound, and {there:,} are there"
+    if (said := _FRAMES.search(log)) and int(said[1]) > found.frames:
+        return f"{int(said[1]):,} samples, and {found.frames:,} are there"
+    if found.container == "RF64" and frame and (said := _DS64.search(log)) and frame <= int(said[1]) - found.frames * frame < 1 << 62:
+        return f"{int(said[1]):,} bytes of sound, and {found.frames * frame:,} are there"
+    return None
+
+
+class _Unfinished:
+    """A WAV that says its sound has 0 bytes, as a recorder leaves it that was cut off, read as if it said 0xFFFFFFFF: whatever is there."""
+
+    def __init__(self, stream: Any, place: int) -> None:
+        self._inner, self._place = stream, place
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+
+    def __enter__(self) -> "_Unfinished":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, n: int) -> bytes:
+        at = self.tell()
+        found = bytearray(self._inner.read(n))
+        for i in range(max(self._place - at, 0), min(self._place + 4 - at, len(found))):
+            found[i] = 0xFF
+        return bytes(found)
+
+
+def _stream(path: Path) -> Any:
+    """:func:`opened_file`; of a WAV that was never finished, see :class:`_Unfinished`."""
+    stream = opened_file(path)
+    try:
+        place = _nought(stream)
+        stream.seek(0)
+    except BaseException:
+        stream.close()
+        raise
+    return stream if place is None else _Unfinished(stream, place)
+
+
+def _nought(stream: Any) -> int | None:
+    """Where a WAV says that its sound has 0 bytes, although something follows that is no chunk."""
+    start = stream.read(12)
+    if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+        return None
+    for _ in range(_CHUNKS):
+        head = stream.read(8)
+        if head[:4] == b"data" and len(head) == 8:
+            here, after = stream.tell(), stream.read(8)
+            end = stream.seek(0, 2)
+            chunk = re.fullmatch(rb"[A-Za-z][\w ]{3}", after[:4]) and here + 8 + int.from_bytes(after[4:], "little") <= end
+            return here - 4 if after and not any(head[4:]) and not chunk else None
+        if len(head) < 8:
+            return None
+        size = int.from_bytes(head[4:], "little")
+        stream.seek(size + size % 2, 1)
+    return None
 
 
 def opened_file(path: Path) -> Any:
@@ -122,7 +196,7 @@ class File:
         import soundfile
 
         self.path, self.header = path, header(path)
-        self._stream = opened_file(path)
+        self._stream = _stream(path)
         self._file = soundfile.SoundFile(self._stream)
 
     def __enter__(self) -> "File":
@@ -172,11 +246,12 @@ def length(n: int, rate_hz: int, to_hz: int) -> int:
     return -(-n * p // q)
 
 
-def resampled(read: Source, rate_hz: int, to_hz: int, start: int, n: int) -> Samples:
-    """n samples (n, c) from number `start` on, of what `read` gives at `rate_hz`, brought to `to_hz`.
+def resampled(read: Source, frames: int, rate_hz: int, to_hz: int, start: int, n: int) -> Samples:
+    """n samples (n, c) from number `start` on, of what `read` gives at `rate_hz`, brought to `to_hz`; what lies outside of the recording is 0.
 
     Args:
         read: gives samples at any place, 0 outside.
+        frames: how many it has.
         rate_hz: at this rate.
         to_hz: the rate wanted.
         start: in samples at `to_hz`.
@@ -191,10 +266,25 @@ def resampled(read: Source, rate_hz: int, to_hz: int, start: int, n: int) -> Sam
     # Number k p of the result lies where number k q of the source does: there begins what is resampled.
     first = (start // p - (-(-reach // q))) * q
     last = -(-(start + n) * q // p) + reach
-    found = resample_poly(read(first, last - first), p, q, axis=0, window=_filter(max(p, q)))
+    found = resample_poly(_reflected(read, frames, first, last - first, reach), p, q, axis=0, window=_filter(max(p, q)))
     skip = start - first // q * p
-    piece: Samples = np.ascontiguousarray(found[skip : skip + n], dtype=np.float32)
+    piece: Samples = np.array(found[skip : skip + n], dtype=np.float32)
+    piece[: max(-start, 0)] = 0
+    piece[max(length(frames, rate_hz, to_hz) - start, 0) :] = 0
     return piece
+
+
+def _reflected(read: Source, frames: int, start: int, n: int, reach: int) -> Samples:
+    """n samples (n, c) from number `start` on, where a recording goes on beyond its ends as its odd reflection, as far as `reach` (then level)."""
+    x, at = read(start, n), np.arange(start, start + n)
+    most = min(reach, frames - 1)
+    for outside, first, inwards in ((at < 0, 0, 1), (at >= frames, frames - 1 - most, -1)):
+        if frames > 0 and outside.any():
+            near = read(first, most + 1)[::inwards]
+            end = 0 if inwards == 1 else frames - 1
+            x = x.copy()
+            x[outside] = 2 * near[0] - near[np.abs(at[outside] - end).clip(max=most)]
+    return x
 
 
 @functools.lru_cache(maxsize=8)
@@ -205,13 +295,17 @@ def _filter(most: int) -> NDArray[np.float32]:
     return taps
 
 
-def loudness(read: Source, n: int) -> float:
-    """The root mean square of n samples of all channels together, read in blocks."""
-    total = channels = 0.0
+def loudness(read: Source, n: int, known: Source | None = None) -> NDArray[np.float64]:
+    """The root mean square of each channel of n samples, (c,), read in blocks; only of those where `known`, (n, 1), is 1."""
+    total: NDArray[np.float64] = np.zeros(1)
+    count = 0.0
     for start in range(0, n, BLOCK):
-        piece = read(start, min(BLOCK, n - start))
-        total, channels = total + float(np.square(piece, dtype=np.float64).sum()), piece.shape[1]
-    return float(np.sqrt(total / max(n * channels, 1)))
+        m = min(BLOCK, n - start)
+        power = np.square(read(start, m), dtype=np.float64)
+        weight = np.ones((m, 1)) if known is None else known(start, m)
+        total, count = total + (power * weight).sum(0), count + float(weight.sum())
+    found: NDArray[np.float64] = np.sqrt(total / max(count, 1))
+    return found
 
 
 def container_of(path: Path, like: Header) -> tuple[str, str]:

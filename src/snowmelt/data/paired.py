@@ -6,6 +6,8 @@ visited, cut and flipped together.
 """
 
 import itertools
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +21,7 @@ from snowmelt.registry import spec
 from snowmelt.signals import PICTURE
 
 _NAMED = 3
+_NUMBERED = re.compile(r"(.*?)([0-9]+)((?:\.[A-Za-z][A-Za-z0-9]*)*)")  # 0000000012.bin.npy
 
 
 class Paired(Dataset):
@@ -106,15 +109,49 @@ def _require_pictures(x0: Dataset, endpoint: Dataset) -> None:
 
 
 def predecessors(pool: Pool) -> dict[int, int]:
-    """The position of the file before each, in its folder and in the order of names; the first of each folder has none.
+    """The position of the file before each, in its folder and in the order of names, in which 10 comes after 9; the first of each folder has none.
+
+    Where names end in numbers, they say how frames follow: only those have one before them that come after it by the step that most of the folder do.
+    So a frame after a gap, or the first of another drive, has none. Where no step is that common, as of times in microseconds, half of the median
+    step more or less is none either.
 
     Raises:
         ValueError: the pool has no files.
     """
     if not isinstance(pool, FilePool):
         raise ValueError(f'data.endpoint = "previous" is the file before in a folder, and {pool.name} is no folder of files')
-    order = sorted(range(len(pool.paths)), key=lambda i: (pool.paths[i].parent, pool.paths[i].name))
-    return {j: i for i, j in itertools.pairwise(order) if pool.paths[i].parent == pool.paths[j].parent}
+    paths, found = pool.paths, {}
+    order = sorted(range(len(paths)), key=lambda i: (paths[i].parent, _natural(paths[i].name)))
+    for _, folder in itertools.groupby(order, key=lambda i: paths[i].parent):
+        pairs = list(itertools.pairwise(folder))
+        steps = [_step(paths[i].name, paths[j].name) for i, j in pairs]
+        due = _due([step for step in steps if step])
+        found |= {j: i for (i, j), step in zip(pairs, steps, strict=True) if step is None or due[0] <= step <= due[1]}
+    return found
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """What names are sorted by: their numbers as numbers."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))], name
+
+
+def _step(before: str, after: str) -> int | None:
+    """From the number that one name ends in to that of the next: 0 where they begin differently, None where either ends in no number."""
+    ends = [_NUMBERED.fullmatch(name) for name in (before, after)]
+    if ends[0] is None or ends[1] is None:
+        return None
+    return int(ends[1][2]) - int(ends[0][2]) if ends[0][1] == ends[1][1] else 0
+
+
+def _due(steps: Sequence[int]) -> tuple[float, float]:
+    """The least and the greatest of the steps that are a frame's."""
+    if not steps:
+        return 1, 1
+    common, times = min(Counter(steps).items(), key=lambda item: (-item[1], item[0]))
+    if 2 * times >= len(steps):
+        return common, common
+    median = sorted(steps)[len(steps) // 2]
+    return 0.5 * median, 1.5 * median
 
 
 def partners(ours: Pool, theirs: Pool, *, cut: bool) -> list[int]:

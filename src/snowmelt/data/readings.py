@@ -106,6 +106,7 @@ class Shelf(Store):
     many: str = "samples"
     _bad: set[int] = field(default_factory=set)
     _kept: dict[int, Tensor] = field(default_factory=dict)
+    _held: list[int] = field(default_factory=lambda: [0])  # bytes of what is kept
 
     def take(self, indices: Sequence[int]) -> list[Tensor]:
         """See :meth:`Store.take`."""
@@ -115,8 +116,9 @@ class Shelf(Store):
         """The sample in file i, as long as there is room kept for the next time; raises as :attr:`read` does."""
         if i not in self._kept:
             x = self.read(self.paths[i])
-            if sum(one.numel() for one in self._kept.values()) * 4 + x.numel() * 4 > _KEPT_BYTES:
+            if self._held[0] + x.nbytes > _KEPT_BYTES:
                 return x
+            self._held[0] += x.nbytes
             self._kept[i] = x
         return self._kept[i]
 

@@ -96,7 +96,7 @@ class ScanDoor(Door):
                 shape, fortran, dtype = _header(path, stream)
                 form = _kind(path, shape, self.scan)
                 flat = np.frombuffer(stream.read(int(np.prod(shape)) * dtype.itemsize), dtype)
-                values = np.array(flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape), dtype=np.float32, order="C")
+                values = _single(path, flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape))
             else:
                 form = "points"
                 values = np.frombuffer(stream.read(_count(path, stream) * _POINT_BYTES), "<f4").astype(np.float32).reshape(-1, 4)
@@ -142,6 +142,16 @@ def points_of(x: Tensor, scan: Scan, like: Cloud | None = None) -> Tensor:
     if like is None or like.projected is None:
         return to_points(x, scan)
     return like.projected.points(x, behind=True)
+
+
+def _single(path: Path, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Floats of any precision as float32; what is infinite or NaN in the file stays so."""
+    with np.errstate(over="ignore"):
+        found = np.array(values, dtype=np.float32, order="C")
+    if bool((beyond := np.isinf(found) & np.isfinite(values)).any()):
+        most = float(np.abs(values[beyond]).max())
+        raise Unreadable(path, f"its numbers go up to {most:.3g}, beyond float32, and they are metres and reflectances: is the file damaged?")
+    return found
 
 
 def _of_points(path: Path, values: NDArray[np.float32], scan: Scan) -> Cloud:

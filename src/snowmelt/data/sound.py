@@ -83,7 +83,7 @@ class SoundDoor(Door):
 
     def piece(self, file: audio.File, start: int, n: int) -> Samples:
         """n samples (n, c) from number `start` on, at the signal's rate, before any gain."""
-        x = audio.resampled(file.read, file.header.rate_hz, self.signal.rate_hz, start, n)
+        x = audio.resampled(file.read, file.header.frames, file.header.rate_hz, self.signal.rate_hz, start, n)
         if self.channels == 1 and x.shape[1] == 2:
             mixed: Samples = x.mean(1, keepdims=True)
             return mixed
@@ -149,7 +149,9 @@ def padded(samples: Samples, start: int, n: int) -> Samples:
     return out
 
 
-def played(read: audio.Source, rate_hz: int, header: Header, gain: float) -> Iterator[Samples]:
-    """Blocks (n, c) of a result as its file gets it: at the file's rate, at its loudness, as many samples as it had."""
+def played(read: audio.Source, rate_hz: int, header: Header, gain: float | Samples) -> Iterator[Samples]:
+    """Blocks (n, c) of a result as its file gets it: at the file's rate, at its loudness, as many samples as it had; a gain, or one a channel."""
+    n, by = audio.length(header.frames, header.rate_hz, rate_hz), np.asarray(gain, np.float32)
     for start in range(0, header.frames, BLOCK):
-        yield audio.resampled(read, rate_hz, header.rate_hz, start, min(BLOCK, header.frames - start)) / np.float32(gain)
+        block: Samples = audio.resampled(read, n, rate_hz, header.rate_hz, start, min(BLOCK, header.frames - start)) / by
+        yield block

@@ -201,18 +201,14 @@ def _folder(path: Path, options: DataOptions, folders: tuple[str, ...] | None = 
 def _signal_in(path: Path, options: DataOptions) -> str | None:
     """sound or scan, if that is what a folder holds; None of pictures, and of what is nothing of the kind.
 
+    A stray recording among pictures changes nothing, unless an option of recordings (`window`, `rate_hz`) says that they are meant.
     Arrays and .bin files may be anything, so they are scans only where nothing else is, and where they look like it or a sensor is named.
-
-    Raises:
-        ValueError: it holds pictures and recordings.
     """
     found, _ = below(path, (*images.SUFFIXES, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)))
-    first = {signal_of(file): file for file in reversed(found)}
-    if None in first and "sound" in first:
-        both = f"{first[None].relative_to(path).as_posix()} and {first['sound'].relative_to(path).as_posix()}"
-        raise ValueError(f"{path} holds pictures and recordings ({both}): give a folder of one of them as data.path")
-    if None in first or "sound" in first:
-        return None if None in first else "sound"
+    kinds = {signal_of(file) for file in found}
+    meant = options.window is not None or options.rate_hz is not None
+    if None in kinds or "sound" in kinds:
+        return "sound" if "sound" in kinds and (meant or None not in kinds) else None
     scans = [file for file in found if signal_of(file) == "scan"]
     if not scans or (options.sensor is None and all(file.suffix.lower() == ".npy" and not _looks_scanned(file) for file in scans)):
         return None

@@ -31,7 +31,7 @@ from torch import Tensor
 from snowmelt.degradations.scan import FADE, NEVER, OfScans, faded, scans
 from snowmelt.randomness import normal, uniform
 from snowmelt.registry import Range, label, register
-from snowmelt.sensor import encoded, metres
+from snowmelt.sensor import NEAREST, encoded, metres
 from snowmelt.types import Batch, Draw, Generators
 
 _CONTRAST = math.log(20)  # Koschmieder's threshold of 5 %
@@ -43,10 +43,11 @@ _DROP = 0.05  # reflectance of what returns from the air
 
 
 def moved(x: Tensor, by_m: Tensor, farthest_m: float) -> Tensor:
-    """Encoded ranges x after `by_m` metres, between 0 and the farthest; where that is 0 m, the same bits."""
+    """Encoded ranges x after `by_m` metres, between the nearest that is a return and the farthest; where `by_m` is 0, the same bits."""
     r = metres(x.clamp(-1, 1), farthest_m)
     by_m = torch.minimum(torch.maximum(by_m, -r), farthest_m - r)
-    return x + 2 * torch.log1p(by_m / (1 + r)) / math.log1p(farthest_m)
+    out = x + 2 * torch.log1p(by_m / (1 + r)) / math.log1p(farthest_m)
+    return torch.maximum(out, x.clamp(max=NEAREST))
 
 
 @register("range-noise")

@@ -88,7 +88,8 @@ def methods_for(
     if part is None or make is None:
         return []
     candidates = make(model, part, train)
-    ids = range(min(len(validation), _VALIDATION[model.signal.name]))
+    most = min(len(validation), _VALIDATION[model.signal.name])
+    ids = [i * len(validation) // most for i in range(most)] if model.signal.name == "scan" else range(most)  # neighbours in a drive are alike
     seen = start(model, validation, ids, seed=seed, device=device) if len(ids) else None
     return [Entry(one.title, "filter", 0, _method(one, _chosen(one, model, seen))) for one in candidates]
 
@@ -290,11 +291,12 @@ def _lines(model: Model, part: BeamDrop | AzimuthDrop, train: Dataset | None) ->
         return classical_scans.interpolated(x, gone, scan, along=along, **how)
 
     spaces = ("range", "log", "inverse")
+    beyond = ("copy", "line") if along == "rows" else ("copy",)  # a turn has no end
     return [
         Candidate("Nearest", fill, _grid(order=(0,))),
-        Candidate("Linear", fill, _grid(order=(1,), space=spaces)),
-        Candidate("Bicubic", fill, _grid(order=(3,), space=spaces)),
-        Candidate("Linear, not across edges", fill, _grid(order=(1,), space=("log", "inverse"), edge=(0.5, 0.7, 1.0))),
+        Candidate("Linear", fill, _grid(order=(1,), space=spaces, beyond=beyond)),
+        Candidate("Bicubic", fill, _grid(order=(3,), space=spaces, beyond=beyond)),
+        Candidate("Linear, not across edges", fill, _grid(order=(1,), space=("log", "inverse"), edge=(0.5, 0.7, 1.0), beyond=beyond)),
     ]
 
 

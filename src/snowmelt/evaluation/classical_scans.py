@@ -31,6 +31,7 @@ from snowmelt.signals import Scan
 
 Space: TypeAlias = Literal["range", "log", "inverse"]
 _NEAREST_M = 0.05
+_ROAD = 0.5  # difference of the logarithms of two ranges of which a line goes on beyond the second
 
 
 def spread(x: Tensor, scan: Scan, space: Space) -> Tensor:
@@ -54,6 +55,7 @@ def interpolated(
     space: Space = "log",
     edge: float = math.inf,
     along: Literal["rows", "columns"] = "rows",
+    beyond: Literal["copy", "line"] = "copy",
 ) -> Tensor:
     """Scans x (b, 3, h, w) with the lost rows, or columns, interpolated.
 
@@ -64,12 +66,20 @@ def interpolated(
         order: 0 takes the nearest, 1 draws lines, 3 cubics, where all four neighbours have returns.
         space: what is averaged.
         edge: difference of the logarithms of two ranges beyond which they are not averaged.
-        along: which axis is missing.
+        along: which axis is missing; rows lie as far apart as their beams.
+        beyond: what rows above the first or below the last that is there take: a copy of it, or the line through the last two, where both have
+            returns at about one range, as on a road.
     """
     if not bool(lost.any()) or bool(lost.all()):
         return x.clone()
     if along == "columns":
         return _columns(x, lost, scan, order=order, space=space, edge=edge)
+    place = -torch.tensor(scan.beams_deg, dtype=torch.float64, device=x.device)
+    return _rows(x, lost, scan, place, order=order, space=space, edge=edge, beyond=beyond)
+
+
+def _rows(x: Tensor, lost: Tensor, scan: Scan, place: Tensor, *, order: int, space: Space, edge: float, beyond: str = "copy") -> Tensor:
+    """Scans x (b, 3, h, w) with the lost rows, (h,) bool, interpolated between rows that lie at `place`, (h,)."""
     known = torch.nonzero(~lost).flatten().to(x.device)
     at = torch.nonzero(lost).flatten().to(x.device)
     rows = x.index_select(2, known)
@@ -79,15 +89,21 @@ def interpolated(
     after = torch.searchsorted(known, at).clamp(1, max(len(known) - 1, 1))
     after = after.clamp(max=len(known) - 1)
     before = (after - 1).clamp(min=0)
-    share = ((at - known[before]) / (known[after] - known[before]).clamp(min=1)).clamp(0, 1).double()[:, None]  # beyond the last: the last
+    step = torch.where(after > before, place[known[after]] - place[known[before]], 1.0)
+    line = (((place[at] - place[known[before]]) / step * 1e9).round() / 1e9)[:, None]  # halves stay halves
+    share = line.clamp(0, 1)  # beyond the last: the last
     a, b = there[:, before], there[:, after]
     weight = torch.where(a & ~b, 0.0, torch.where(b & ~a, 1.0, share if order else (share > 0.5).double()))
-    if edge < math.inf:
+    if edge < math.inf or beyond == "line":
         far = spread(filled, scan, "log")
-        weight = torch.where((far[:, before] - far[:, after]).abs() > edge, (weight > 0.5).double(), weight)
+        apart = (far[:, before] - far[:, after]).abs()
+        weight = torch.where(apart > edge, (weight > 0.5).double(), weight)
     found = torch.lerp(values[:, :, before], values[:, :, after], weight[:, None])
+    if beyond == "line":
+        outside = (line != share) & a & b & (apart < min(edge, _ROAD))
+        found[:, 0] = torch.where(outside, torch.lerp(values[:, 0, before], values[:, 0, after], line), found[:, 0])
     if order == 3:
-        smooth = _smooth(values, known, before, after, share)
+        smooth = _smooth(values, place[known], before, after, share)
         inner = _four(there, before, after) & (weight == share) & (share > 0) & (share < 1)
         found = torch.where(inner[:, None], smooth, found)
     votes = torch.lerp(a.double(), b.double(), share)
@@ -102,15 +118,15 @@ def _columns(x: Tensor, lost: Tensor, scan: Scan, **how: Any) -> Tensor:
     w = x.shape[-1]
     around = torch.arange(-(w // 2), w + w // 2, device=x.device) % w
     turned = x.index_select(3, around).transpose(2, 3)
-    out = interpolated(turned, lost[around.to(lost.device)], scan, along="rows", **how)
+    out = _rows(turned, lost[around.to(lost.device)], scan, torch.arange(len(around), dtype=torch.float64, device=x.device), **how)
     return out.transpose(2, 3)[..., w // 2 : w // 2 + w].contiguous()
 
 
-def _smooth(values: Tensor, known: Tensor, before: Tensor, after: Tensor, share: Tensor) -> Tensor:
-    """Hermite cubics with the tangents of Catmull and Rom, (b, 2, lost, w), between the known rows of values (b, 2, known, w)."""
-    last = len(known) - 1
-    place = known.double()[:, None]
-    index = torch.arange(last + 1, device=known.device)
+def _smooth(values: Tensor, place: Tensor, before: Tensor, after: Tensor, share: Tensor) -> Tensor:
+    """Hermite cubics with the tangents of Catmull and Rom, (b, 2, lost, w), between rows at `place` of values (b, 2, known, w)."""
+    last = len(place) - 1
+    place = place[:, None]
+    index = torch.arange(last + 1, device=place.device)
     up, down = (index - 1).clamp(min=0), (index + 1).clamp(max=last)
     tangents = (values[:, :, down] - values[:, :, up]) / (place[down] - place[up])
     step = place[after] - place[before]

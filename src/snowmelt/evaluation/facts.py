@@ -4,12 +4,14 @@ from typing import Any
 
 from snowmelt import registry
 from snowmelt.data.dataset import Dataset
+from snowmelt.data.options import PREVIOUS
+from snowmelt.degradations import Morph
 from snowmelt.evaluation.intervals import RESAMPLES
 from snowmelt.evaluation.report import SIGNAL
 from snowmelt.evaluation.scoring import LEFT_OUT
 from snowmelt.evaluation.sets import ACCURACY, NOT_COMPUTED, Judge, names
 from snowmelt.metrics.distribution import RESAMPLES as SET_RESAMPLES
-from snowmelt.model import Model
+from snowmelt.model import Model, noted
 from snowmelt.restorers import Restorer
 from snowmelt.signals import PICTURE, Scan, Sound
 
@@ -33,6 +35,8 @@ def facts_of(model: Model, test: Dataset, chosen: list[int], judge: Judge, rows:
         if left_out := next((r[LEFT_OUT] for r in rows if LEFT_OUT in r), None):
             without = ", ".join(f"{name} of {n:,}" for name, n in left_out.items())
             facts["left out"] = f"{without}: the truth is {'silent' if isinstance(test.signal, Sound) else 'without returns'} there"
+    if isinstance(model.degradation, Morph) and noted(model.notes, "recipe", "data", "endpoint") == PREVIOUS:
+        facts["degraded"] = f"the last frame repeated: what stands where nothing is done is the {test.signal.one} before each"
     if isinstance(restorer, Restorer) and restorer.degradation != model.degradation:
         facts["restorer trained for"] = registry.spec(restorer.degradation)
     if test.signal != PICTURE:

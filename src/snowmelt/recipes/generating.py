@@ -56,7 +56,7 @@ def make(
 ) -> Callable[[], Batch]:
     """N pictures (n, c, h, w), on the CPU, under a progress bar; to be had once all pieces are there."""
     said = f"generating, {registry.spec(walk)}" + ("" if guidance is None else f", guidance {guidance:g}")
-    with Bar(said, n, unit="pictures") as bar:
+    with Bar(said, n, unit=model.signal.many) as bar:
         return made_by(model, n, walk, seed=seed, guidance=guidance, device=device, tick=bar.advance, kept=kept)
 
 

@@ -5,14 +5,14 @@ import dataclasses
 import functools
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
 from snowmelt import processes, registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import left_out, open_data
-from snowmelt.degradations import Degradation
+from snowmelt.degradations import BeamDrop, Degradation, Several
 from snowmelt.disk import sweep_parts
 from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import Bits
@@ -96,11 +96,37 @@ def require_signal(degradation: Degradation, signal: Signal, recipe: Recipe) -> 
         ValueError: it does not.
     """
     if degradation.takes not in (None, signal.name):
-        raise ValueError(f"{recipe.degradation} degrades {degradation.takes}, and {recipe.data.path} holds {signal.many}: give other data.path")
+        takes = "scans" if degradation.takes == "scan" else degradation.takes
+        raise ValueError(f"{recipe.degradation} degrades {takes}, and {recipe.data.path} holds {signal.many}: give other data.path")
+    if isinstance(signal, Scan):
+        _require_sensor(degradation, signal, recipe.data.path)
     if signal != PICTURE and recipe.model.input == "8bit":
         raise ValueError(f"model.input = 8bit is for pictures, and {recipe.data.path} holds {signal.many}: leave it out")
     if signal != PICTURE and recipe.training.severity_images:
         raise ValueError(f"training.severity_images: what reads severities reads pictures, and {recipe.data.path} holds {signal.many}: leave it out")
+
+
+def _require_sensor(degradation: Degradation, scan: Scan, path: str) -> None:
+    """Refuse what degrades scans of another sensor, also as a part of something.
+
+    Raises:
+        ValueError: it has other rings, or sees farther or less far.
+    """
+    if isinstance(degradation, Several):
+        for part in degradation.parts:
+            _require_sensor(part, scan, path)
+    for name, unit in (("rings", "rings"), ("farthest_m", "m")):
+        asked, there = getattr(degradation, name, None), getattr(scan, name)
+        if asked is None or asked == there:
+            continue
+        changes: dict[str, Any] = {name: there}
+        if isinstance(degradation, BeamDrop):  # the same share of the beams, or as many as halving leads to
+            changes["beams"] = there // min(degradation.rings // degradation.beams, there & -there)
+        own = registry.spec(degradation)
+        with contextlib.suppress(registry.SpecError):
+            way_out = f"write {registry.spec(dataclasses.replace(cast(Any, degradation), **changes))}"
+            raise ValueError(f"{own} is of a sensor of {asked:g} {unit}, and the scans in {path} are of one of {there:g}: {way_out}")
+        raise ValueError(f"{own} is of a sensor of {asked:g} rings, and no halving leads on from the {there:g} of the scans in {path}")
 
 
 def conditions_of(recipe: Recipe, data: Dataset | None) -> Conditions:

@@ -139,32 +139,51 @@ def roll_out(
         sampler: as in :func:`continuing`.
         seed: as in :func:`continuing`.
         noise: as in :func:`continuing`.
-        overwrite: whether frames that are there already are replaced.
+        overwrite: whether frames that an earlier continuation wrote, as `out`/continuation.json says, are replaced; no other file ever is.
 
     Raises:
-        ValueError: the model was not trained so, the scan is of another sensor, or there are frames already.
+        ValueError: the model was not trained so, the scan is of another sensor, `out` is its folder, or there are frames already, or other scans.
     """
     require(model.model)
     signal, suffix = model.model.signal, SUFFIXES[model.model.signal.name]
-    old = sorted(path for path in out.glob(f"[0-9]*{suffix}") if path.stem.isdigit()) if out.is_dir() else []
-    if old and not overwrite:
-        raise ValueError(f"{old[0]} exists: choose another --out, or add --overwrite")
+    old = _replaceable(source, out, suffix, overwrite=overwrite)
     x = last_frame(model.model, source)
-    for path in old:
-        path.unlink()
     digits = max(4, len(str(n)))
+    new = [f"{k:0{digits}d}{suffix}" for k in range(1, n + 1)]
     said = {"run": model.name, "weights_sha256": model.weights, "after": source.name, "number": n, "seed": seed, "noise": noise}
     spec = registry.spec(sampler) if isinstance(sampler, Sampler) else sampler
-    files.write_json(out / NAME, {**said, "signal": registry.spec(signal), "sampler": spec})
+    said |= {"signal": registry.spec(signal), "sampler": spec}
+    files.write_json(out / NAME, {**said, "frames": sorted({*old, *new})})  # stopped half-way, both are still known
     frames = [x]
     with Bar("continuing", n, unit="frames") as bar:
         for k, made in enumerate(continuing(model.model, x, n, sampler=sampler, seed=seed, noise=noise), 1):
-            write(out / f"{k:0{digits}d}{suffix}", made[0], signal)
+            write(out / new[k - 1], made[0], signal)
             frames.append(made)
             bar.advance(1)
+    for name in set(old) - set(new):  # not before the new ones are there
+        (out / name).unlink(missing_ok=True)
+    files.write_json(out / NAME, {**said, "frames": new})
     assert isinstance(signal, Scan)  # noqa: S101 - see require
     _draw(frames[: _SHOWN + 1], signal, out)
     return [STRIP, VIEWS, ANIMATION]
+
+
+def _replaceable(source: Path, out: Path, suffix: str, *, overwrite: bool) -> list[str]:
+    """The frames in `out` that an earlier continuation wrote, by its own account, and that this one may replace.
+
+    Raises:
+        ValueError: `out` is the folder of the given scan, there are frames and they are not to be replaced, or scans that no continuation wrote.
+    """
+    if out.resolve() == source.resolve().parent:
+        raise ValueError(f"{out} is the folder of {source.name}, and frames made are not to lie among those measured: choose another --out")
+    there = sorted(path.name for path in out.glob(f"[0-9]*{suffix}") if path.stem.isdigit()) if out.is_dir() else []
+    if there and not overwrite:
+        raise ValueError(f"{out / there[0]} exists: choose another --out, or add --overwrite")
+    own = files.read_json(out / NAME) if there and (out / NAME).is_file() else {}
+    listed = own.get("frames") if isinstance(own, dict) else None
+    if foreign := [name for name in there if name not in (listed if isinstance(listed, list) else ())]:
+        raise ValueError(f"{out / foreign[0]} exists, and no continuation wrote it ({NAME} does not name it), so it is kept: choose another --out")
+    return there
 
 
 def last_frame(model: Model, source: Path) -> Batch:

@@ -59,6 +59,7 @@ class Loop(abc.ABC, Generic[One]):
         self.tally.measured = (self.many, self.amount)
         self._pending: Future[None] | None = None
         self._asked = Event()
+        self._shown: Bar | None = None
         self._news: list[Callable[[], None]] = []  # of the thread that writes, told in the one that was called
         self.watch = Stopwatch(work.model.restorer, work.device)
         self.say: Callable[[str], None] = nothing
@@ -108,6 +109,11 @@ class Loop(abc.ABC, Generic[One]):
         """Count one more file of which sentence `number` is true."""
         self.tally.remarks[number] += 1
 
+    def within(self, done: int, of: int) -> None:
+        """Show how far a file is that is computed in several pieces."""
+        if self._shown is not None and of > 1:
+            self._shown.advance(0, piece=f"{done:,}/{of:,}")
+
     def run(self, *, bar: bool) -> Tally:
         """Go through the plan.
 
@@ -118,7 +124,7 @@ class Loop(abc.ABC, Generic[One]):
         sweep(self.plan.jobs)
         self.journal.settle([job.source for job in self.plan.jobs])
         shown = Bar(f"{self.work.verb}ing", self.tally.total, unit=self.many) if bar else None
-        start, watch = time.perf_counter(), self.watch
+        self._shown, start, watch = shown, time.perf_counter(), self.watch
         try:
             with until_asked(_PATIENCE_S) as self._asked, shown or nullcontext(), watch.watching(), ThreadPoolExecutor(1, "snowmelt-write") as pool:
                 for failure in self.plan.refused:

@@ -163,7 +163,8 @@ def plan(inputs: Sequence[Path], out: Path | None, kind: Kind = PICTURES) -> Pla
 
     Raises:
         FileNotFoundError: an input does not exist.
-        ValueError: a folder holds no picture, `out` is missing or is a file, or an output would be an input.
+        ValueError: a folder holds no picture, `out` is missing, is a file or, of a single recording or scan, has the suffix of no format that can be
+            written, or an output would be an input.
     """
     missing = next((given for given in inputs if not given.exists()), None)
     if missing is not None:
@@ -172,6 +173,8 @@ def plan(inputs: Sequence[Path], out: Path | None, kind: Kind = PICTURES) -> Pla
         return _alone(inputs, kind)
     if names_a_file(inputs, out, kind):
         return _to_file(inputs[0], out, kind)
+    if kind is not PICTURES and len(inputs) == 1 and not inputs[0].is_dir() and out.suffix and not out.exists():
+        raise ValueError(f'{out}: a {kind.one} cannot be written as "{out.suffix}": use one of {", ".join(kind.written)}, or a folder that exists')
     if out.is_file():
         raise ValueError(f"{out} is a file: give --out a folder")
     refused: list[Failure] = []

@@ -8,9 +8,11 @@ model's rate in a temporary file beside the result, from which the result is res
 *Loudness.* A model knows clean recordings of one root mean square, the signal's level, and what D makes of them. So a file that is degraded already
 is brought to level times r, with r the factor by which this model's D at this severity changes the loudness of a clean sound, taken from one
 that is drawn: noise with a falling spectrum that swells four times a second, as speech does. (White noise of 0 dB: r = 1.41.) Written, the
-result is divided by the same gain.
+result is divided by the same gain. Channels that are restored by themselves have each a gain of its own, and a silent one is copied.
 
-*Lost packets.* A model that must be told where sound is missing is told of every run of 4 ms or more of exact zeros.
+*Lost packets.* A model that must be told where sound is missing is told of runs of exact zeros of 4 ms to 0.5 s; longer ones, and those that touch an
+end of the recording, are pauses, and so is what follows a short one. Where rates differ, 4 samples on either side of a gap count as lost: the filter
+rings there. Loudness, of the file and of what D leaves, is then that of the samples that are known, however many are lost.
 """
 
 import contextlib
@@ -18,6 +20,7 @@ import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -44,22 +47,23 @@ from snowmelt.signals import Sound
 _PIECE_S, _OVERLAP = 4.0, 8
 _TOGETHER = 8  # pieces that share a call, where nobody says how many
 _HELD = 1 << 22  # values of a result that wait in memory; more wait in a file
-_GAP_S = 0.004
+_GAP_S, _PAUSE_S = 0.004, 0.5
+_RINGS = 4  # samples at the model's rate beside a gap, in which a resampled recording rings
 _DB = (-60.0, 100.0)  # of a score, as the metrics have it
 _LOST, _APART, _SILENT, _CLIPPED = range(4)
 
 
 @dataclass(frozen=True, eq=False)
 class Heard(Ready):
-    """A recording that is ready: its header, its length at the model's rate, its gain; `silent` where there is nothing to restore."""
+    """A recording that is ready: its header, its length at the model's rate, the gain (c,) and the numbers of the channels that are not silent."""
 
     job: Job
     header: Header
     n: int
-    gain: float
+    gain: Samples
+    live: tuple[int, ...]
     severity: float
     estimate: Estimate | None = None
-    silent: bool = False
 
 
 @dataclass
@@ -98,20 +102,35 @@ class RecordingCollection(Loop[Heard]):
             if self.trained is not None and self.trained[0] > header.channels:
                 raise Unreadable(job.source, "it is mono, and the model was trained on stereo: give it two channels", broken=False)
             n = self.door.shape(header)[1]
-            loud = audio.loudness(lambda start, m: self.door.piece(file, start, m), n)
-            gain = self.door.gain(loud)
+            loud = audio.loudness(partial(self.door.piece, file), n, partial(self._known, file) if self.masked else None)
             first = self.door.piece(file, 0, min(n, self._length()))
-        silent = loud < SILENCE
-        x = torch.from_numpy(np.ascontiguousarray(first.T) * np.float32(gain))
-        severity, estimate = (self.work.severity or 0.0, None) if silent else severity_for(self.work, x[: self.trained[0]] if self.trained else x)
-        if not (silent or self.work.degrade):
-            gain *= louder(self.work, severity, self.trained or (1, self._length()), self.signal)
-        return Heard(job, header, n, gain, severity, estimate, silent)
+        apart = self._apart(header)
+        if not apart:
+            loud = np.full_like(loud, np.sqrt(np.square(loud).mean()))
+        gain = np.array([self.door.gain(float(one)) for one in loud], np.float32)
+        live = tuple(np.flatnonzero(loud >= SILENCE).tolist())
+        if not live:
+            return Heard(job, header, n, gain, live, self.work.severity or 0.0)
+        x = torch.from_numpy(np.ascontiguousarray((first * gain).T))
+        severity, estimate = severity_for(self.work, x[list(live[:1])] if apart else x)
+        if not self.work.degrade:
+            factor = louder(self.work, severity, self.trained or (1, self._length()), self.signal, known=self.masked)
+            gain[list(live)] *= np.float32(factor)
+        return Heard(job, header, n, gain, live, severity, estimate)
+
+    def _apart(self, header: Header) -> bool:
+        """Whether each channel is a sample of its own."""
+        return self.trained is None or self.trained[0] != header.channels
+
+    def _known(self, file: audio.File, start: int, n: int) -> Samples:
+        """(n, 1), 1 where samples are known."""
+        found: Samples = known(file, start, n, self.signal.rate_hz)[0, 0, :, None].numpy()
+        return found
 
     def compute(self, batch: list[Heard]) -> Restored | str:
         """The restored recording; of silence, nothing."""
         one, work = batch[0], self.work
-        if one.silent:
+        if not one.live:
             return "silent"
         with contextlib.ExitStack() as spools:  # closed where anything goes wrong, else by who writes the results
             made = [spools.enter_context(Spool(one.job.target, one.n, one.header.channels)) for _ in range(1 + work.degrade)]
@@ -138,6 +157,7 @@ class RecordingCollection(Loop[Heard]):
                     done = slice(0, following - start)
                     score.add(x[done], before[done], restored[done])
                 tail, seen = restored[following - start :], before[following - start :]
+                self.within(number + 1, len(spans))
         found.scores = score.decibels() if found.before is not None else None
 
     def _pieces(self, one: Heard, file: audio.File, spans: list[tuple[int, int]]) -> Iterator[tuple[Samples, Samples, Samples]]:
@@ -150,19 +170,23 @@ class RecordingCollection(Loop[Heard]):
             x = torch.from_numpy(np.stack([np.ascontiguousarray(piece.T) for piece, _ in read]))  # (b, c, n)
             masks = [mask for _, mask in read if mask is not None]
             b, c, m = x.shape
-            apart = self.trained is None or self.trained[0] != c
-            if apart:  # each channel a sample of its own
-                x, keys = x.reshape(b * c, 1, m), [key if c == 1 else f"{key}/{i}" for key in keys for i in range(c)]
-            mask = torch.cat([one_mask for one_mask in masks for _ in range(c if apart else 1)]) if masks else None
-            states = self.work.walk(x.to(self.work.device), one.severity, keys, mask)
-            first, last = (states[i].x.float().cpu().reshape(b, c, m).numpy() for i in (0, -1))
+            live, each = list(range(c)), x
+            apart = self._apart(one.header)
+            if apart:
+                live = list(one.live)
+                each, keys = x[:, live].reshape(-1, 1, m), [key if c == 1 else f"{key}/{i}" for key in keys for i in live]
+            mask = torch.cat([one_mask for one_mask in masks for _ in range(len(live) if apart else 1)]) if masks else None
+            states = self.work.walk(each.to(self.work.device), one.severity, keys, mask)
+            first, last = x.clone(), x.clone()  # a silent channel stays what it is
+            for y, state in ((first, states[0]), (last, states[-1])):
+                y[:, live] = state.x.float().cpu().reshape(b, len(live), m)
             for row, (_, (start, stop)) in enumerate(group):
-                yield tuple(np.ascontiguousarray(y[row, :, : stop - start].T) for y in (x.reshape(b, c, m).numpy(), first, last))  # type: ignore[misc]
+                yield tuple(np.ascontiguousarray(y[row, :, : stop - start].numpy().T) for y in (x, first, last))  # type: ignore[misc]
 
     def _piece(self, one: Heard, file: audio.File, start: int, stop: int) -> tuple[Samples, Tensor | None]:
         """A piece (n, c) with its gain, at least as long as training's, and where it is known (1, 1, n), if the model is to be told."""
         m = max(stop - start, self.trained[1] if self.trained else 0)
-        x = self.door.piece(file, start, m) * np.float32(one.gain)
+        x = self.door.piece(file, start, m) * one.gain
         return x, known(file, start, m, self.signal.rate_hz) if self.masked else None
 
     def _length(self) -> int:
@@ -188,7 +212,7 @@ class RecordingCollection(Loop[Heard]):
             clipped = self._save(one.job.target, one, found.after)
         for number, true in (
             (_LOST, one.header.rate_hz > self.signal.rate_hz),
-            (_APART, one.header.channels == 2 and (self.trained is None or self.trained[0] == 1)),
+            (_APART, one.header.channels == 2 and self._apart(one.header)),
             (_CLIPPED, clipped > 0),
         ):
             if true:
@@ -302,22 +326,28 @@ def crossed(tail: Samples, x: Samples) -> Samples:
 
 
 def known(file: audio.File, start: int, n: int, rate_hz: int) -> Tensor:
-    """1 where samples of a piece are known, 0 within runs of 4 ms or more of exact zeros in all channels: (1, 1, n) at `rate_hz`."""
+    """1 where samples of a piece are known, 0 in gaps: (1, 1, n) at `rate_hz`.
+
+    A gap is a run of exact zeros in all channels of 4 ms to 0.5 s. One that is longer or touches an end of the recording is a pause, and known;
+    so is what lies outside.
+    """
     header, p, q = file.header, *audio.ratio(file.header.rate_hz, rate_hz)
-    least = max(int(_GAP_S * header.rate_hz), 2)
-    first = start * q // p - least
-    x = file.read(first, -(-n * q // p) + 2 * least)
+    least, most = max(int(_GAP_S * header.rate_hz), 2), int(_PAUSE_S * header.rate_hz)
+    wide = 0 if p == q else -(-_RINGS * q // p)
+    first = start * q // p - most - wide - 2  # what reaches beyond what is read is longer than a gap
+    x = file.read(first, -(-n * q // p) + 2 * (most + wide + 2))
     zero = np.concatenate([[False], (x == 0).all(1), [False]])
     edges = np.flatnonzero(zero[1:] != zero[:-1]).reshape(-1, 2)
     hole = np.zeros(len(x), bool)
-    for begin, end in edges[edges[:, 1] - edges[:, 0] >= least]:
-        hole[begin:end] = True
+    for begin, end in edges[(edges[:, 1] - edges[:, 0] >= least) & (edges[:, 1] - edges[:, 0] <= most)].tolist():
+        if first + begin > 0 and first + end < header.frames:
+            hole[max(begin - wide, 0) : end + wide] = True
     at = (np.arange(start, start + n, dtype=np.int64) * q // p - first).clip(0, len(hole) - 1)
     return torch.from_numpy(~hole[at]).float()[None, None]
 
 
-def louder(work: Work, severity: float, shape: tuple[int, ...], signal: Sound) -> float:
-    """The factor by which D at this severity changes the loudness of a clean sound that swells as speech does."""
+def louder(work: Work, severity: float, shape: tuple[int, ...], signal: Sound, *, known: bool = False) -> float:
+    """The factor by which D at this severity changes the loudness of a clean sound that swells as speech does; with `known`, of what is not lost."""
     n = max(shape[1], 2 * signal.rate_hz)
     source = generator(work.seed, "restore-loudness")
     white = torch.fft.rfft(normal(torch.empty(1, shape[0], n), source))
@@ -325,6 +355,8 @@ def louder(work: Work, severity: float, shape: tuple[int, ...], signal: Sound) -
     x = torch.fft.irfft(white * (hertz / 80).clamp(max=1) / (1 + hertz / 500), n)
     x = x * (0.05 + torch.sin(math.pi * 4 * torch.arange(n) / signal.rate_hz).square())
     x = x * signal.level / x.square().mean().sqrt()
-    loud = float(work.model.corrupt(x, severity, source).x.square().mean().sqrt()) / signal.level
+    y = work.model.corrupt(x, severity, source).x.to(x)
+    heard = y != 0 if known else torch.ones_like(y, dtype=torch.bool)
+    loud = float((y[heard].square().mean() / x[heard].square().mean()).sqrt())
     return min(max(loud, 0.1), 10.0) if math.isfinite(loud) else 1.0
 

@@ -23,16 +23,19 @@ from torch.nn import functional
 from snowmelt.data.door import Unreadable
 from snowmelt.data.scans import Cloud, ScanDoor
 from snowmelt.degradations.scan import AzimuthDrop, BeamDrop, Dropping, RayDrop
+from snowmelt.metrics import measures_for
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import severity_for
 from snowmelt.restoration.plan import Job, Plan
 from snowmelt.restoration.whole import Taken, WholeCollection
 from snowmelt.restoration.work import Work
-from snowmelt.sensor import decode, returns
+from snowmelt.sensor import returns
 from snowmelt.signals import Scan
 
 _NEAR = 2  # cells around a lost ray in which something came back
 _MOST_STRAYS = 0.05  # of the returns, in rings that ought to be empty
+_EMPTY = 0.05  # of the returns that the ring in the middle has: fewer, and a ring is missing
+_MOST_GAPS = 1 / 3  # of the rings that ought to have returns, between the first and the last that do
 
 
 class ScanCollection(WholeCollection):
@@ -71,13 +74,12 @@ class ScanCollection(WholeCollection):
         return before, after
 
     def scores(self, clean: Tensor, degraded: Tensor, restored: Tensor) -> dict[str, float]:
-        """The mean error of ranges in m where something came back, in the file and in the result, and the part of cells that do not say whether."""
+        """As an evaluation scores: the mean error of ranges in m over all returns of the file, lost ones as 0 m, and the share of wrong returns."""
         found: dict[str, float] = {}
+        measures = measures_for(self.scan)
         for name, x in (("degraded", degraded), ("restored", restored)):
-            (r, _, there), (truth, _, valid) = decode(x, self.scan), decode(clean, self.scan)
-            both = there & valid
-            found |= {f"{name}_mae_m": float((r - truth).abs()[both].mean()) if bool(both.any()) else math.nan}
-            found |= {f"{name}_return_error": float((there != valid).float().mean())}
+            parts = measures.each(x[None], clean[None])
+            found |= {f"{name}_{part}": float(parts[part][0]) for part in ("mae_m", "return_error")}
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def write(self, made: Any, row: int) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def missing(d: Dropping, x: Tensor, job: Job) -> float:
     """The severity that a scan x (3, h, w) shows by what it lacks.
 
     Raises:
-        Unreadable: it lacks nothing that d takes away.
+        Unreadable: it lacks nothing that d takes away, or more than that.
     """
     there = returns(x)
     if isinstance(d, BeamDrop | AzimuthDrop):
@@ -122,6 +124,7 @@ def missing(d: Dropping, x: Tensor, job: Job) -> float:
         at = torch.arange(len(count))
         for step in range(d.knots, 0, -1):
             if int(count[at % 2**step > 0].sum()) <= _MOST_STRAYS * int(count.sum()):
+                _require_rest(count, 2**step, what, job)
                 return step / d.knots
         used = int((count > 0).sum())
         said = f"{used} of {len(count)} {what} have returns, and not only every second, fourth, ... of them: none that this model fills is missing"
@@ -130,3 +133,32 @@ def missing(d: Dropping, x: Tensor, job: Job) -> float:
         unknown = ~known(d, x, 1.0)
         return min(1.0, float(unknown.sum()) / max(int((unknown | there).sum()), 1) / d.lost)
     raise Unreadable(job.source, "how degraded it is cannot be seen: give --severity", broken=False)
+
+
+def _require_rest(count: Tensor, every: int, what: str, job: Job) -> None:
+    """Refuse a file whose lines, of which every so many should have returns, (n,), lack more than those between: they are no sky.
+
+    Raises:
+        Unreadable: they do.
+    """
+    at = torch.arange(len(count))
+    known = count[::every]
+    fill = f"this model fills every {_ordinal(every)}"
+    sparser = every
+    while 2 * sparser < len(count) and int(count[at % (2 * sparser) > 0].sum()) <= _MOST_STRAYS * int(count.sum()):
+        sparser *= 2
+    way_out = "give a model of so few, or the file with those between"
+    if sparser > every:
+        raise Unreadable(job.source, f"only every {_ordinal(sparser)} of the {what} has returns, and {fill}: {way_out}", broken=False)
+    shown = (known > 0).nonzero().flatten()
+    inside = known[int(shown[0]) : int(shown[-1]) + 1] if len(shown) else known
+    gaps = int((inside <= _EMPTY * float(known[known > 0].double().median())).sum()) if len(shown) else 0
+    if what == "rings" and gaps > _MOST_GAPS * len(inside):  # azimuths may look at the sky, all of one side
+        said = f"of {len(inside)} rings that should have returns, every {_ordinal(every)}, {gaps} have hardly any, and {fill}"
+        raise Unreadable(job.source, f"{said}: {way_out}", broken=False)
+
+
+def _ordinal(n: int) -> str:
+    """2nd, 4th, 32nd."""
+    suffix = {1: "st", 2: "nd", 3: "rd"}.get(n % 10 if n % 100 not in (11, 12, 13) else 0, "th")
+    return f"{n}{suffix}"
