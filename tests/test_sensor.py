@@ -11,7 +11,21 @@ import torch
 from tests.room import cast, cloud, rays
 
 from snowmelt.registry import SpecError
-from snowmelt.sensor import HDL_64E, SENSORS, Misfit, decode, encode, encoded, metres, returns, sensor, sweeps, to_image, to_points
+from snowmelt.sensor import (
+    HDL_64E,
+    SENSORS,
+    Misfit,
+    decode,
+    elevations_deg,
+    encode,
+    encoded,
+    metres,
+    returns,
+    sensor,
+    sweeps,
+    to_image,
+    to_points,
+)
 from snowmelt.signals import Scan
 
 SMALL = Scan(16, 64, 15.0, -15.0)

@@ -311,7 +311,7 @@ def frequency_penalty(estimate: Batch, x0: Batch) -> Tensor:
 
 
 def squares_penalty(estimate: Batch, x0: Batch) -> Tensor:
-    """The mean squared error: (b,). Beside an absolute one it asks for something between median and mean, so that no error is as far off as can be."""
+    """The mean squared error: (b,). Beside an absolute one it asks for something between median and mean: far misses weigh more."""
     return (estimate - x0).square().flatten(1).mean(1)
 
 

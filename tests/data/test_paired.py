@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from snowmelt.data.options import DataOptions
-from snowmelt.data.paired import Paired
+from snowmelt.data.paired import Paired, predecessors
+from snowmelt.data.pools import FilePool
 from snowmelt.data.sources import describe_data, open_data
 from snowmelt.randomness import generators
 

@@ -8,9 +8,10 @@ import torch
 from tests.room import cloud
 
 from snowmelt.degradations import AzimuthDrop, BeamDrop, Fog, Rain, RangeNoise, RayDrop
+from snowmelt.degradations.weather import moved
 from snowmelt.randomness import generator
 from snowmelt.registry import SpecError, build
-from snowmelt.sensor import decode, encode, returns, to_image
+from snowmelt.sensor import NEAREST, decode, encode, returns, to_image
 from snowmelt.signals import Scan
 from snowmelt.testing import check_degradation
 

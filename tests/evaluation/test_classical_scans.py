@@ -9,7 +9,7 @@ from scipy import interpolate, ndimage
 from torch import Tensor
 
 from snowmelt.evaluation import classical_scans as classical
-from snowmelt.sensor import encode, metres
+from snowmelt.sensor import decode, encode, metres
 from snowmelt.signals import Scan
 
 SCAN = Scan(16, 64, 10.0, -20.0, farthest_m=60.0)

@@ -7,9 +7,12 @@ import pytest
 import soundfile
 import torch
 
+from snowmelt.data.options import DataOptions
 from snowmelt.model import load
 from snowmelt.recipes import run as runs
-from snowmelt.recipes.recipe import from_table
+from snowmelt.recipes.recipe import Recipe, from_table
+from snowmelt.recipes.run import require_signal
+from snowmelt.registry import build
 from snowmelt.signals import PICTURE, Scan, Sound
 
 WAVES = "wave-unet:widths=(8,8),patch=4,groups=4,attention=false"

@@ -120,7 +120,8 @@ def predecessors(pool: Pool) -> dict[int, int]:
     """
     if not isinstance(pool, FilePool):
         raise ValueError(f'data.endpoint = "previous" is the file before in a folder, and {pool.name} is no folder of files')
-    paths, found = pool.paths, {}
+    paths = pool.paths
+    found: dict[int, int] = {}
     order = sorted(range(len(paths)), key=lambda i: (paths[i].parent, _natural(paths[i].name)))
     for _, folder in itertools.groupby(order, key=lambda i: paths[i].parent):
         pairs = list(itertools.pairwise(folder))

@@ -45,7 +45,8 @@ class TrainingOptions:
             grows to g in stages, 1/2, 3/4, 7/8, ... For a restorer that is trained already (snowmelt tune); 0 for a training proper.
         unfold: whether every sample is restored twice, the second time from where a step of a walk leads, so that the restorer meets its own errors;
             a step costs twice as much.
-        penalty: added to the loss: gradient (differences of neighbours), frequency (log-magnitudes of short-time spectra), squares (beside l1), or none.
+        penalty: added to the loss: gradient (differences of neighbours), frequency (log-magnitudes of short-time spectra),
+            squares (beside l1), or none.
         penalty_weight: its weight.
         counted: which values of a sample count: all, or of scans the returns: range and reflectance only where something came back, for where nothing
             did there is no range to be wrong about. A restorer then says how far it would be, and apart from that whether anything is there.
