@@ -124,4 +124,6 @@ def test_scans_are_turned_and_mirrored(tmp_path: Path) -> None:
         (np.random.default_rng(i).normal(size=(4000, 4)) * [20, 20, 0.5, 0.1]).astype(np.float32).tofile(tmp_path / f"{i}.bin")
     table, _ = suggest(DataOptions(path=str(tmp_path)), "beam-drop", {})
     assert table["data"] == {"path": str(tmp_path), "turn": True, "flip": True}
+    following = suggest(DataOptions(path=str(tmp_path)), "morph:schedule=linear", {"data": {"endpoint": "previous"}})[0]
+    assert following["data"]["turn"] is False  # or nobody could know where it drives
     assert (table["model"]["backbone"], table["training"]["loss"]) == ("ring-unet:widths=(32,64,64),columns=2,fill=true", "l1")

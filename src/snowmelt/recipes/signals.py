@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from snowmelt.data.options import PREVIOUS
 from snowmelt.data.readings import DoorPool
 from snowmelt.degradations import Degradation
 from snowmelt.signals import Sound
@@ -24,7 +25,7 @@ _SCANS = (6_000, 12_000)
 def choices(pool: DoorPool, D: Degradation, given: Mapping[str, Any]) -> Iterator[Choice]:
     """Every choice for these files and this degradation; later ones follow from what earlier ones, or the user, said."""
     sound = isinstance(pool.door.signal, Sound)
-    yield from _sound(pool, D) if sound else _scans(D)
+    yield from _sound(pool, D) if sound else _scans(D, given.get("data", {}))
     if noise_at_end(D) is not None:
         yield "model.parameterization", "v", "at t = 1 nothing of the clean sample is there, at t = 0 all of it: the network gives what is missing"
     yield "model.input", "float", f"{pool.door.signal.many} are not stored in 8 bits"
@@ -54,8 +55,11 @@ def _sound(pool: DoorPool, D: Degradation) -> Iterator[Choice]:
         yield "training.penalty_weight", 0.02, "about as much as the squared error at the end"
 
 
-def _scans(D: Degradation) -> Iterator[Choice]:
-    yield "data.turn", True, "a scan that is turned about its axis is a scan"
+def _scans(D: Degradation, asked: Mapping[str, Any]) -> Iterator[Choice]:
+    if asked.get("endpoint") == PREVIOUS:
+        yield "data.turn", False, "what comes next depends on where ahead is"
+    else:
+        yield "data.turn", True, "a scan that is turned about its axis is a scan"
     yield "data.flip", True, "a mirrored street is a street"
     fills = any(name.endswith("mask") for name in D.tells)
     if fills:
