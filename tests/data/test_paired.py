@@ -161,7 +161,7 @@ def _drive(folder: Path, names: list[str]) -> FilePool:
     folder.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(names):
         Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / name)
-    return FilePool(folder)
+    return FilePool.scan(folder)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_a_road_goes_on_below_the_last_ring():
     given = torch.where(gone[:, None], -1.0, x)
     line, copy = (classical.interpolated(given, gone, scan, space="inverse", beyond=how) for how in ("line", "copy"))
     off = [(decode(one[0], scan)[0] - decode(x[0], scan)[0]).abs()[13:].max() for one in (line, copy)]
-    assert off[0] < 0.02
+    assert off[0] < 0.05
     assert off[1] > 0.5
     given[:, 0, 8] = 0.9  # a far thing above the last ring: no road, so the last ring is repeated
     edge = classical.interpolated(given, gone, scan, space="inverse", beyond="line")

@@ -93,7 +93,7 @@ def test_a_model_of_sound_is_not_judged_by_scans(sounds, scans, tmp_path):
 
 
 def test_a_model_of_scans_through_the_house(scans, tmp_path):
-    runs.train(recipe(scans, "beam-drop:beams=4", RINGS, turn=True, flip=True, sensor=SENSOR), tmp_path)
+    runs.train(recipe(scans, "beam-drop:beams=4,rings=8", RINGS, turn=True, flip=True, sensor=SENSOR), tmp_path)
     model = load(tmp_path)
     assert isinstance(model.signal, Scan)
     assert (model.signal.rings, model.signal.azimuths) == (8, 32)

@@ -45,7 +45,7 @@ _DROP = 0.05  # reflectance of what returns from the air
 def moved(x: Tensor, by_m: Tensor, farthest_m: float) -> Tensor:
     """Encoded ranges x after `by_m` metres, between the nearest that is a return and the farthest; where `by_m` is 0, the same bits."""
     r = metres(x.clamp(-1, 1), farthest_m)
-    by_m = torch.minimum(torch.maximum(by_m, -r), farthest_m - r)
+    by_m = torch.where(by_m == 0, by_m, torch.minimum(torch.maximum(by_m, -r), farthest_m - r))
     out = x + 2 * torch.log1p(by_m / (1 + r)) / math.log1p(farthest_m)
     return torch.maximum(out, x.clamp(max=NEAREST))
 
