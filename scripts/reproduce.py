@@ -304,7 +304,7 @@ def signals() -> str:
             if column.name not in SHOWN_OF[signal.name]:
                 continue
             sign = 1 if column.better == "high" else -1
-            cells: dict[str, Any] = {"row": path.parent.name, "measure": f"{column.title} {'↑' if sign > 0 else '↓'}"}
+            cells: dict[str, Any] = {"row": path.parent.name, "measure": f"{column.header} {'↑' if sign > 0 else '↓'}"}
             for title, kind in (("as given", "degraded"), ("without a network", "filter"), ("one call", "direct"), ("a walk", "walk")):
                 known = [row for row in found if row["kind"] == kind and isinstance(row.get(column.name), float)]
                 best = max(known, key=lambda row: sign * row[column.name], default=None)
