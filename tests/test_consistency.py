@@ -131,7 +131,7 @@ def test_how_far_a_tuned_model_may_walk(estimates, most):
 
 @pytest.mark.parametrize("word", ["mode", "consistency", "consistency(1)", "consistency(0.94", "consistency(0.0)", "Consistency(0.5)"])
 def test_estimates_that_are_none_are_refused(word):
-    with pytest.raises(ValueError, match="is none of mean, median and consistency"):
+    with pytest.raises(ValueError, match="is none of mean, median, penalised and consistency"):
         dataclasses.replace(model(), estimates=word)
 
 
@@ -289,7 +289,7 @@ def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
         model = dataclasses.replace(trainer.model, degradation=build(f"recursive-blur:steps={knots},kernel_size=3"))
         objective = Objective(model, trainer.options, trainer.waiting)
         k = torch.arange(1, knots + 1)
-        s = objective._earlier(gap, k / knots, {})
+        s = objective._on_knots(gap * k / knots, k / knots, {})
         assert (s * knots).round().tolist() == [math.floor(gap * float(i) + 1e-9) for i in k]
         assert torch.equal(s, (s * knots).round() / knots)
         assert (s < k / knots).all()
@@ -297,7 +297,7 @@ def test_the_earlier_severity_is_the_knot_at_or_below(gap, tmp_path):
 
 def test_without_knots_the_earlier_severity_is_the_gap_times_t(finished, tmp_path):
     t = torch.tensor([1e-7, 1e-3, 0.3, 1.0])
-    assert torch.equal(runs.make_trainer(directory.stored(finished), tmp_path / "never").objective._earlier(0.5, t, {}), 0.5 * t)
+    assert torch.equal(runs.make_trainer(directory.stored(finished), tmp_path / "never").objective._on_knots(0.5 * t, t, {}), 0.5 * t)
 
 
 def test_a_table_is_tuned_on_its_knots(tmp_path):

@@ -9,6 +9,7 @@ from snowmelt.data.sources import open_data
 from snowmelt.recipes import directory, run
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets, to_table, to_toml
 from snowmelt.registry import build
+from snowmelt.signals import Scan, Sound
 
 
 def test_toml_round_trip(tmp_path: Path) -> None:
@@ -24,7 +25,12 @@ def test_every_preset_resolves_and_builds(name: str) -> None:
     recipe = from_table(table, where=name)
     assert recipe.about
     data = open_data(DataOptions(path="bundled:digits"), "train")  # has labels, for what is conditioned on them
-    model = run.make_model(recipe, (recipe.data.channels or 1, recipe.data.size or 32, recipe.data.size or 32), data)
+    shape: tuple[int, ...] = (recipe.data.channels or 1, recipe.data.size or 32, recipe.data.size or 32)
+    if recipe.data.window is not None:
+        data.signal, shape = Sound(), (1, recipe.data.window)
+    elif recipe.model.backbone.startswith("ring"):
+        data.signal, shape = Scan(), (3, 64, 1024)
+    model = run.make_model(recipe, shape, data)
     assert model.notes["recipe"] == to_table(recipe)
     for spec in (*recipe.evaluation.samplers, *recipe.evaluation.generators, *([recipe.evaluation.walk] if recipe.evaluation.walk else [])):
         assert build(spec, "sampler")

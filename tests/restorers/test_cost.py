@@ -8,8 +8,8 @@ from torch import nn
 
 from snowmelt.degradations import GaussianBlur, Mask
 from snowmelt.restorers import Residual, Restorer, UNet, Zero
-from snowmelt.restorers.backbones import _Attention
 from snowmelt.restorers.cost import _ATTENTION, FlopCounterMode, Peak, cost, kept_bytes, size
+from snowmelt.restorers.lean import _Attention
 from snowmelt.restorers.tiles import WHOLE_PX
 
 SMALL = UNet(widths=(16, 32), blocks=1)
