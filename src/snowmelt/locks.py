@@ -90,8 +90,14 @@ def _made(folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(error.errno, f"cannot make {folder}: {error.strerror or error}") from error
+        if not _gone_meanwhile(error, folder):
+            raise OSError(error.errno, f"cannot make {folder}: {error.strerror or error}") from error
     return missing
+
+
+def _gone_meanwhile(error: OSError, folder: Path) -> bool:
+    """Whether a folder was there when it was to be made, and taken away before mkdir looked what it was: its next user makes it again."""
+    return isinstance(error, FileExistsError) and not (folder.exists() and not folder.is_dir())
 
 
 def _acquire(lock: FileLock, folder: Path) -> None:
@@ -114,6 +120,8 @@ def _try(lock: FileLock, folder: Path) -> None:
             time.sleep(0.02)
         raise InUse(_in_use(folder, holder)) from None
     except OSError as error:
+        if _gone_meanwhile(error, folder):
+            raise FileNotFoundError(error.errno, f"{folder} was taken away") from None
         raise OSError(error.errno, f"cannot lock {folder}: {error.strerror or error}; choose a directory that can be written") from error
 
 
