@@ -81,8 +81,11 @@ def serve(line: socket.socket) -> dict[str, Any] | None:
 
 def become(asked: dict[str, Any]) -> None:
     """Be the process that was asked for, up to its first line of Python."""
+    import torch
+
     os.setsid()
     die_with_parent()
+    torch.set_num_threads(1)  # a forked torch makes its thread pool anew in whatever thread asks first, and a second one that asks meanwhile gets none
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
