@@ -1,0 +1,1 @@
+"""The page: its blocks, what its tabs share, and the tabs."""

@@ -1,0 +1,80 @@
+"""What the handlers of a page have in common: the model that was chosen, the numbers of a form, and the way a walk says how far it is."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from snowmelt.studio.desk import Desk
+from snowmelt.studio.limits import Refused
+from snowmelt.studio.shelf import Entry
+from snowmelt.studio.work.looking import Check
+
+_SPACE = re.compile(r"\s+")
+_SIGNS = "\\`*_{}[]()#+!|<>~$"
+
+
+def chosen_of(desk: Desk, name: str | None, does: str, fits: Callable[[Entry], bool]) -> Entry:
+    """The model with a name.
+
+    Args:
+        desk: whose shelf it stands on.
+        name: what was chosen; None for nothing.
+        does: what it has to do, for the message: "draws new pictures".
+        fits: whether it does.
+
+    Raises:
+        Refused: nothing was chosen, it is gone, or does something else.
+        BadFile: it is damaged.
+    """
+    if not name:
+        raise Refused(f"choose a model first, one that {does}")
+    entry = desk.shelf.entry(name)
+    if not fits(entry):
+        raise Refused(f"{name} is a model of {entry.degradation}, not one that {does}: choose one of the list")
+    return entry
+
+
+def generating(desk: Desk, now: str | None) -> tuple[list[Any], Entry | None]:
+    """The models that generate, as a page shows them: whether the words in their place, the room for them, and the menu; and the one to be chosen.
+
+    Args:
+        desk: whose shelf they stand on.
+        now: the one that is chosen; where there is none, it is the first.
+    """
+    entries = desk.shelf.entries(lambda entry: entry.generates)
+    chosen = next((entry for entry in entries if entry.name == now), entries[0] if entries else None)
+    menu = gr.update(choices=[entry.name for entry in entries], value=chosen.name if chosen else None)
+    return [gr.update(visible=not entries), gr.update(visible=bool(entries)), menu], chosen
+
+
+def whole(value: float | None) -> int | None:
+    """A number of a form; None where it was left empty.
+
+    Raises:
+        Refused: it is none.
+    """
+    if value is None:
+        return None
+    if not float(value).is_integer():
+        raise Refused(f"{value:g} is no whole number")
+    return int(value)
+
+
+def counted(check: Check, progress: gr.Progress, doing: str, of: int | None = None) -> Check:
+    """`check`, that also says how many calls are done: of how many, where that is known."""
+    done = 0
+
+    def ask() -> None:
+        nonlocal done
+        check()
+        progress((done, of) if of is None or done <= of else (of, of), desc=doing, unit="calls")
+        done += 1
+
+    return ask
+
+
+def escaped(text: str) -> str:
+    """Text as it is, in Markdown: what a file says is never markup."""
+    return "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in _SPACE.sub(" ", text))

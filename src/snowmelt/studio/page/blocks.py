@@ -1,0 +1,44 @@
+"""The page: seven tabs, one head, no request to anywhere but this process."""
+
+import gradio as gr
+
+from snowmelt._version import __version__
+from snowmelt.pictures.scrubber import SCRIPT, STYLE
+from snowmelt.studio.desk import Desk
+from snowmelt.studio.page.tabs import compare, generate, interpolate, look, restore, train, translate
+
+TITLE = "snowmelt studio"
+TABS = {
+    "Look": look.tab,
+    "Restore": restore.tab,
+    "Generate": generate.tab,
+    "Translate": translate.tab,
+    "Interpolate": interpolate.tab,
+    "Train": train.tab,
+    "Compare": compare.tab,
+}
+HEAD = f"<style>{STYLE}</style><script>{SCRIPT}</script>"
+_SYSTEM = ["system-ui", "sans-serif"]
+_MONO = ["ui-monospace", "monospace"]
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain one with the reader's own letters: a web font would be a request."""
+    return gr.themes.Base(primary_hue="sky", neutral_hue="slate", font=_SYSTEM, font_mono=_MONO)
+
+
+def blocks(desk: Desk) -> gr.Blocks:
+    """The page of a studio, ready to be mounted."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.Markdown(f"# snowmelt studio\nUndo any degradation. Pictures stay on this machine. `{__version__}`")
+        with gr.Tabs():
+            for name, tab in TABS.items():
+                with gr.Tab(name, id=name.lower()):
+                    tab(desk)
+
+        def leave(request: gr.Request) -> None:
+            desk.gate.leave(request.session_hash)
+
+        page.unload(leave)
+    page.queue(max_size=desk.limits.queue, default_concurrency_limit=desk.limits.queue, api_open=False)
+    return page

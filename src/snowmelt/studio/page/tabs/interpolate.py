@@ -1,0 +1,261 @@
+"""Interpolate: the way from one picture to another through what a model knows, as a strip and to be moved along by hand."""
+
+import threading
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import torch
+from PIL import Image
+from torch import Tensor
+
+from snowmelt.pictures import data_url, png_bytes, scrubber, strip
+from snowmelt.pictures.sheets import evenly
+from snowmelt.restoration.identity import Opened
+from snowmelt.studio.desk import Desk
+from snowmelt.studio.page import keeping
+from snowmelt.studio.page.asking import chosen_of, counted, generating, whole
+from snowmelt.studio.page.dropping import drop
+from snowmelt.studio.shelf import Entry
+from snowmelt.studio.surroundings import kept_in
+from snowmelt.studio.uploads import opened
+from snowmelt.studio.words import handled
+from snowmelt.studio.work import again, making
+
+STEPS = 13
+SHOWN = 7  # in the strip, both ends among them
+NONE = """### No model here makes new pictures yet
+The way from one picture to another leads through a model that can draw them. **Train** makes one in some minutes: the bundled digits, the
+degradation *noise*. Or, in a terminal:
+```
+snowmelt train --data bundled:digits --data.size 16 --degradation noise --model.conditions label --images 50000 --out runs/noise
+```"""
+_CAPTION = "Move the slider: from one end to the other. Every picture is drawn anew; none is a mixture of pixels."
+
+
+def edits(entry: Entry) -> bool:
+    """Whether a model can take pictures of one's own on the way: one of noise."""
+    return entry.generates and entry.degradation == "noise"
+
+
+class _Panel(NamedTuple):
+    """The components of the tab."""
+
+    empty: gr.Markdown
+    room: gr.Row
+    model: gr.Dropdown
+    steps: gr.Slider
+    a: gr.Number
+    b: gr.Number
+    seed: gr.Number
+    first: gr.Dropdown
+    last: gr.Dropdown
+    go: gr.Button
+    one: gr.Image
+    other: gr.Image
+    severity: gr.Slider
+    own: gr.Button
+    way: gr.HTML
+    row: gr.HTML
+    said: gr.Markdown
+    files: gr.DownloadButton
+    again: gr.Accordion
+    repeat: gr.Code
+
+
+def tab(desk: Desk) -> None:
+    """The tab."""
+    handlers, panel = _Handlers(desk), _panel(desk)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    listed = [panel.empty, panel.room, panel.model, panel.first, panel.last]
+    gr.on(None, handled(handlers.listed), None, listed, **quiet)  # when the page opens
+    panel.model.focus(handled(handlers.listed), panel.model, listed, **quiet)
+    panel.model.change(handled(handlers.chosen), panel.model, [panel.first, panel.last], **quiet)
+    result = [panel.way, panel.row, panel.said, panel.files, panel.again, panel.repeat]
+    asked = [panel.model, panel.a, panel.b, panel.seed, panel.first, panel.last, panel.steps]
+    panel.go.click(handled(handlers.made), asked, result, api_visibility="private")
+    brought = [panel.model, panel.one, panel.other, panel.severity, panel.seed, panel.steps]
+    panel.own.click(handled(handlers.blended), brought, result, api_visibility="private")
+
+
+def _panel(desk: Desk) -> _Panel:
+    empty = gr.Markdown(NONE)
+    with gr.Row() as room:
+        with gr.Column(scale=2, min_width=280):
+            model = gr.Dropdown(label="Model")
+            steps = gr.Slider(3, min(33, desk.limits.samples), STEPS, step=1, label="Pictures on the way")
+            with gr.Tabs():
+                with gr.Tab("New pictures"):
+                    gr.Markdown("From one picture of **Generate** to another one of the same seed, by their numbers: the first is 0.")
+                    with gr.Row():
+                        a = gr.Number(0, precision=0, minimum=0, label="From number", min_width=100)
+                        b = gr.Number(1, precision=0, minimum=0, label="To number", min_width=100)
+                        seed = gr.Number(0, precision=0, minimum=0, label="Seed", min_width=100)
+                    with gr.Row():
+                        first = gr.Dropdown(label="What to draw first", min_width=100)
+                        last = gr.Dropdown(label="And at the end", min_width=100)
+                    go = gr.Button("Go from one to the other", variant="primary")
+                with gr.Tab("Your pictures"):
+                    with gr.Row():
+                        one = drop("From", 180, min_width=120)
+                        other = drop("To", 180, min_width=120)
+                    severity = gr.Slider(
+                        0.05, 1, 0.5, step=0.05, label="How much is made anew", info="Little: the two fade into each other. Much: the model draws."
+                    )
+                    own = gr.Button("Go from one to the other", variant="primary")
+        with gr.Column(scale=3, min_width=300):
+            way = gr.HTML()
+            row = gr.HTML()
+            said = gr.Markdown()
+            files = gr.DownloadButton("All as a zip", visible=False, size="sm")
+            with gr.Accordion("Make the same again", open=False, visible=False) as again:
+                repeat = gr.Code(language="python", interactive=False, show_label=False)
+    asked = (model, steps, a, b, seed, first, last, go, one, other, severity, own)
+    return _Panel(empty, room, *asked, way, row, said, files, again, repeat)
+
+
+class _Handlers:
+    """What the events of the tab do: each returns the values of its outputs."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def listed(self, now: str | None = None) -> list[Any]:
+        """The models there are now, and the labels of the one that is chosen."""
+        shown, entry = generating(self.desk, now)
+        return [*shown, *labels_of(entry)]
+
+    def chosen(self, name: str | None) -> list[Any]:
+        """The labels of another model."""
+        return labels_of(self.desk.shelf.entry(name) if name else None)
+
+    def made(
+        self,
+        name: str | None,
+        a: int,
+        b: int,
+        seed: int,
+        first: str | None,
+        last: str | None,
+        steps: int,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds out that a handler wants one
+    ) -> list[Any]:
+        """The way between two new pictures."""
+        wish: dict[str, Any] = {"numbers": (a, b), "seed": seed, "labels": (first, last), "steps": steps}
+        return made(self.desk, name, **wish, left=self.desk.gate.leaving(request.session_hash), progress=progress, cache=str(kept_in()))
+
+    def blended(
+        self,
+        name: str | None,
+        one: str | None,
+        other: str | None,
+        severity: float,
+        seed: int,
+        steps: int,
+        request: gr.Request,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds out that a handler wants one
+    ) -> list[Any]:
+        """The way between two pictures of the visitor's."""
+        wish: dict[str, Any] = {"severity": severity, "seed": seed, "steps": steps}
+        left = self.desk.gate.leaving(request.session_hash)
+        return blended(self.desk, name, one, other, **wish, left=left, progress=progress, cache=str(kept_in()))
+
+
+def made(
+    desk: Desk,
+    name: str | None,
+    *,
+    numbers: tuple[int, int],
+    seed: int,
+    labels: tuple[str | None, str | None],
+    steps: int,
+    left: threading.Event,
+    progress: gr.Progress,
+    cache: str,
+) -> list[Any]:
+    """What the page shows of the way between two new pictures.
+
+    Raises:
+        Refused: no model was chosen; or as :func:`~snowmelt.studio.work.making.interpolated`.
+    """
+    entry = chosen_of(desk, name, "draws new pictures", lambda one: one.generates)
+    pair = (whole(numbers[0]) or 0, whole(numbers[1]) or 0)
+    asked = [label or found for label, found in ((labels[0], labels[1]), (labels[1], labels[0]))]
+    label = list(dict.fromkeys(one for one in asked if one))
+    with desk.gate.turn(left) as turn:
+        found = desk.shelf.opened(entry.name)
+        wish: dict[str, Any] = {"seed": whole(seed) or 0, "label": label or None, "limits": desk.limits}
+        x = making.interpolated(found.model, pair, int(steps), **wish, check=counted(turn.check, progress, "drawing"))
+        rows = making.shared(making.numbers_of(found.model, label), int(steps)).tolist() if label else None
+    where = f"snowmelt.load({again.place(entry)!r})"
+    told = f', conditions={{"label": torch.tensor({rows})}}' if rows else ""
+    code = f"x = snowmelt.interpolate(model, {int(steps)}, seed={wish['seed']}, pair={pair}{told})"
+    how = f"{name}: from picture {pair[0]} to picture {pair[1]} of seed {wish['seed']}"
+    how += f", drawing {label[0]}" + (f", from the middle on {label[1]}" if len(label) > 1 else "") if label else ""
+    lines = [*(["import torch", ""] if rows else []), "import snowmelt", "", f"model = {where}", code]
+    return shown(x, found, how, lines, keeping.folder_in(cache, desk.limits), f"{pair[0]}-to-{pair[1]}")
+
+
+def blended(
+    desk: Desk,
+    name: str | None,
+    one: str | None,
+    other: str | None,
+    *,
+    severity: float,
+    seed: int,
+    steps: int,
+    left: threading.Event,
+    progress: gr.Progress,
+    cache: str,
+) -> list[Any]:
+    """What the page shows of the way between two pictures of the visitor's.
+
+    Raises:
+        Refused: no model or a picture too few; or as :func:`~snowmelt.studio.work.making.blended`.
+    """
+    entry = chosen_of(desk, name, "undoes noise, which pictures of your own need", edits)
+    read = [opened(source, desk.limits) for source in (one, other)]
+    with desk.gate.turn(left) as turn:
+        found = desk.shelf.opened(entry.name)
+        a, b = (making.fitted(found.model, picture, desk.limits) for picture in read)
+        wish: dict[str, Any] = {"severity": float(severity), "seed": whole(seed) or 0, "limits": desk.limits}
+        x = making.blended(found.model, a, b, int(steps), **wish, check=counted(turn.check, progress, "drawing"))
+    names = [Path(str(source)).name for source in (one, other)]
+    lines = [
+        "import snowmelt",
+        "from snowmelt.data.images import read",
+        "from snowmelt.studio.work.making import blended, fitted",
+        "",
+        f"model = snowmelt.load({again.place(entry)!r})",
+        f"a, b = (fitted(model, read(name)) for name in {tuple(names)!r})",
+        f"x = blended(model, a, b, {int(steps)}, severity={severity:g}, seed={wish['seed']}, check=lambda: None)",
+    ]
+    how = f"{name}: mixtures of your two pictures, degraded to severity {severity:g} with one draw (seed {wish['seed']}) and walked back"
+    return shown(x, found, how, lines, keeping.folder_in(cache, desk.limits), "own-pictures")
+
+
+def shown(x: Tensor, found: Opened, how: str, lines: list[str], folder: Path, stem: str) -> list[Any]:
+    """The way as the page shows it: to be moved along, in a row, as files, and as the Python that makes it again."""
+    n = len(x)
+    paths = keeping.pictures(folder, x, found, how, "step")
+    labels = [f"{i + 1} of {n}" for i in range(n)]
+    chosen = evenly(range(n), SHOWN)
+    row = picture(strip([x[i : i + 1] for i in chosen], [labels[i] for i in chosen]), how)
+    zipped = gr.update(value=keeping.zipped(paths, f"{found.name}-{stem}"), visible=True)
+    way = scrubber(list(torch.split(x, 1)), labels, caption=_CAPTION, start=0)
+    return [way, row, f"{how}.", zipped, gr.update(visible=True), "\n".join(lines)]
+
+
+def picture(image: Image.Image, about: str) -> str:
+    """A picture in the page, never wider than it."""
+    return f'<img src="{data_url(png_bytes(image))}" alt="{escape(about)}" style="max-width:100%;height:auto;background:#fff">'
+
+
+def labels_of(entry: Entry | None) -> list[Any]:
+    """The choices of labels for a model: none where it knows none."""
+    names = list(entry.labels) if entry else []
+    choice = gr.update(choices=[("anything", ""), *((name, name) for name in names)], value="", visible=bool(names))
+    return [choice, choice]

@@ -1,0 +1,232 @@
+"""Look: what a degradation does to a picture, at 21 severities that the reader moves through by hand."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from torch import Tensor
+
+from snowmelt import registry
+from snowmelt.data.images import resize
+from snowmelt.degradations import Degradation
+from snowmelt.pictures import scrubber
+from snowmelt.pictures.markup import Html
+from snowmelt.samplers import entries
+from snowmelt.studio.desk import Desk
+from snowmelt.studio.limits import LONGEST_SPEC, Limits, require_short
+from snowmelt.studio.page import examples, forms
+from snowmelt.studio.page.dropping import drop
+from snowmelt.studio.uploads import opened
+from snowmelt.studio.words import handled
+from snowmelt.studio.work import again
+from snowmelt.studio.work.looking import Check, degraded, in_words
+
+FIRST = "gaussian-blur"
+FIRST_PICTURE, SECOND_PICTURE = examples.NAMES[:2]
+SEVERITIES = tuple(i / 20 for i in range(21))
+_SHOWN = 10  # t = 0.5
+_SPEC = "All of it in one line. Edit it and press Enter; + puts one after another: jpeg+grey"
+_BEGUN = {
+    "compose": "gaussian-blur:sigma_px=2+poisson-noise:peak=20",
+    "mixture": "mixture:parts=(gaussian-blur(sigma_px=3),poisson-noise,jpeg)",
+    "choice": "choice:parts=(gaussian-blur,pixelate,jpeg)",
+}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Which picture: a file that somebody brought, or a bundled one where there is none.
+
+    Attributes:
+        upload: the file.
+        name: of the bundled picture.
+    """
+
+    upload: str | None
+    name: str
+
+    @property
+    def file(self) -> str:
+        """What it is called in a command."""
+        return Path(self.upload).name if self.upload else f"{self.name.partition(',')[0]}.png"
+
+    def pixels(self, limits: Limits) -> Tensor:
+        """The picture (1, c, h, w), transparent parts laid over white, its longer side at most `limits.look_px`."""
+        x = opened(self.upload, limits).over() if self.upload else examples.example(self.name)
+        h, w = x.shape[1:]
+        scale = min(1.0, limits.look_px / max(h, w))
+        return resize(x, (max(1, round(h * scale)), max(1, round(w * scale))))[None]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the tab shows.
+
+    Attributes:
+        frames: the scrubber.
+        about: the degradation in words.
+        command: the line that repeats it.
+        python: the lines that do.
+    """
+
+    frames: Html
+    about: str
+    command: str
+    python: str
+
+
+def look(desk: Desk, spec: str, picked: Picked, second: Picked | None, seed: int, check: Check) -> Looked:
+    """A picture at all severities.
+
+    Args:
+        desk: the studio.
+        spec: the degradation.
+        picked: the picture.
+        second: the one that a morph ends in.
+        seed: of what is random.
+        check: called before every severity.
+
+    Raises:
+        SpecError: the spec describes no degradation.
+        Refused: as :func:`snowmelt.studio.work.looking.degraded`, or of the upload.
+        UnreadableImage: the upload is no picture.
+    """
+    D: Degradation = registry.build(spec)
+    x = picked.pixels(desk.limits)
+    endpoint = second.pixels(desk.limits) if second is not None and D.needs else None
+    frames = degraded(D, x, SEVERITIES, seed=seed, endpoint=endpoint, check=check)
+    labels = [f"t = {t:.2f}{in_words(D.in_units(t)) if t else ': clean'}" for t in SEVERITIES]
+    file, other = picked.file, second.file if second is not None and endpoint is not None else None
+    return Looked(scrubber(frames, labels, start=_SHOWN), about(D), command(D, file, other, seed), python(D, file, seed))
+
+
+def about(D: Degradation) -> str:
+    """A degradation in words: what it is, and what of it is random."""
+    name = registry.label(type(D))
+    line = " ".join((type(D).__doc__ or "").partition("\n\n")[0].split()).replace("``", "`")
+    return f"### {name}\n{line}\n\n{drawn(D)}"
+
+
+def drawn(D: Degradation) -> str:
+    """What of a degradation is random, in a sentence."""
+    names = [name for name in entries(D) if name not in D.needs]
+    if D.needs:
+        return "It ends in a second picture. Nothing else is random: t only says how far the one has become the other."
+    if not names:
+        return "Nothing is random here: the same picture always becomes the same."
+    if set(names) <= set(D.noise):
+        return "The noise is drawn once, by the seed; t only says how much of it there is. Another seed is another noise."
+    listed = ", ".join(f"`{name}`" for name in names)
+    return f"What is random ({listed}) is drawn once, by the seed, and stays while you move t."
+
+
+def command(D: Degradation, file: str, endpoint: str | None, seed: int) -> str:
+    """The command that draws the same from the whole picture."""
+    return again.command("degrade", file, degradation=registry.spec(D), severities="0,.25,.5,.75,1", endpoint=endpoint, seed=seed or None)
+
+
+def python(D: Degradation, file: str, seed: int) -> str:
+    """The lines that do the same in Python."""
+    given = ', "endpoint": other' if D.needs else ""
+    draw = f'D.draw(x, generators({seed}, "degrade", [0]))'
+    return "\n".join(
+        [
+            "import snowmelt, torch",
+            "from snowmelt.data.images import read",
+            "from snowmelt.randomness import generators",
+            "",
+            f"x = read({file!r}).over()[None]",
+            f"D = snowmelt.build({registry.spec(D)!r})",
+            f"z = {{**{draw}{given}}}" if given else f"z = {draw}",
+            "y = D(x, torch.tensor([0.5]), z)  # t = 0.5",
+        ]
+    )
+
+
+def begun(name: str) -> str:
+    """The spec that a degradation begins with: of one that is made of others, an example."""
+    return _BEGUN.get(name, name)
+
+
+def tab(desk: Desk) -> None:
+    """The tab."""
+    names = forms.pictured()
+    now = look(desk, FIRST, Picked(None, FIRST_PICTURE), None, 0, lambda: None)  # drawn here, so that it comes with the page
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=1, min_width=320):
+            frames = gr.HTML(now.frames, elem_id="look-frames")
+            words = gr.Markdown(now.about)
+            with gr.Accordion("Do it again without this page", open=False):
+                shell = gr.Code(now.command, language="shell", label="Command line", interactive=False, lines=1, wrap_lines=True)
+                lines = gr.Code(now.python, language="python", label="Python", interactive=False, lines=1, wrap_lines=True)
+                gr.Markdown(f"Here the picture is made {desk.limits.look_px} px large first; these lines take it as it is.")
+        with gr.Column(scale=1, min_width=320):
+            name = gr.Dropdown(names, value=FIRST, label="Degradation", info="Move the slider under the picture from clean (t = 0) to gone (t = 1).")
+            form = forms.Form(names, shown=FIRST)
+            with gr.Row():
+                example = gr.Dropdown(list(examples.NAMES), value=FIRST_PICTURE, label="Picture", min_width=120)
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=80)
+            upload = drop("or your own", 160)
+            with gr.Column(visible=False) as ending:
+                second = gr.Dropdown(list(examples.NAMES), value=SECOND_PICTURE, label="Second picture, in which it ends")
+                upload_second = drop("or your own", 160)
+            spec = gr.Textbox(FIRST, elem_id="look-spec", label="Spec", buttons=["copy"], info=_SPEC, max_length=LONGEST_SPEC)
+
+    pictures = [example, upload, second, upload_second, seed]
+    shown = [frames, words, shell, lines, ending]
+    handlers = _Handlers(desk, form)
+    show: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": frames, "trigger_mode": "always_last", "api_visibility": "private"}
+    name.input(handled(handlers.chosen), [name, *pictures], [*shown, spec, *form.groups, *form.controls], **show)
+    for event in moved(form.controls):
+        event(handled(handlers.moved), [name, *pictures, *form.controls], [*shown, spec], **show)
+    spec.submit(handled(handlers.written), [spec, *pictures], [*shown, name, *form.groups, *form.controls], **show)
+    for event in (example.input, second.input, upload.upload, upload.clear, upload_second.upload, upload_second.clear, seed.submit, seed.blur):
+        event(handled(handlers.redrawn), [spec, *pictures], shown, **show)
+
+
+def moved(controls: Sequence[Any]) -> list[Callable[..., Any]]:
+    """The events that say that somebody has moved a control of a form, by pointer or by keys; of text, that it is written."""
+    events: list[Callable[..., Any]] = []
+    for control in controls:
+        events += [control.submit, control.blur] if isinstance(control, gr.Textbox) else [control.input]
+    return events
+
+
+class _Handlers:
+    """What the events of the tab do: each returns the values of its outputs."""
+
+    def __init__(self, desk: Desk, form: forms.Form) -> None:
+        self.desk, self.form = desk, form
+
+    def chosen(self, request: gr.Request, name: str, *pictures: Any) -> list[Any]:
+        """Another degradation."""
+        part = registry.build(begun(name))
+        return [*self._drawn(begun(name), pictures, request), begun(name), *self.form.show(name), *self.form.fill(part)]
+
+    def moved(self, request: gr.Request, name: str, *values: Any) -> list[Any]:
+        """One of its controls."""
+        pictures, controls = values[:5], values[5:]
+        require_short(*controls)
+        spec = self.form.spec(name, controls)
+        return [*self._drawn(spec, pictures, request), spec]
+
+    def written(self, request: gr.Request, spec: str, *pictures: Any) -> list[Any]:
+        """A spec by hand."""
+        require_short(spec)
+        part = registry.build(spec.strip())
+        name = registry.label(type(part))
+        return [*self._drawn(spec.strip(), pictures, request), name, *self.form.show(name), *self.form.fill(part)]
+
+    def redrawn(self, request: gr.Request, spec: str, *pictures: Any) -> list[Any]:
+        """Another picture, or another draw."""
+        require_short(spec)
+        return self._drawn(spec.strip(), pictures, request)
+
+    def _drawn(self, spec: str, pictures: Sequence[Any], request: gr.Request) -> list[Any]:
+        example, upload, second, upload_second, seed = pictures
+        with self.desk.gate.turn(self.desk.gate.leaving(request.session_hash)) as turn:
+            found = look(self.desk, spec, Picked(upload, example), Picked(upload_second, second), int(seed or 0), turn.check)
+        ends = bool(registry.build(spec).needs)
+        return [found.frames, found.about, found.command, found.python, gr.update(visible=ends)]

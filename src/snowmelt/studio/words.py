@@ -1,0 +1,46 @@
+"""Errors in plain words: what a visitor can do about it, never a traceback."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from snowmelt.restoration.picture import reason
+from snowmelt.studio.limits import Busy, Late, Left
+
+_log = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def expected(error: BaseException) -> bool:
+    """Whether an error is somebody's input or machine, and no bug of ours."""
+    return isinstance(error, ValueError | OSError | MemoryError | Busy | Late | Left) or type(error).__name__ == "OutOfMemoryError"
+
+
+def plain(error: BaseException) -> str:
+    """One sentence for whoever asked. Paths of the server's disk are not in it: files are called by their names."""
+    if isinstance(error, Busy | Late | Left):
+        return str(error)
+    if expected(error):
+        return reason(error)
+    return "something went wrong that is not your fault; the window where the studio was started says what"
+
+
+def handled(work: Callable[P, R]) -> Callable[P, R]:
+    """A handler of the page whose errors appear there in plain words; of bugs, the terminal gets the traceback."""
+
+    @functools.wraps(work)
+    def handler(*arguments: P.args, **keywords: P.kwargs) -> Any:
+        try:
+            return work(*arguments, **keywords)
+        except gr.Error:
+            raise
+        except Exception as error:
+            if not expected(error):
+                _log.exception("a bug in the studio, or in a plug-in")
+            raise gr.Error(plain(error), print_exception=False) from None
+
+    return handler

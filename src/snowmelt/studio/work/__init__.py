@@ -1,0 +1,1 @@
+"""What the studio does, as functions of models and tensors: no page, no HTTP."""

@@ -1,0 +1,249 @@
+"""The handlers of Generate, Translate and Interpolate as functions: what the page is given, and what is refused in words."""
+
+import asyncio
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+gr = pytest.importorskip("gradio")
+
+import snowmelt  # noqa: E402
+from snowmelt.data import images  # noqa: E402
+from snowmelt.evaluation import Report  # noqa: E402
+from snowmelt.model import Model, save  # noqa: E402
+from snowmelt.priors import Normal  # noqa: E402
+from snowmelt.restorers import Conditions, Restorer  # noqa: E402
+from snowmelt.studio.desk import Desk  # noqa: E402
+from snowmelt.studio.gate import Gate  # noqa: E402
+from snowmelt.studio.limits import Late, Left, Limits, Refused  # noqa: E402
+from snowmelt.studio.page.tabs import generate, interpolate, translate  # noqa: E402
+from snowmelt.studio.shelf import Shelf  # noqa: E402
+
+TINY = "unet:widths=(8,8),patch=2,groups=4,blocks=1"
+NAMES = ["cat", "dog", "owl"]
+
+
+def saved(path: Path, degradation: str, classes: int = 0) -> None:
+    torch.manual_seed(0)
+    D = snowmelt.build(degradation)
+    restorer = Restorer(D, snowmelt.registry.build(TINY, "backbone"), (1, 8, 8), conditions=Conditions(classes=classes))
+    prior = Normal().fit([torch.zeros(1, 1, 8, 8)]) if degradation == "noise" else None
+    save(Model(D, restorer, prior, notes={"classes": NAMES} if classes else {}), path)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    folder = tmp_path / "runs"
+    saved(folder / "animals", "noise", len(NAMES))
+    saved(folder / "plain", "noise")
+    saved(folder / "morphing", "morph")
+    limits = Limits(samples=20, steps=100)
+    return Desk(limits, Gate(limits), Shelf([], folder), folder)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> str:
+    path = tmp_path / "three.png"
+    images.write(path, torch.rand(1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    return str(path)
+
+
+@pytest.fixture
+def asked(desk: Desk, tmp_path: Path) -> dict[str, Any]:
+    """What every handler is given."""
+    return {"left": threading.Event(), "progress": gr.Progress(), "cache": str(tmp_path / "cache")}
+
+
+def drawing(**other: object) -> dict[str, Any]:
+    return {"label": [], "number": 4, "seed": 3, "guidance": 1.0, "calls": None, **other}
+
+
+def morphing(**other: object) -> dict[str, Any]:
+    return {"answers": 1, "noise": 0.0, "endpoint": next(iter(translate.ENDPOINTS)), "calls": None, "seed": 0, **other}
+
+
+def on_the_way(**other: object) -> dict[str, Any]:
+    return {"numbers": (0, 1), "seed": 0, "labels": (None, None), "steps": 4, **other}
+
+
+def test_new_pictures_are_shown_with_their_walk_their_files_and_the_command(desk: Desk, asked: dict[str, Any]) -> None:
+    html, said, zipped, _, files, _, command = generate.made(desk, "animals", **drawing(label=["owl", "cat"], guidance=2.0), **asked)
+    assert html.count("<img") == 13, "the start and 12 calls"
+    assert "data-scrubber" in html
+    assert "seed 3" in said
+    assert [Path(file).name for file in files] == [f"sample_000{i}.png" for i in range(4)]
+    with zipfile.ZipFile(zipped["value"]) as archive:
+        assert archive.namelist() == [Path(file).name for file in files]
+    found = desk.shelf.opened("animals")
+    x = snowmelt.generate(snowmelt.restoration.guided(found.model, 2.0), 4, seed=3, conditions={"label": torch.tensor([2, 2, 0, 0])})
+    for one, file in zip(x, files, strict=True):
+        assert (images.to_uint8(images.read(file).x) == images.to_uint8(one)).all()
+        note = images.note(file)
+        assert note is not None
+        assert (note["model"], note["weights_sha256"]) == ("animals", found.weights)
+    assert command.startswith("snowmelt sample ")
+    assert command.endswith("--number 4 --seed 3 --label owl,cat --guidance 2 --out new")
+
+
+def test_what_an_evaluation_said_of_new_pictures_stands_beside_them(desk: Desk, asked: dict[str, Any]) -> None:
+    assert "Nobody has measured" in generate.made(desk, "plain", **drawing(), **asked)[1]
+    said = ["Half of them *are* copies.", "<script>alert(1)</script>"]
+    Report([], {}, said, generated={"measures": {}, "verdict": said}).write(desk.folder / "plain")
+    words = generate.made(desk, "plain", **drawing(), **asked)[1]
+    assert "Half of them \\*are\\* copies." in words
+    assert "<script" not in words.replace("\\<", "")
+
+
+def test_a_model_that_does_something_else_or_is_gone_is_refused(desk: Desk, picture: str, asked: dict[str, Any]) -> None:
+    for name, words in ((None, "choose a model first"), ("morphing", "not one that draws"), ("../plain", "no model")):
+        with pytest.raises(Refused, match=words):
+            generate.made(desk, name, **drawing(), **asked)
+    with pytest.raises(Refused, match="not one that translates"):
+        translate.made(desk, "plain", picture, **morphing(), **asked)
+    with pytest.raises(Refused, match="undoes noise"):
+        interpolate.blended(desk, "morphing", picture, picture, severity=0.5, seed=0, steps=3, **asked)
+
+
+def test_more_than_the_studio_allows_is_refused(desk: Desk, picture: str, asked: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match="1 to 20"):
+        generate.made(desk, "plain", **drawing(number=21), **asked)
+    with pytest.raises(Refused, match="more than 100"):
+        generate.made(desk, "plain", **drawing(calls=1000), **asked)
+    with pytest.raises(Refused, match="more than 100"):
+        translate.made(desk, "morphing", picture, **morphing(calls=1000), **asked)
+    with pytest.raises(Refused, match="1 to 20"):
+        interpolate.made(desk, "plain", **on_the_way(steps=33), **asked)
+
+
+def test_a_picture_is_turned_into_another_with_all_that_was_believed(desk: Desk, picture: str, asked: dict[str, Any]) -> None:
+    wiper, walk, said, files, _, command = translate.made(desk, "morphing", picture, **morphing(noise=0.1, answers=2, seed=4), **asked)
+    assert wiper["visible"]
+    assert "data-scrubber" in walk
+    assert walk.count("<img") == 13
+    assert "seeds 5" in said
+    names = [Path(one).name for one in files["value"]]
+    assert names == ["three-translated_0000.png", "three-translated_0001.png"]
+    assert command.startswith("snowmelt translate three.png --model ")
+    assert command.endswith("--noise 0.1 --seed 4 --out translated")
+    for wrong, words in ((None, "no picture yet"), (__file__, "no picture|not a")):
+        with pytest.raises(ValueError, match=words):
+            translate.made(desk, "morphing", wrong, **morphing(), **asked)
+
+
+def test_the_way_from_one_sample_to_another_and_the_python_that_walks_it_again(desk: Desk, asked: dict[str, Any], monkeypatch: Any) -> None:
+    html, row, said, zipped, _, code = interpolate.made(desk, "animals", **on_the_way(labels=("cat", "owl"), numbers=(2, 5)), **asked)
+    assert html.count("<img") == 4
+    assert row.startswith("<img src=")
+    assert "from the middle on owl" in said
+    monkeypatch.chdir(desk.folder.parent)
+    again = interpolate.made(desk, "animals", **on_the_way(labels=("cat", "owl"), numbers=(2, 5)), **asked)[-1]
+    scope: dict[str, Any] = {}
+    exec(again, scope)  # noqa: S102 - our own words, which a reader is told to run
+    rows = torch.tensor([0, 0, 2, 2])
+    model = desk.shelf.opened("animals").model
+    assert torch.equal(scope["x"], snowmelt.interpolate(model, 4, seed=0, pair=(2, 5), conditions={"label": rows}))
+    assert zipped["visible"]
+    assert "'animals'" in code, "elsewhere on the disk a model is called by its name alone"
+
+
+def test_the_way_between_two_pictures_of_ones_own(desk: Desk, picture: str, tmp_path: Path, asked: dict[str, Any]) -> None:
+    other = tmp_path / "other.png"
+    images.write(other, -torch.ones(3, 20, 16))
+    html, _, said, *_, code = interpolate.blended(desk, "plain", picture, str(other), severity=0.5, seed=0, steps=5, **asked)
+    assert html.count("<img") == 5
+    assert "severity 0.5" in said
+    assert "('three.png', 'other.png')" in code
+    with pytest.raises(Refused, match="no picture yet"):
+        interpolate.blended(desk, "plain", picture, None, severity=0.5, seed=0, steps=5, **asked)
+
+
+def calls_of(desk: Desk, name: str, then: Callable[[int], None]) -> list[int]:
+    """The calls of a model's network; after each, `then` is told its number."""
+    calls: list[int] = []
+    net = desk.shelf.opened(name).model.restorer.net
+
+    def called(module: object, told: object) -> None:
+        calls.append(1)
+        then(len(calls))
+
+    net.register_forward_pre_hook(called)
+    return calls
+
+
+@pytest.mark.parametrize("tab", ["generate", "translate", "interpolate"])
+def test_a_closed_page_stops_its_work_within_a_call(desk: Desk, picture: str, asked: dict[str, Any], tab: str) -> None:
+    name = "morphing" if tab == "translate" else "plain"
+    at = 9  # beyond what finding out how many samples fit takes
+
+    def leave(n: int) -> None:
+        if n == at:
+            asked["left"].set()
+
+    calls = calls_of(desk, name, leave)
+    work = {
+        "generate": lambda: generate.made(desk, name, **drawing(calls=40), **asked),
+        "translate": lambda: translate.made(desk, name, picture, **morphing(calls=40), **asked),
+        "interpolate": lambda: interpolate.made(desk, name, **on_the_way(), **asked),
+    }
+    with pytest.raises(Left):
+        work[tab]()
+    assert len(calls) == at
+    assert desk.gate.waiting == 0
+    asked["left"].clear()
+    assert generate.made(desk, "animals", **drawing(number=1), **asked), "and the next one has its turn"
+
+
+def test_a_wish_has_its_time_and_no_more(desk: Desk, asked: dict[str, Any]) -> None:
+    short = Limits(seconds=1e-6)
+    with pytest.raises(Late, match="limit of one wish"):
+        generate.made(Desk(short, Gate(short), desk.shelf, desk.folder), "plain", **drawing(), **asked)
+
+
+def built(tab: Callable[[Desk], None], desk: Desk) -> Any:
+    """A page with a tab alone, made inside a running loop: gradio leaves one open where there is none."""
+
+    async def made() -> Any:
+        with gr.Blocks() as page:
+            tab(desk)
+        return page
+
+    return asyncio.run(made())
+
+
+def test_the_tabs_build_with_and_without_models_and_keep_their_handlers_to_themselves(desk: Desk, tmp_path: Path) -> None:
+    empty = Desk(desk.limits, desk.gate, Shelf([], tmp_path / "none"), tmp_path / "none")
+    for one in (desk, empty):
+        for tab in (generate, translate, interpolate):
+            page = built(tab.tab, one)
+            assert page.fns
+            assert {fn.api_visibility for fn in page.fns.values()} == {"private"}
+            pictures = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
+            assert all((block.type, block.image_mode, block.sources) == ("filepath", None, ["upload", "clipboard"]) for block in pictures)
+
+
+@pytest.mark.parametrize("tab", [generate, interpolate])
+def test_what_goes_wrong_with_a_list_is_said_in_plain_words(desk: Desk, tab: Any) -> None:
+    handlers = tab._Handlers(desk)
+    assert [update["visible"] for update in handlers.listed()[:2]] == [False, True]
+    assert set(handlers.listed("plain")[2]["choices"]) == {"animals", "plain"}
+    assert handlers.listed("plain")[2]["value"] == "plain"
+    page = built(tab.tab, desk)
+    named = {fn.fn.__name__: fn.fn for fn in page.fns.values() if fn.fn is not None}
+    (desk.folder / "plain" / "model.json").write_text("{")
+    for chosen, words in (("plain", "JSON"), ("gone", "no model 'gone'")):
+        with pytest.raises(gr.Error, match=words) as told:
+            named["chosen"](chosen)
+        assert str(desk.folder) not in str(told.value)
+
+
+def test_where_no_model_translates_it_says_the_command_and_sends_nobody_to_a_tab_that_refuses() -> None:
+    from snowmelt.studio.page.tabs import train
+
+    assert "morph" not in train.trainable()
+    assert "choose *morph*" not in translate.NONE
+    assert "snowmelt train --degradation morph --data FACES --data.endpoint CATS" in translate.NONE

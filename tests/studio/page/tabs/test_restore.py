@@ -1,0 +1,234 @@
+"""The Restore tab: its handlers called as functions."""
+
+import asyncio
+import re
+import shlex
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+gr = pytest.importorskip("gradio")
+
+import snowmelt  # noqa: E402
+from snowmelt import registry  # noqa: E402
+from snowmelt.cli import main  # noqa: E402
+from snowmelt.data.images import note, read, write  # noqa: E402
+from snowmelt.files import read_json, write_sealed  # noqa: E402
+from snowmelt.model import Model, save  # noqa: E402
+from snowmelt.restorers import Restorer  # noqa: E402
+from snowmelt.studio.desk import Desk  # noqa: E402
+from snowmelt.studio.gate import Gate  # noqa: E402
+from snowmelt.studio.limits import Limits, Refused  # noqa: E402
+from snowmelt.studio.page.examples import example  # noqa: E402
+from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, shown, work  # noqa: E402
+from snowmelt.studio.page.tabs.restore import CLEAN, DAMAGED, _Handlers, tab  # noqa: E402
+from snowmelt.studio.shelf import Entry, Shelf  # noqa: E402
+
+NOBODY = SimpleNamespace(session_hash=None)
+
+
+def nothing() -> None:
+    """Nobody leaves."""
+
+
+def page_of(desk: Desk) -> gr.Blocks:
+    """A page with nothing but this tab."""
+
+    async def made() -> gr.Blocks:
+        with gr.Blocks() as page:
+            tab(desk)
+        return page
+
+    return asyncio.run(made())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a blur, not trained."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("studio") / "blur"
+    D = snowmelt.build("gaussian-blur:sigma_px=2")
+    net = registry.build("unet:widths=(8,8),patch=2,groups=4,blocks=1", "backbone")
+    save(Model(D, Restorer(D, net, (3, 16, 16)).fit([example("coffee")[None, :, :16, :16]])), path)
+    return path
+
+
+@pytest.fixture
+def desk(run: Path, tmp_path: Path) -> Desk:
+    limits = Limits(walk_px=32)
+    return Desk(limits, Gate(limits), Shelf([run], tmp_path / "runs"), tmp_path / "runs")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    write(tmp_path / "mine.png", example("coffee")[:, 100:140, 100:160])
+    return tmp_path / "mine.png"
+
+
+def asked(model: str, upload: Path, source: str, mode: str = "faithful", *, severity: float = 1.0, anyway: bool = False) -> tuple:
+    return (model, str(upload), "cat", source, mode, True, severity, 0, anyway)
+
+
+def test_a_wish_is_granted_with_before_and_after_every_step_and_the_file(
+    desk: Desk, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    out = _Handlers(desk).restored(NOBODY, *asked("blur", file, CLEAN, "best", severity=0.5), progress=lambda *_, **__: None)
+    wiper, words, download, every, steps, shell, python = out
+    assert [one.shape for one in wiper] == [(7 * 40, 7 * 60, 3)] * 2  # small ones in squares
+    assert not np.array_equal(*wiper)
+    assert "PSNR" in words
+    assert "SSIM" in words
+    assert "**blur**" in words
+    assert steps.count("<img ") == 13
+    assert every["visible"]
+    assert download["visible"]
+    made = Path(download["value"])
+    assert made.name == "mine-restored.png"
+    assert made.is_relative_to(tmp_path / "cache")
+    assert read(made).x.shape == (3, 40, 60)
+    said = note(made)
+    assert said["model"] == "blur"
+    assert said["sampler"] == "tacos:steps=12,order=2"
+    assert said["severity"] == 0.5
+    assert shlex.split(shell)[:3] == ["snowmelt", "restore", "mine.png"]
+    assert "restore_folder(" in python
+
+
+@pytest.mark.parametrize(("model", "clean"), [("blur", False), ("photo", True)])
+def test_the_command_and_the_python_that_it_shows_make_the_same_file(
+    model: str, clean: bool, desk: Desk, run: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.parent)
+    shutil.copyfile(file, run.parent / "mine.png")
+    wish = Wish(model, str(file), clean=clean, mode="best", severity=None if model == "photo" else 0.5, seed=4)  # photo draws its damage
+    done = work(desk, wish, nothing)
+    (tmp_path / "done").mkdir()
+    mine = read(done.write(tmp_path / "done")).x
+    shell, python = commands(desk, wish)
+    assert main([*shlex.split(shell)[1:], "--out", str(tmp_path / "cli")]) == 0
+    assert torch.equal(read(tmp_path / "cli" / "mine.png").x, mine)
+    exec(python.replace("\n)", f"\n    out={str(tmp_path / 'python')!r},\n)"), {})  # noqa: S102 - the lines that the page shows
+    assert torch.equal(read(tmp_path / "python" / "mine.png").x, mine)
+
+
+def test_the_result_keeps_opacity_and_depth(desk: Desk, tmp_path: Path) -> None:
+    x, alpha = example("coffee")[:, :24, :32], torch.linspace(0, 1, 24 * 32).reshape(1, 24, 32)
+    write(tmp_path / "deep.png", x, alpha=alpha, bits=16)
+    done = work(desk, Wish("blur", str(tmp_path / "deep.png"), clean=False, severity=0.3), nothing)
+    (tmp_path / "out").mkdir()
+    found = read(done.write(tmp_path / "out"))
+    assert found.bits == 16
+    assert found.alpha is not None
+    assert torch.allclose(found.alpha, alpha, atol=1e-4)
+
+
+def test_what_is_hidden_says_nothing(desk: Desk, file: Path) -> None:
+    handlers = _Handlers(desk)
+    blind = handlers.wish(*asked("photo", file, DAMAGED, severity=0.2, anyway=True))
+    assert blind.severity is None
+    assert blind.anyway
+    told = handlers.wish(*asked("blur", file, DAMAGED, severity=0.2, anyway=True))
+    assert told.severity == 0.2
+    assert not handlers.wish(*asked("photo", file, CLEAN, anyway=True)).anyway
+    assert "--severity" not in commands(desk, blind)[0]
+    assert "--anyway" in commands(desk, blind)[0]
+    assert "--faithful" not in commands(desk, blind)[0]
+    assert "--faithful" in commands(desk, told)[0]
+
+
+def test_what_can_be_set_follows_the_model(desk: Desk) -> None:
+    handlers = _Handlers(desk)
+    visible = [update["visible"] for update in handlers.fitted("photo", DAMAGED, True)[1:]]
+    assert visible == [False, False, False, True, False]
+    visible = [update["visible"] for update in handlers.fitted("blur", CLEAN, True)[1:]]
+    assert visible == [True, False, True, False, True]
+    assert [update["visible"] for update in handlers.fitted("blur", DAMAGED, True)[1:]] == [True, False, True, False, False]
+    assert "blind" in about(desk, "photo")
+    assert "has to be told" in about(desk, "blur")
+    assert set(handlers.listed()["choices"]) == {"blur", "photo"}
+
+
+def test_without_a_picture_or_a_tuned_copy_the_way_out_is_named(desk: Desk, run: Path, file: Path) -> None:
+    with pytest.raises(Refused, match="drop one"):
+        work(desk, Wish("blur", None, clean=False), nothing)
+    with pytest.raises(ValueError, match="snowmelt tune"):
+        work(desk, Wish("blur", str(file), mode="fast"), nothing)
+    with pytest.raises(Refused, match="no model 'nobody'"):
+        commands(desk, Wish("nobody"))
+
+
+def test_fast_takes_the_tuned_copy(run: Path, file: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "both"
+    shutil.copytree(run, whole)
+    shutil.copytree(run, whole / "fast")
+    write_sealed(whole / "fast" / "model.json", read_json(whole / "fast" / "model.json") | {"estimates": "consistency(0.94)"})
+    limits = Limits()
+    desk = Desk(limits, Gate(limits), Shelf([whole], tmp_path / "runs"), tmp_path / "runs")
+    done = work(desk, Wish("both", str(file), mode="fast", severity=1.0), nothing)
+    assert done.opened.name == "both/fast"
+    assert len(done.walked.frames) == 3  # two calls
+    assert "--fast" in commands(desk, Wish("both", mode="fast"))[0]
+
+
+def test_the_photo_model_restores_an_example_and_says_so(desk: Desk) -> None:
+    done = work(desk, Wish("photo", None, "cat"), nothing)
+    assert done.scores is not None
+    (before, _), (after, _) = done.scores
+    assert after > before + 3
+    assert "What the model sees: " in done.summary()
+
+
+def test_what_looks_clean_is_left_and_the_file_is_what_came(desk: Desk, tmp_path: Path) -> None:
+    write(tmp_path / "clean.png", example("cat"))
+    done = work(desk, Wish("photo", str(tmp_path / "clean.png"), clean=False), nothing)
+    assert "looks clean" in done.summary()
+    (tmp_path / "out").mkdir()
+    path = done.write(tmp_path / "out")
+    assert torch.equal(read(path).x, read(tmp_path / "clean.png").x)
+    assert note(path) is None
+
+
+def test_ways_side_by_side_come_with_their_captions(desk: Desk, file: Path) -> None:
+    found = _Handlers(desk).compared(NOBODY, *asked("blur", file, CLEAN), 3)
+    captions = re.findall(r"<figcaption><b>(.*?)</b><br>(.*?)</figcaption>", found)
+    assert [name for name, _ in captions][::3] == ["As it came", "TACoS (Algorithm 2), 3 calls"]
+    assert len(captions) == 5
+    assert all(re.fullmatch(r"\d+\.\d\d dB, SSIM -?[01]\.\d{3}", scores) for _, scores in captions)
+    with pytest.raises(Refused, match="251 calls lie outside"):
+        beside(desk, Wish("blur"), 251, nothing)
+
+
+def test_models_of_other_signals_are_named_with_the_command_that_serves_them() -> None:
+    speech = Entry("speech", "runs/speech", "background", "sound", False, (), 1)
+    assert elsewhere([speech]) == "Not for pictures, so not on this page: speech (sound): `snowmelt restore FILE.wav --model runs/speech`."
+    assert elsewhere([]) == ""
+
+
+def test_pictures_are_shown_at_a_size_that_can_be_seen() -> None:
+    assert shown(torch.zeros(1, 8, 8)).shape == (384, 384, 3)
+    assert shown(torch.zeros(3, 1000, 2000)).shape == (640, 1280, 3)
+    assert shown(torch.zeros(3, 300, 400)).shape == (300, 400, 3)
+
+
+def test_a_hostile_picture_is_refused_in_a_sentence(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "evil.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="not a picture"):
+        work(desk, Wish("blur", str(tmp_path / "evil.png"), clean=False, severity=1.0), nothing)
+    Image.fromarray(np.zeros((2000, 2000), np.uint8)).save(tmp_path / "large.png")
+    small = Desk(Limits(megapixels=1), desk.gate, desk.shelf, desk.folder)
+    with pytest.raises(Refused, match="megapixels"):
+        work(small, Wish("blur", str(tmp_path / "large.png"), clean=False, severity=1.0), nothing)
+
+
+def test_the_tab_is_built_and_its_events_are_nobody_elses(desk: Desk) -> None:
+    page = page_of(desk)
+    assert all(fn.api_visibility == "private" for fn in page.fns.values())
+    images = [block for block in page.blocks.values() if isinstance(block, gr.Image)]
+    assert images
+    assert all(image.type == "filepath" and image.image_mode is None for image in images)
