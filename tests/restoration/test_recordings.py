@@ -105,6 +105,15 @@ def test_channels_that_are_restored_by_themselves_have_each_a_loudness_and_a_sil
         assert np.allclose(y, 0.5 * x, atol=1e-6)
 
 
+def test_a_channel_too_quiet_to_be_heard_stays_as_it_is(tmp_path):
+    x = np.stack([tone(RATE), 1e-7 * tone(RATE, hertz=900)], 1)
+    soundfile.write(tmp_path / "two.wav", x, RATE, subtype="FLOAT")
+    run(tmp_path / "two.wav", tmp_path / "out.wav", of(lambda x, t: 0.5 * x))
+    y = soundfile.read(tmp_path / "out.wav", dtype="float32")[0]
+    assert np.allclose(y[:, 0], 0.5 * x[:, 0], atol=1e-6)
+    assert np.allclose(y[:, 1], x[:, 1], rtol=1e-3, atol=0)
+
+
 def test_the_known_samples_alone_decide_the_loudness_of_gaps(tmp_path):
     heard: list[float] = []
 

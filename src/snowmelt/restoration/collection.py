@@ -102,7 +102,7 @@ class Collection(Loop[Loaded]):
             write(lossless(one.job.beside("degraded")), upright(degraded, one.turn))
             entry |= {"degraded_psnr_db": psnr(degraded, one.x), "restored_psnr_db": psnr(restored, upright(one.x, one.turn))}
         if work.trajectory:
-            trajectory.save(one.job.beside("trajectory"), states, row, endpoint=work.endpoint is not None)
+            trajectory.save(one.job.beside("trajectory"), states, row, endpoint=work.endpoint is not None, animation=work.animation)
         if spreads:
             save(one.job.beside("mean"), finished(one, spreads[row][0]), one.picture, note)
             save(one.job.beside("uncertainty"), upright(spreads[row][1], one.turn), one.picture, note)

@@ -19,7 +19,9 @@ from snowmelt.degradations import Compose, Mixture, Pixelate
 from snowmelt.degradations.base import blank
 from snowmelt.degradations.scan import Dropping
 from snowmelt.model import Model
+from snowmelt.pictures.animation import require_playable
 from snowmelt.registry import spec
+from snowmelt.restoration.cluster import Cluster
 from snowmelt.restoration.identity import Opened, opened
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import estimator_of, load
@@ -30,6 +32,7 @@ from snowmelt.restoration.preview import preview_of
 from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.walks import Walk, choose, within
 from snowmelt.restoration.work import Work, with_precision, with_tiles
+from snowmelt.samplers import Sampler
 from snowmelt.signals import Signal
 from snowmelt.types import EMPTY, State
 
@@ -51,6 +54,7 @@ def restore_folder(
     degrade: bool = False,
     overwrite: bool = False,
     save_trajectory: bool = False,
+    animation: str = "gif",
     shard: tuple[int, int] = (1, 1),
     preview: int | None = None,
     mask: str | Path | None = None,
@@ -63,6 +67,7 @@ def restore_folder(
     batch: int | None = 1,
     max_pixels: int = MAX_PIXELS,
     device: str = "cpu",
+    cluster: Cluster | None = None,
     bar: bool = False,
     say: Callable[[str], None] | None = None,
     finished: Callable[[Job, dict[str, Any]], None] | None = None,
@@ -83,6 +88,7 @@ def restore_folder(
         degrade: the pictures are clean: degrade them first, to severity 1 unless told.
         overwrite: restore again what is there already.
         save_trajectory: keep every step of every walk.
+        animation: as what it is animated: gif, webp or mp4.
         shard: (i, n), the i-th of n shares of the work; results are those of the whole.
         preview: restore only so many, evenly spread, onto a sheet, and say how long all would take.
         mask: a picture, white where the damage is, or a folder of them.
@@ -96,6 +102,7 @@ def restore_folder(
             as fit in memory, up to a quarter of a megapixel.
         max_pixels: larger pictures are refused.
         device: where to compute.
+        cluster: the workers that do it, instead of this process; the files are the same.
         bar: show progress on stderr.
         say: told, in words, what is worth knowing now.
         finished: told of every finished picture, with what the journal says of it.
@@ -108,28 +115,18 @@ def restore_folder(
     """
     given = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(one) for one in inputs]
     agree(given, severity, shard, preview, mask, samples, tile, batch, max_pixels)
+    require_playable(animation)
     found, name, weights = opened(model)
     kind = kind_of(found.signal)
     require_kind(given, kind)
     whole = plan(given, None if out is None else Path(out), kind)
-    if degrade and found.degradation.needs:
-        way_out = "translate such pictures instead" if kind is PICTURES else f"it is no draw, but comes with the data; give degraded {kind.many}"
-        raise ValueError(f"degrade = True cannot make up what {spec(found.degradation)} turns {kind.many} into: {way_out}")
+    asked = {"mask": mask, "tile": tile, "preview": preview, "save_trajectory": save_trajectory, "colour": colour}
     if kind is not PICTURES:
-        asked = {"mask": mask, "tile": tile, "preview": preview, "save_trajectory": save_trajectory, "colour": colour}
         of_pictures(kind, {**asked, "enlarge": enlarge if enlarge > 1 else None, "samples": samples if samples > 1 else None})
-    if severity is None and (degrade or isinstance(found.degradation, Mixture)):
-        severity = 1.0  # of a mixture, 1 is whatever the damage was
-    if severity is None and not isinstance(found.degradation, Dropping):  # a scan shows how much of it is missing
-        estimator_of(found)
-    work = Work(found.to(device), name, weights, severity, _walk(found, sampler, knows_draw=degrade), device, seed, degrade, save_trajectory)
-    work = replace(work, mask=None if mask is None else Path(mask), samples=samples, tile=tile, consistent=consistent, max_pixels=max_pixels)
-    work = replace(work, colour=colour, enlarge=enlarge, anyway=anyway)
-    _enlarges(work)
-    if consistent and work.blind and mask is None:
-        raise ValueError("a mixture says nothing of what was measured: consistent = True can keep what is known only where a mask says what that is")
-    if kind is PICTURES:  # what half as many digits do to sound can be heard
-        work = with_precision(work if tile is None else with_tiles(work, tile))
+    further: dict[str, Any] = {"mask": None if mask is None else Path(mask), "samples": samples, "tile": tile, "consistent": consistent}
+    further |= {"max_pixels": max_pixels, "colour": colour, "enlarge": enlarge, "anyway": anyway}
+    further |= {"trajectory": save_trajectory, "animation": animation}
+    work = work_for(Opened(found, name, weights), severity, sampler, device, seed, degrade=degrade, **further)
     work.rehearse()
     root = Path(out) if out is not None and not names_a_file(given, Path(out), kind) else None
     writable(root or (given[0] if out is None else Path(out)).absolute().parent)
@@ -138,7 +135,43 @@ def restore_folder(
     mine = whole.share(shard)
     collection = collection_of(found.signal)(work, mine, Journal(root, shard, work.settings(), f"{work.verb}ed"), batch, overwrite=overwrite)
     collection.say, collection.finished = say or collection.say, finished
+    if cluster is not None:
+        cluster.take(collection)
     return collection.run(bar=bar)
+
+
+def work_for(model: Opened, severity: float | None, sampler: Walk, device: str, seed: int, *, degrade: bool = False, **further: Any) -> Work:
+    """What is done to every file, checked: see :func:`restore_folder`.
+
+    Args:
+        model: which one.
+        severity: how degraded the files are.
+        sampler: the walk.
+        device: where to compute.
+        seed: of what is random.
+        degrade: whether they are clean, and degraded first.
+        further: other fields of a :class:`~snowmelt.restoration.work.Work`.
+
+    Raises:
+        ValueError: an option contradicts another, or the model.
+    """
+    found, name, weights = model
+    kind = kind_of(found.signal)
+    if degrade and found.degradation.needs:
+        way_out = "translate such pictures instead" if kind is PICTURES else f"it is no draw, but comes with the data; give degraded {kind.many}"
+        raise ValueError(f"degrade = True cannot make up what {spec(found.degradation)} turns {kind.many} into: {way_out}")
+    if severity is None and (degrade or isinstance(found.degradation, Mixture)):
+        severity = 1.0  # of a mixture, 1 is whatever the damage was
+    if severity is None and not isinstance(found.degradation, Dropping):  # a scan shows how much of it is missing
+        estimator_of(found)
+    work = Work(found.to(device), name, weights, severity, meant(found, sampler, knows_draw=degrade), device, seed, degrade)
+    work = replace(work, **further)
+    _enlarges(work)
+    if work.consistent and work.blind and work.mask is None:
+        raise ValueError("a mixture says nothing of what was measured: consistent = True can keep what is known only where a mask says what that is")
+    if kind is PICTURES:  # what half as many digits do to sound can be heard
+        work = with_precision(work if work.tile is None else with_tiles(work, work.tile))
+    return work
 
 
 def collection_of(signal: Signal) -> type[Loop[Any]]:
@@ -197,7 +230,7 @@ def _enlarges(work: Work) -> None:
         raise ValueError(f"enlarge = {work.enlarge}: this model has learned to enlarge {learned} (pixelate), in powers of 2")
 
 
-def _walk(model: Model, sampler: Walk, *, knows_draw: bool) -> Any:
+def meant(model: Model, sampler: Walk, *, knows_draw: bool) -> Sampler | None:
     """The sampler of a choice; what is asked of the draw is only which names it has, and what nobody could know it never has."""
     like = blank(model.degradation)
     drawn = model.draw(like, torch.Generator()) if knows_draw else EMPTY

@@ -163,19 +163,25 @@ def interpolate(
     Raises:
         ValueError: fewer than 2 steps, or as :func:`generate`.
     """
+    starts = interpolating(model, steps, seed=seed, pair=pair, noise=noise, conditions=conditions)
+    return torch.cat([_walk(model, start, sampler, own) for start, own in starts])
+
+
+def interpolating(
+    model: Model, steps: int, *, seed: int = 0, pair: tuple[int, int] = (0, 1), noise: float | None = None, conditions: Draw = EMPTY
+) -> Iterator[tuple[State, list[torch.Generator]]]:
+    """Where the walks of :func:`interpolate` begin, one sample after the other, and the generator of each; arguments and errors are its."""
     if steps < 2:
         raise ValueError(f"steps = {steps}: an interpolation has at least its two ends")
     prior = _prior(model, noise)
     require_rows(conditions, steps)
     a, b = (prior.start(1, generators(seed, STREAM, [number])) for number in pair)
     states = prior.between(a, b, torch.linspace(0, 1, steps))
-    out = []
     for i in range(steps):
-        one = keyed(seed, STREAM, pair[0])
-        prior.start(1, [one])  # what the first sample's generator has been through before its noise
+        own = [keyed(seed, STREAM, pair[0])]
+        prior.start(1, own)  # what the first sample's generator has been through before its noise
         state = State(states.x[i : i + 1], states.t, _rows(states.z, i, i + 1))
-        out.append(_walk(model, _prepared(model, prior, state, [one], _rows(conditions, i, i + 1)), sampler, [one]))
-    return torch.cat(out)
+        yield _prepared(model, prior, state, own, _rows(conditions, i, i + 1)), own
 
 
 def beginning(model: Model, n: int, generator: Generators = None, *, noise: float | None = None, conditions: Draw = EMPTY) -> State:

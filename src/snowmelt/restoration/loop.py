@@ -20,6 +20,7 @@ from threading import Event
 from typing import Any, ClassVar, Generic, TypeVar
 
 from snowmelt.data.door import Unreadable
+from snowmelt.restoration.errands import Outcome
 from snowmelt.restoration.journal import Journal
 from snowmelt.restoration.loading import ahead
 from snowmelt.restoration.picture import Ready, reason
@@ -64,6 +65,7 @@ class Loop(abc.ABC, Generic[One]):
         self.watch = Stopwatch(work.model.restorer, work.device)
         self.say: Callable[[str], None] = nothing
         self.finished: Callable[[Job, dict[str, Any]], None] | None = None
+        self.elsewhere: Callable[[list[Job]], Iterator[Outcome]] | None = None  # other processes that carry out the jobs
 
     @abc.abstractmethod
     def load(self, job: Job) -> One:
@@ -114,14 +116,15 @@ class Loop(abc.ABC, Generic[One]):
         if self._shown is not None and of > 1:
             self._shown.advance(0, piece=f"{done:,}/{of:,}")
 
-    def run(self, *, bar: bool) -> Tally:
-        """Go through the plan.
+    def run(self, *, bar: bool, swept: bool = False) -> Tally:
+        """Go through the plan; `swept` says that nothing half written lies about any more.
 
         Raises:
             OSError: the output can no longer be written.
             Stopped: interrupted; what is finished stays.
         """
-        sweep(self.plan.jobs)
+        if not swept:
+            sweep(self.plan.jobs)
         self.journal.settle([job.source for job in self.plan.jobs])
         shown = Bar(f"{self.work.verb}ing", self.tally.total, unit=self.many) if bar else None
         self._shown, start, watch = shown, time.perf_counter(), self.watch
@@ -130,7 +133,12 @@ class Loop(abc.ABC, Generic[One]):
                 for failure in self.plan.refused:
                     self._fail(failure)
                     self._advance(shown, 1)
-                for batch in self._batches(self._unfinished(shown), shown):
+                todo = self._unfinished(shown)
+                for told in () if self.elsewhere is None else self.elsewhere(todo):
+                    self._advance(shown, self._take(told))
+                    if self._asked.is_set():
+                        break
+                for batch in self._batches(todo if self.elsewhere is None else (), shown):
                     if self._asked.is_set():
                         break
                     made = self._computed(batch)
@@ -170,6 +178,31 @@ class Loop(abc.ABC, Generic[One]):
             self.tally.elsewise += self.journal.kept(job.source, job.target)
             self._advance(shown, 1)
         return todo
+
+    def _take(self, told: Outcome) -> int:
+        """Count and note what another process made of some jobs; of how many.
+
+        Raises:
+            OSError: it cannot go on, and no other could.
+        """
+        for job, entry in told.finished:
+            verdict = entry.get("left as it is")
+            if verdict is None:
+                self.tally.done += 1
+                self.tally.last = job.target
+            else:
+                (self.tally.clean if verdict == "clean" else self.tally.unsure).append(job.source)
+            self.journal.done(job.source, job.target, entry)
+            if self.finished:
+                self.finished(job, entry)
+        for failure in told.failed:
+            self._fail(failure)
+        self.tally.greyed += told.greyed
+        self.tally.megapixels += told.megapixels
+        self.tally.remarks = [mine + theirs for mine, theirs in zip(self.tally.remarks, told.remarks, strict=True)]
+        if told.stop is not None:
+            raise told.stop
+        return len(told.finished) + len(told.failed)
 
     def _batches(self, jobs: Sequence[Job], shown: Bar | None) -> Iterator[list[One]]:
         """Runs of files that can share a call; one file each unless told."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from snowmelt.data.images import MAX_PIXELS
 from snowmelt.model import Model
+from snowmelt.pictures.animation import require_playable
 from snowmelt.restoration.collection import Collection
 from snowmelt.restoration.folder import agree, writable
 from snowmelt.restoration.identity import Opened, opened
@@ -29,6 +30,7 @@ def translate_folder(
     seed: int = 0,
     overwrite: bool = False,
     save_trajectory: bool = False,
+    animation: str = "gif",
     shard: tuple[int, int] = (1, 1),
     batch: int = 1,
     max_pixels: int = MAX_PIXELS,
@@ -50,6 +52,7 @@ def translate_folder(
         seed: of the noise; a picture's own depends on the seed and its name.
         overwrite: translate again what is there already.
         save_trajectory: keep every x_t, estimate and endpoint.
+        animation: as what they are animated: gif, webp or mp4.
         shard: (i, n), the i-th of n shares of the work.
         batch: pictures of one size that share a call.
         max_pixels: larger pictures are refused.
@@ -66,6 +69,7 @@ def translate_folder(
     """
     given, root = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(one) for one in inputs], Path(out)
     agree(given, None, shard, None, None, 1, None, batch, max_pixels)
+    require_playable(animation)
     if size is not None and not 4 <= size <= 8192:
         raise ValueError(f"size = {size} lies outside [4, 8192] px")
     found, name, weights = opened(model)
@@ -73,9 +77,8 @@ def translate_folder(
     whole = plan(given, root)
     check(found)
     work = Work(found.to(device), name, weights, 1.0, walk_for(found, endpoint, steps), device, seed, trajectory=save_trajectory, colour=True)
-    work = with_precision(
-        replace(work, endpoint=endpoint, noise=noise, max_pixels=max_pixels, size=prepared(found) if size is None else (size, size))
-    )
+    work = replace(work, endpoint=endpoint, noise=noise, max_pixels=max_pixels, animation=animation)
+    work = with_precision(replace(work, size=prepared(found) if size is None else (size, size)))
     work.rehearse()
     writable(root)
     collection = Collection(work, whole.share(shard), Journal(root, shard, work.settings(), "translated"), batch, overwrite=overwrite)

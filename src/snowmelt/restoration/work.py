@@ -6,8 +6,8 @@ already, nor a picture that joins the folder later changes what becomes of the o
 
 import copy
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,10 @@ _FIRST_TILE_PX = 512
 _WHITE = 0.2  # an error that is drawn white, on [-1, 1]
 
 
+def _unseen(state: State) -> None:
+    """Nobody looks on."""
+
+
 @dataclass(frozen=True)
 class Work:
     """What is done to every picture.
@@ -62,6 +66,8 @@ class Work:
         endpoint: the pictures are translated, with this endpoint.
         noise: standard deviation of what is added to a picture that is translated; None is the model's noise floor.
         size: (h, w) in px that every picture is resized to.
+        animation: as what a walk that is kept is animated: gif, webp or mp4.
+        seen: told every state of a walk as it comes, the start first.
     """
 
     model: Model
@@ -84,6 +90,8 @@ class Work:
     endpoint: Endpoint | None = None
     noise: float | None = None
     size: tuple[int, int] | None = None
+    animation: str = "gif"
+    seen: Callable[[State], None] = field(default=_unseen, compare=False, repr=False)
 
     @property
     def verb(self) -> str:
@@ -187,6 +195,7 @@ class Work:
                 if not self.trajectory and len(states) > 1:
                     states.pop()
                 states.append(state)
+                self.seen(state)
         end = states[-1].x
         if mask is not None and self.keeps:
             end = keep(measured.to(end), end, mask.to(end))
