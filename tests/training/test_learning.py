@@ -183,6 +183,25 @@ def test_lines_that_lack_what_they_should_have_are_passed_over() -> None:
     assert words([*odd, *log(18.0, 20.0)])[0].startswith("Learning:")
 
 
+@pytest.mark.parametrize("images", ["many", None, True, [1], -1, math.nan, math.inf, 1e300, 10**400])
+def test_a_line_that_cannot_be_placed_counts_for_nothing(images: Any) -> None:
+    lines = log(18.0, 20.0, 21.0)
+    strange = [{**line, "images": images} for line in lines] + [{**line, "wall_s": images} for line in lines]
+    assert learning.counted(strange) == []
+    assert words(strange) == []
+    assert words([*strange, *lines]) == words(lines)
+
+
+def test_of_a_line_what_is_no_number_counts_for_nothing() -> None:
+    (line,) = log(18.0)[-1:]
+    for name in ("validation_loss", "validation_bands", "lr"):
+        for value in ("x", None, {}, [["x"]], True, 10**400):
+            kept = {key: one for key, one in line.items() if key != name}
+            assert learning.counted([{**line, name: value}]) == [kept]
+    gaps = {**line, "validation_bands": [None, 0.1, None, math.nan]}
+    assert learning.counted([gaps]) == [gaps]
+
+
 def test_it_reads_text_without_torch() -> None:
     imported = {node.module for node in ast.walk(ast.parse(Path(learning.__file__).read_text())) if isinstance(node, ast.ImportFrom)}
     assert not any(name and name.startswith(("torch", "snowmelt")) for name in imported)

@@ -5,7 +5,8 @@ loop leaves it off. A batch is a function of its sample numbers alone, so the re
 They are threads, not processes: none can vanish unseen, and what goes wrong in one is raised in the loop, at the batch that it would have made.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -53,3 +54,13 @@ class Ahead(Generic[T]):
             if one not in self._begun:
                 self._begun[one] = self._thread.submit(self._make, one)
         return now.result()
+
+
+@contextlib.contextmanager
+def feeding(make: Callable[[range], T], following: Callable[[range], range | None], workers: int) -> Iterator[Callable[[range], T]]:
+    """While this lasts, a function that returns what `make` does, prepared ahead by so many threads; `make` itself where there are none."""
+    if not workers:
+        yield make
+        return
+    with Ahead(make, following, workers) as made:
+        yield made

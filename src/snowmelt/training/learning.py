@@ -30,6 +30,8 @@ _BAND_WORSE, _BAND_STILL, _GAINED = 1.05, 0.95, 0.8  # last loss over the best, 
 _LAGS, _JUMPS = 1.1, 0.8  # loss of the average over that of the raw weights
 _WAITS, _BAD, _SKIPS = 0.15, 0.01, 0.02  # shares
 _SOME = 5  # losses of steps, below which their median says nothing
+_MANY = 1e15  # images, seconds: more than any run has
+_LARGE = 1e300  # whole numbers beyond it are none that a page counts with: JSON has no bound
 
 
 class Seen(NamedTuple):
@@ -79,6 +81,23 @@ class Run(NamedTuple):
         return statistics.median(late) / statistics.median(early) < 0.5 * last.loss / first.loss
 
 
+def counted(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What of a log can be counted with: it may be a stranger's, or another program's.
+
+    Args:
+        lines: of a metrics.jsonl.
+
+    Returns:
+        The lines whose images are a number of 0 or more, and their time too where they tell it; of each, the values that are numbers, and the
+        losses by band where these are numbers and gaps.
+    """
+    kept = []
+    for line in lines:
+        if all(0 <= _number(line.get(name, due)) < _MANY for name, due in (("images", None), ("wall_s", 0))):
+            kept.append({name: value for name, value in line.items() if (_is_gapped if name == "validation_bands" else _is_number)(value)})
+    return kept
+
+
 def words(lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """Whether a run learns, and what to do if it does not.
 
@@ -89,6 +108,7 @@ def words(lines: Sequence[Mapping[str, Any]]) -> list[str]:
         The verdict first, with the likely cause and the way out where there is something to mend; then what it rests on, one by one. Empty
         while there is nothing to say.
     """
+    lines = counted(lines)
     run = _read(lines)
     if not run.seen:
         return [*_unvalidated(run), *_numbers_gone_wrong(lines, run)]
@@ -319,7 +339,15 @@ def _since(first: Seen, last: Seen) -> str:
 
 def _number(value: Any) -> float:
     """A value of a log as a number; NaN where it is none."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    return float(value) if _is_number(value) else math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGE)
+
+
+def _is_gapped(value: Any) -> bool:
+    return isinstance(value, list) and all(one is None or _is_number(one) for one in value)
 
 
 def _numbers(lines: Sequence[Mapping[str, Any]], name: str) -> list[float]:

@@ -10,6 +10,7 @@ validates, writes and speaks.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from snowmelt import pictures, processes
+from snowmelt import processes
 from snowmelt.data.dataset import Dataset
 from snowmelt.losses import estimates
 from snowmelt.model import Model
@@ -31,19 +32,20 @@ from snowmelt.priors import Normal
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
 from snowmelt.stopping import Stopped, until_asked
-from snowmelt.training import checkpoint, exactness, history
+from snowmelt.training import checkpoint, exactness
 from snowmelt.training.agreement import agree
-from snowmelt.training.ahead import Ahead
+from snowmelt.training.ahead import feeding
+from snowmelt.training.diary import Diary
 from snowmelt.training.ema import Average
 from snowmelt.training.feed import Fed, Feed
 from snowmelt.training.gradient import Gradient, Plan
-from snowmelt.training.learning import words
 from snowmelt.training.objective import Objective, counting
 from snowmelt.training.options import TrainingOptions
 from snowmelt.training.progress import Bar
 from snowmelt.training.scaling import ROW, Diverged, Scaling
 from snowmelt.training.validation import samples, validate
 from snowmelt.training.waiting import Waiting
+from snowmelt.training.wishes import SAMPLE, SAVE, WISHES, Wishes
 
 BEST = "best"
 _LOG_EVERY = 20
@@ -113,6 +115,9 @@ class Trainer:
         self._owed = False  # a validation, which was broken off
         self._new = True  # nothing has been trained, nor taken up
         self._asked = threading.Event()
+        self.diary = Diary(self.out, keeps=self.process.first)
+        granted: dict[str, Callable[[], None]] = {SAVE: functools.partial(self.save, validate=False, regular=False), SAMPLE: self._show}
+        self._wishes = Wishes(self.out, granted if self.process.first else {}, tell=self._tell)
 
     @property
     def averaged(self) -> Model:
@@ -148,7 +153,8 @@ class Trainer:
         """
         o = self.options
         every = max(o.validate_every // o.step_images, 1)
-        with until_asked() as self._asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar, self._feeding():
+        ahead = feeding(self.feed, self.gradient.plan.following, self.workers)
+        with until_asked() as self._asked, Bar("training", o.steps * o.step_images, done=self.step * o.step_images) as bar, ahead as self._next:
             self._begin(bar)
             while self.step < o.steps:
                 self._advance(bar)
@@ -158,15 +164,18 @@ class Trainer:
                     continue
                 if regular:
                     self.save(validate=True, bar=bar)
+                self._wishes.look(but=WISHES if done else (SAVE,) if regular else ())
                 wished = processes.any_of(self._asked.is_set())
                 if wished and not regular:
                     self.save(validate=False, regular=False)
                 if wished and not (done and self._validated()):
                     raise self._stopped()
+        self._wishes.withdraw()
         return self.averaged
 
     def _stopped(self) -> Stopped:
         processes.barrier()  # the first one has saved
+        self._wishes.withdraw()
         o = self.options
         return Stopped(f"stopped after {self.step * o.step_images:,} of {o.images:,} images; the same command goes on from there")
 
@@ -185,7 +194,7 @@ class Trainer:
         # The models first: should the disk fill up in between, the old checkpoint makes the next run write all of them again.
         ema = self.average.restorer.state_dict()
         save_model(self.model, self.out, ema=ema)
-        if self.options.keep_best and self._is_best():
+        if self.options.keep_best and self.diary.is_best(self.step):
             save_model(self.model, self.out / BEST, ema=ema)
         self._checkpoint(regular=regular)
 
@@ -194,7 +203,7 @@ class Trainer:
         if self._new:
             self._prepare()
             if self.process.first:
-                history.keep(self.out, 0)  # nothing of what a run wrote that was killed before it saved anything
+                self.diary.keep(0, 0)  # nothing of what a run wrote that was killed before it saved anything
                 self._validate_unless_asked(None)  # what the others are compared with: a linear part restores before anything is learned
                 self._checkpoint(regular=True)  # a rollback may lead to it
             self._new = False
@@ -213,7 +222,8 @@ class Trainer:
             except _Asked:
                 self._owed = True
             else:
-                self._say(bar)
+                if bar is not None and not self.options.gap and (said := self.diary.verdict()):  # a tuning is not about distances from the truth
+                    bar.say(said)
 
     def _validated(self) -> bool:
         """Whether no validation was broken off, as the first process knows and the others learn."""
@@ -266,18 +276,6 @@ class Trainer:
         self._write({name: value for name, value in values.items() if math.isfinite(value)})
         bar.advance(done - bar.done, loss=values["loss"], waits=f"{share:.0%}")
 
-    @contextlib.contextmanager
-    def _feeding(self) -> Iterator[None]:
-        """While this lasts, batches are prepared ahead, if they are to be."""
-        if not self.workers:
-            yield
-            return
-        try:
-            with Ahead(self.feed, self.gradient.plan.following, self.workers) as self._next:
-                yield
-        finally:
-            self._next = self.feed
-
     def _losses(self, numbers: range, pieces: int = 1) -> Iterator[Tensor]:
         """The mean loss of the samples with these numbers, in so many parts that add up to it."""
         with self.waiting:
@@ -295,27 +293,25 @@ class Trainer:
         kept: dict[str, Any] = {"seed": o.seed, "device": self.device, "tick": self._unless_asked}
         how: dict[str, Any] = {"loss": o.loss, "batch": max(o.batch, 64), "raw": self.model, "counted": counting(o, self.model.signal)}
         result = validate(self.averaged, self.validation, o.validation_images, **how, **kept)
-        columns = samples(self.averaged, self.sampler, self.validation, _GRID_ROWS, **kept)
-        found = result.table()
+        columns, found = self._samples(), result.table()
         self._write({f"validation_{name}": value for name, value in found.items() if value is not None})
-        shown = {name: torch.nan_to_num(x, nan=0.0) for name, x in columns.items()}  # a young model's walk may diverge, its training need not
-        pictures.save(self.out / "samples" / f"{self.step * o.step_images:09d}.png", pictures.grid(shown, signal=self.model.signal))
+        self.diary.grid(self._place["images"], columns, self.model.signal)
         return {"images": self.step * o.step_images, **found}
 
-    def _say(self, bar: Bar | None) -> None:
-        """Say in words how it goes; not of a tuning, which is not about distances from the truth."""
-        if bar is not None and not self.options.gap and (said := words(history.read(self.out))):
-            bar.say(said[0])
+    def _samples(self) -> dict[str, Tensor]:
+        """What a grid shows: restored validation pictures, or training pictures where there are none."""
+        shown = self.validation if len(self.validation) else self.train
+        how: dict[str, Any] = {"seed": self.options.seed, "device": self.device, "tick": self._unless_asked}
+        return samples(self.averaged, self.sampler, shown, _GRID_ROWS, **how)
+
+    def _show(self) -> None:
+        """A sample grid because somebody asked for it; none where the end is asked for meanwhile."""
+        with contextlib.suppress(_Asked):
+            self.diary.grid(self._place["images"], self._samples(), self.model.signal)
 
     def _unless_asked(self) -> None:
         if self._asked.is_set():
             raise _Asked
-
-    def _is_best(self) -> bool:
-        """Whether this step's validation is the best of all since the training began."""
-        seen = [line for line in history.read(self.out) if "validation_degraded_psnr_db" in line and line.get("step")]
-        losses = [line.get("validation_loss", math.inf) for line in seen]
-        return bool(seen) and seen[-1]["step"] == self.step and math.isfinite(losses[-1]) and losses[-1] <= min(losses)
 
     def _rolled_back(self) -> bool:
         """Go back to the last regular checkpoint, and on more slowly, where the loss was no finite number for some steps in a row; whether it was.
@@ -362,7 +358,7 @@ class Trainer:
 
     def _checkpoint(self, *, regular: bool) -> None:
         said = {**self._place, "regular": regular, "rollbacks": self.rollbacks, "pieces": self.gradient.pieces, "owed": self._owed}
-        said |= {"lines": len(history.read(self.out)), "validation": self.model.notes.get("validation"), "exact": self.exact}
+        said |= {"lines": self.diary.count(), "validation": self.model.notes.get("validation"), "exact": self.exact}
         checkpoint.save(self.out, self._held, said, keep=self.options.keep)
 
     def _take_up(self, said: dict[str, Any]) -> None:
@@ -372,10 +368,7 @@ class Trainer:
         self._logged_s, self._new = self.wall_s, False
         if said.get("validation"):
             self.model = self._noting(said["validation"])
-        if self.process.first:
-            if (count := said.get("lines")) is None:  # of a checkpoint of format 1
-                count = sum(line.get("step", 0) <= self.step for line in history.read(self.out))
-            history.keep(self.out, count)
+        self.diary.keep(self.step, said.get("lines"))
 
     def _planned(self, shards: int) -> Gradient:
         o = self.options
@@ -392,8 +385,7 @@ class Trainer:
 
     def _write(self, values: dict[str, Any]) -> None:
         """One line in metrics.jsonl."""
-        if self.process.first:
-            history.add(self.out, {**self._place, **values})
+        self.diary.line(self._place, values)
 
     def _tell(self, text: str) -> None:
         if self.process.first:
