@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import snowmelt
-from snowmelt.cli.walks import Calls, tuned_copy
+from snowmelt.cli.walks import Calls
 from snowmelt.files import write_sealed
 from snowmelt.model import Model, load, weights_of
 from snowmelt.priors import Normal
 from snowmelt.recipes import curving, tuning
+from snowmelt.recipes.tuning import tuned_copy
 from snowmelt.registry import build
 from snowmelt.restoration.walks import choose
 from snowmelt.types import State

@@ -161,7 +161,7 @@ def test_degrade_overwrites_no_result_with_another_of_the_same_name(cli, recordi
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--degradation", "beam-drop"), "beam-drop degrades scan, and"),
+        (("--degradation", "beam-drop"), "beam-drop degrades scans, and"),
         (("--degradation", "gaussian-blur"), "is made for pictures, and cannot degrade recordings"),
         (("--degradation", "noise", "--size", "8"), "--size cuts squares from pictures"),
         (("--degradation", "noise", "--sensor", "scan"), "--sensor says which LiDAR"),

@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,3 +202,19 @@ def test_after_control_c_the_same_command_goes_on_to_the_end(cli, tmp_path: Path
     steps = [line["step"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "loss" in line]
     assert steps[-1] == 300
     assert len(set(steps)) == len(steps)
+
+
+def test_other_programs_follow_a_run_where_they_are_installed(cli, tmp_path: Path, plain, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, object]] = []
+    run = SimpleNamespace(define_metric=lambda *_, **__: None, log=told.append, finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run, Image=lambda sheet: "grid", __spec__=object()))
+    done = cli("train", "--data", "bundled:digits", *BLUR, "--out", tmp_path / "run", *plain, "--track", "wandb")
+    assert done.code == 0, done.err
+    assert [line["images"] for line in told if "train/loss" in line] == [line["images"] for line in history.read(tmp_path / "run") if "loss" in line]
+    assert json.loads((tmp_path / "run" / "tracking.json").read_text())["told"] == ["wandb"]
+    monkeypatch.delitem(sys.modules, "wandb")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    refused = cli("train", "--data", "bundled:digits", *BLUR, "--out", tmp_path / "new", *plain, "--track", "wandb")
+    assert refused.code == 2
+    assert refused.error == "--track wandb needs the package wandb, which is not installed: pip install wandb, or leave it out"
+    assert not (tmp_path / "new").exists()

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from snowmelt.data.options import DataOptions
+from snowmelt.recipes import dryrun
 from snowmelt.recipes.dryrun import measure
 from snowmelt.recipes.recipe import ModelOptions, Recipe
 from snowmelt.recipes.run import make_trainer
+from snowmelt.training.loop import Trainer
 from snowmelt.training.options import TrainingOptions
 
 RECIPE = Recipe(
@@ -45,3 +47,24 @@ def test_it_leaves_the_generator_alone() -> None:
     torch.manual_seed(3)
     measure(RECIPE)
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_who_no_longer_wants_to_know_stops_it_before_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(Exception):
+        pass
+
+    batches: list[int] = []
+    loss = dryrun._loss
+
+    def counted(trainer: Trainer, step: int) -> torch.Tensor:
+        batches.append(step)
+        return loss(trainer, step)
+
+    def check() -> None:
+        if len(batches) == 4:  # the one that memory was counted in, a whole step of two, and half of the next
+            raise Gone
+
+    monkeypatch.setattr(dryrun, "_loss", counted)
+    with pytest.raises(Gone):
+        measure(dataclasses.replace(RECIPE, training=dataclasses.replace(RECIPE.training, accumulate=2)), check=check)
+    assert batches == [0, 0, 1, 2]

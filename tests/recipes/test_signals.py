@@ -109,7 +109,7 @@ def test_the_next_scan_from_the_one_before(scans, tmp_path):
 
 
 def test_what_does_not_go_together_is_refused(recordings, scans):
-    with pytest.raises(ValueError, match=r"low-pass degrades sound, and .* holds scans"):
+    with pytest.raises(ValueError, match=r"low-pass degrades recordings, and .* holds scans"):
         runs.make_trainer(recipe(scans, "low-pass", RINGS, sensor=SENSOR), "unused")
     with pytest.raises(ValueError, match=r"beam-drop.* degrades scans, and .* holds recordings"):
         runs.make_trainer(recipe(recordings, "beam-drop", WAVES, window=256), "unused")

@@ -20,23 +20,27 @@ from snowmelt import processes
 from snowmelt._version import __version__
 from snowmelt.cli import (
     check,
+    cite,
     classifier,
     degrade,
+    doctor,
     edit,
+    errors,
     exchange,
     explain,
     features,
     parts,
+    report,
     restore,
     sample,
     score,
     solve,
+    studio,
     suggest,
     train,
     translate,
     tune,
 )
-from snowmelt.cli.errors import report
 from snowmelt.cli.speaking import speak
 
 __all__ = ["app", "main"]
@@ -54,6 +58,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "list": parts.list_parts,
     "describe": parts.describe,
     "explain": explain.explain,
+    "cite": cite.cite,
     "degrade": degrade.degrade,
     "check-degradation": check.check_degradation,
     "suggest-schedule": suggest.suggest_schedule,
@@ -65,11 +70,14 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "edit": edit.edit,
     "solve": solve.solve,
     "evaluate": score.evaluate,
+    "report": report.report,
     "train-features": features.train_features,
     "train-classifier": classifier.train_classifier,
     "export": exchange.export,
     "import": exchange.import_,
+    "studio": studio.studio,
     "demo": score.demo,
+    "doctor": doctor.doctor,
 }
 _SHARED = ("train", "tune", "restore", "sample", "translate", "evaluate")
 for _order, (_name, _verb) in enumerate(_VERBS.items()):
@@ -92,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = app(given, exit_on_error=False, print_error=False)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
-        return report(error, usage=isinstance(error, CycloptsError))
+        return errors.report(error, usage=isinstance(error, CycloptsError))
     return code if isinstance(code, int) else 0
 
 

@@ -58,12 +58,12 @@ def degrade(
     plug_in(plugin)
     from snowmelt import pictures, registry
     from snowmelt.degradations import Degradation
+    from snowmelt.degradations.base import require_taken
     from snowmelt.signals import PICTURE
 
     D: Degradation = registry.build(degradation)
     x, signal = _rows(files, size, sensor)
-    if D.takes not in (None, signal.name):
-        raise ValueError(f"{degradation} degrades {D.takes}, and {files[0]} holds {signal.many}: give another file, or another --degradation")
+    require_taken(D, signal, str(files[0]), "give another file, or another --degradation")
     frames = _degraded(D, x, severities, endpoint, signal, seed)
     strip = pictures.strip(frames, [f"t = {t:g}" for t in severities], signal=signal)
     name = f"{files[0].stem}-{registry.label(type(D))}"

@@ -68,11 +68,11 @@ def describe(name: str, /, *, kind: str | None = None, plugin: Plugins = ()) -> 
     print_plain(console, f"\n{inspect.cleandoc(cls.__doc__ or '')}\n")
     fields = registry.schema(cls)
     console.print(_fields(fields) if fields else Text("It has no fields."))
+    part = None if any(field.required for field in fields) and name == word else registry.build(name, kind)
+    if found := registry.papers(cls if part is None or name == word else part):
+        print_plain(console, "\nPapers (snowmelt cite prints them for BibTeX):\n" + "\n".join(f"  {paper}" for paper in found))
     print_plain(console, f"\nExample: {_example(word, fields)}")
-    if any(field.required for field in fields) and name == word:
-        return
-    part = registry.build(name, kind)
-    if kind == "degradation":
+    if part is not None and kind == "degradation":
         _strengths(console, part, registry.spec(part))
 
 

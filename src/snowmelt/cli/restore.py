@@ -2,19 +2,27 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
 
 from snowmelt import processes
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, Compile, OnMachine, Switch, compiling
+from snowmelt.cli.playing import OnAnimation, playing
 from snowmelt.cli.shares import Counts, joined, share_of
 from snowmelt.cli.speaking import shown
 from snowmelt.cli.walks import ITS_OWN, OnCalls
 
 _LISTED = 5
+_CLUSTER = Group.create_ordered("Cluster")
+_TABLE = ".parquet"
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from snowmelt.restoration import Tally
+    from snowmelt.restoration.cluster import Cluster
     from snowmelt.restoration.plan import Job, Kind
 
 
@@ -35,12 +43,15 @@ def restore(
     preview: int | None = None,
     shard: str | None = None,
     save_trajectory: Switch = False,
+    animation: OnAnimation = None,
     seed: int = 0,
     overwrite: Switch = False,
     strict: Switch = False,
     tile: int | None = None,
     batch: int | Literal["auto"] = 1,
     max_pixels: int = 100_000_000,
+    engine: Annotated[Literal["local", "ray"], Parameter(group=_CLUSTER)] = "local",
+    workers: Annotated[int | None, Parameter(group=_CLUSTER, show_default=False)] = None,
     compile: Compile = False,
     machine: OnMachine = HERE,
 ) -> int:
@@ -68,18 +79,26 @@ def restore(
         preview: restore only this many, spread evenly, onto a sheet; say how long all would take, and stop.
         shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
         save_trajectory: keep every x_t and x0_hat as PNG and npz, with a strip and an animation.
+        animation: as what it is animated.
         seed: of what is random.
         overwrite: replace files that are already there.
         strict: end with exit code 1 also where all that is left out are damaged files.
         tile: side in px of the tiles that large pictures are cut into.
         batch: pictures of one size that share a call, or auto, as many as fit: faster for small ones; last digits then depend on who shares it.
         max_pixels: refuse larger pictures.
+        engine: ray hands the files out to workers, of the cluster at RAY_ADDRESS or else of this machine; the results are those of
+            one process with as many --threads (1 unless told). It also takes .parquet tables with a column of pictures, and writes such.
+        workers: how many with --engine ray; by default one for every CPU, or for every --threads of them.
         compile: whether the network is compiled first.
         machine: where to compute.
     """
-    _agree(inputs, severity, strength)
+    _agree(inputs, severity, strength, engine)
+    played = playing(animation, kept=save_trajectory)
     calls.check()
+    given = {"--preview": preview is not None, "--shard": shard is not None, "--compile": compile}
+    _agree_on_engine(engine, workers, inputs, out, given)
     where = machine.prepare()
+    cluster = _cluster(workers, machine.threads) if engine == "ray" else None
     from snowmelt.cli.strength import severity_of, unknown_severity
     from snowmelt.degradations import Mixture
     from snowmelt.degradations.scan import Dropping
@@ -98,31 +117,25 @@ def restore(
         severity = severity_of(found.model.degradation, strength)
     if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture | Dropping):
         raise ValueError(unknown_severity(found.model.degradation, found.model.signal.many))
+    walk, together = calls.walk(found.model), None if batch == "auto" else batch
+    options: dict[str, Any] = {"model": found, "severity": severity, "sampler": walk, "seed": seed, "overwrite": overwrite, "tile": tile}
+    options |= {"consistent": consistent, "enlarge": enlarge, "colour": colour, "anyway": anyway, "batch": together, "max_pixels": max_pixels}
+    options |= {"device": where, "cluster": cluster, "bar": True, "say": say}
+    if cluster is not None and out is not None and _holds_tables(inputs, out, kind_of(found.model.signal)):
+        kept = {"--mask": mask is not None, "--samples": samples > 1, "--save-trajectory": save_trajectory, "--degrade": degrade}
+        return _restore_tables(inputs, out, kept, options, strict=strict)
     tally = restore_folder(
         inputs,
-        model=found,
         out=out,
-        severity=severity,
-        sampler=calls.walk(found.model),
-        seed=seed,
         degrade=degrade,
-        overwrite=overwrite,
         save_trajectory=save_trajectory,
+        animation=played,
         shard=share,
         preview=preview,
         mask=mask,
         samples=samples,
-        tile=tile,
-        consistent=consistent,
-        enlarge=enlarge,
-        colour=colour,
-        anyway=anyway,
-        batch=None if batch == "auto" else batch,
-        max_pixels=max_pixels,
-        device=where,
-        bar=True,
-        say=say,
         finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
+        **options,
     )
     if preview is None:
         joined(tally, inputs, out, "restored")
@@ -180,8 +193,8 @@ def summary(tally: "Tally", inputs: tuple[Path, ...], out: Path | None, done: st
     kept += f"; {n.clean:,} clean and {n.unsure:,} unsure, left as they are" if n.clean or n.unsure else ""
     listed = "" if tally.errors is None else f", listed in {tally.errors}"
     failed = f"; {n.failed:,} failed{listed}" if n.failed else ""
-    into = str(out) if out is not None or not tally.last else tally.last.name
-    print(f"{done} {count(n.done)} of {n.total:,} into {into} ({tally.how}){kept}{failed}")
+    into = str(out) if out is not None else tally.last.name if tally.last else str(place)
+    print(f"{done} {count(n.done)} of {n.total:,} into {into}{f' ({tally.how})' if n.done else ''}{kept}{failed}")
     if tally.pace is not None and tally.pace.pictures > 1:
         print(tally.pace)
     return code
@@ -191,9 +204,49 @@ def _count(n: int, kind: "Kind") -> str:
     return f"{n:,} {kind.one if n == 1 else kind.many}"
 
 
-def _agree(inputs: tuple[Path, ...], severity: float | None, strength: str | None) -> None:
+def _agree(inputs: tuple[Path, ...], severity: float | None, strength: str | None, engine: str) -> None:
     """Refuse what contradicts itself before anything is loaded."""
     if not inputs:
         raise ValueError("restore needs pictures: snowmelt restore INPUT... [--model RUN] [--out DIR]")  # or recordings, or scans
     if severity is not None and strength is not None:
         raise ValueError("--severity and --strength say the same thing: give one of them")
+    tables = [one for one in inputs if one.suffix.lower() == _TABLE and not one.is_dir()]
+    if tables and engine != "ray":
+        raise ValueError(f"{tables[0]} is a table of pictures, which a cluster takes, also one of this machine alone: add --engine ray")
+
+
+def _agree_on_engine(engine: str, workers: int | None, inputs: tuple[Path, ...], out: Path | None, given: "Mapping[str, bool]") -> None:
+    """Refuse what the engine cannot do, before anything is loaded."""
+    if engine != "ray":
+        if workers is not None:
+            raise ValueError(f"--workers {workers} is for --engine ray: add it, or leave --workers out (torchrun starts processes without Ray)")
+        return
+    if asked := next((name for name, there in given.items() if there), None):
+        raise ValueError(f"{asked} is for --engine local: a cluster shares out all of the work, and compiles nothing; leave one of the two out")
+    if not processes.here().alone:
+        raise ValueError("torchrun has started several processes, and --engine ray would share out what they share already: leave one of the two out")
+    if out is None or out.is_file() or (len(inputs) == 1 and inputs[0].is_file() and inputs[0].suffix.lower() != _TABLE):
+        raise ValueError("--engine ray restores folders into a folder: give it one, with --out DIR; a single file needs no cluster")
+
+
+def _cluster(workers: int | None, threads: int | None) -> "Cluster":
+    from snowmelt.restoration.cluster import Cluster, required
+
+    required()
+    return Cluster(workers, 1 if threads is None else threads)
+
+
+def _holds_tables(inputs: tuple[Path, ...], out: Path, kind: "Kind") -> bool:
+    from snowmelt.restoration.tables import holds_tables
+
+    return holds_tables(inputs, out, kind, say)
+
+
+def _restore_tables(inputs: tuple[Path, ...], out: Path, given: "Mapping[str, bool]", options: dict[str, Any], *, strict: bool) -> int:
+    """Tables of pictures, by a cluster."""
+    if asked := next((name for name, there in given.items() if there), None):
+        raise ValueError(f"{asked} writes or reads further files for every picture, and rows of a table have none: leave it out")
+    from snowmelt.restoration.tables import restore_tables
+
+    tally = restore_tables(inputs, out=out, **options)
+    return summary(tally, inputs, out, strict=strict)

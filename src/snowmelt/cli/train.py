@@ -23,6 +23,7 @@ def train(
     fresh: Switch = False,
     workers: int | None = None,
     allow_inexact: Switch = False,
+    track: str = "",
     machine: OnMachine = HERE,
 ) -> None:
     """Train a restorer: train RECIPE --out RUN, or train --data DIR --degradation SPEC --out RUN.
@@ -43,6 +44,7 @@ def train(
         fresh: start over, deleting the run that is there.
         workers: threads that prepare batches while the network works; by default one where there is a GPU, else none.
         allow_inexact: go on with a run also where other last digits come of it: another number of threads, another processor, other shards.
+        track: what else follows the run: tensorboard (in RUN/tensorboard), trackio, wandb; several with commas between them.
         machine: where to compute.
     """
     if out is None and not dry_run:
@@ -54,10 +56,12 @@ def train(
     from snowmelt.recipes import run
     from snowmelt.recipes.recipe import from_table
     from snowmelt.signals import PICTURE
-    from snowmelt.training import history
+    from snowmelt.training import history, tracking
     from snowmelt.training.learning import words
     from snowmelt.training.prior import noise_at_end
 
+    followed = tracking.named(track)
+    tracking.require(followed)
     table, reasons = _table(recipe, _with_pairs(given(overrides, degradation=degradation), pairs))
     resolved = from_table(table, where=recipe or "")
     for line in reasons:
@@ -68,7 +72,7 @@ def train(
     assert out is not None  # noqa: S101 - asked above
     there = out.exists()
     try:
-        model = run.train(resolved, out, fresh=fresh, device=where, workers=workers, inexact=allow_inexact)
+        model = run.train(resolved, out, fresh=fresh, device=where, workers=workers, inexact=allow_inexact, track=followed)
     except BaseException:
         if not there:
             _leave_nothing(out)

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
+from snowmelt.cli.playing import OnAnimation, playing
 from snowmelt.cli.shares import joined, share_of
 
 
@@ -20,6 +21,7 @@ def translate(
     noise: float | None = None,
     size: int | None = None,
     trajectory: Annotated[Switch, Parameter(name=("--trajectory", "--save-trajectory"))] = False,
+    animation: OnAnimation = None,
     shard: str | None = None,
     seed: int = 0,
     overwrite: Switch = False,
@@ -44,6 +46,7 @@ def translate(
         noise: standard deviation of the noise added to each picture, on [-1, 1]; by default that of the training.
         size: side in px of the results; by default that of the training pictures.
         trajectory: keep every x_t, estimate and endpoint as PNG and npz, with a strip and an animation.
+        animation: as what it is animated.
         shard: i/n, the i-th of n shares of the work, for several machines or jobs; results are the same.
         seed: of the noise: another one, another answer.
         overwrite: replace files that are already there.
@@ -54,6 +57,7 @@ def translate(
     """
     if not inputs:
         raise ValueError("translate needs pictures: snowmelt translate INPUT... --model RUN --out DIR")
+    played = playing(animation, kept=trajectory)
     where = machine.prepare()
     from snowmelt.cli.restore import summary
     from snowmelt.cli.walks import Calls
@@ -71,6 +75,7 @@ def translate(
         seed=seed,
         overwrite=overwrite,
         save_trajectory=trajectory,
+        animation=played,
         shard=share,
         batch=batch,
         max_pixels=max_pixels,

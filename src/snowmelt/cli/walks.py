@@ -56,7 +56,11 @@ class Calls:
             ValueError: there is none.
             FileNotFoundError: there is no model at all.
         """
-        return tuned_copy(run) if self.fast else run
+        if not self.fast:
+            return run
+        from snowmelt.recipes.tuning import tuned_copy
+
+        return tuned_copy(run)
 
     def opened(self, run: str | Path) -> "Opened":
         """The model that is meant by `run`, under its name: RUN/fast for a tuned copy; raises as :meth:`place`."""
@@ -105,30 +109,6 @@ def walk_of(sampler: str | None, steps: int | None, model: "Model") -> "Sampler"
 
     walk: Sampler = default_walk(model) if sampler is None else registry.build(sampler, "sampler")
     return dataclasses.replace(walk, steps=walk.steps if steps is None else steps, snap=walk.snap or model.degradation.knots is not None)
-
-
-def tuned_copy(run: str | Path) -> Path:
-    """The directory of the copy of a run that is tuned for few calls, or of the run, if it is such a copy; of RUN/PART, its part.
-
-    Raises:
-        ValueError: there is none, with the command that makes one.
-        FileNotFoundError: there is no model at `run`.
-    """
-    from snowmelt.degradations import Mixture
-    from snowmelt.model import load, located
-    from snowmelt.recipes.tuning import copy_of
-
-    path = located(run)
-    found = copy_of(path)
-    if found is not None:
-        return found
-    model = load(run)
-    if model.gap:
-        return path
-    if isinstance(model.degradation, Mixture):
-        raise ValueError(f"{run} is blind and restores in one call, which is fast: leave --fast out")
-    whole = path if (path / "model.json").is_file() else path.parent
-    raise ValueError(f"{run} has no copy that is tuned for few calls: make one with 'snowmelt tune {whole}'")
 
 
 def _lies_in(place: Path, run: Path) -> bool:

@@ -1,13 +1,18 @@
-"""Animations: a trajectory as a GIF, which every browser, notebook and README plays.
+"""Animations: a trajectory in motion, as GIF, WebP or MP4.
 
-GIF keeps time in hundredths of a second, and browsers slow anything under two of them down to ten: frames
-last at least 20 ms. It keeps 256 colours a frame: a grey trajectory loses nothing, a coloured one is
-quantised frame by frame without dithering, whose speckle would look like noise that is not in the sample.
+GIF is played by every browser, notebook and README. It keeps time in hundredths of a second, and browsers slow anything under two of them down to
+ten: frames last at least 20 ms. It keeps 256 colours a frame: a grey trajectory loses nothing, a coloured one is quantised frame by frame without
+dithering, whose speckle would look like noise that is not in the sample. WebP keeps every colour of every pixel, losslessly, and milliseconds; all
+browsers play it. MP4 (H.264, yuv420p) is for slides and films: colours have half the resolution and every pixel a small error, and it plays once. It
+needs PyAV, ``pip install 'snowmelt[video]'``; no other format does.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw
 from torch import Tensor
@@ -57,6 +62,45 @@ def gif_bytes(
     Raises:
         ValueError: no frame, shapes or numbers of labels that differ, or a time under 20 ms.
     """
+    return _as_gif(*_drawn(frames, labels, ms, hold_ms, scale, signal))
+
+
+def animate(
+    path: str | Path,
+    frames: Sequence[Tensor],
+    labels: Sequence[str] | None = None,
+    *,
+    ms: int = 120,
+    hold_ms: int = 900,
+    scale: int | None = None,
+    signal: Signal = PICTURE,
+) -> None:
+    """Write a trajectory as what the suffix of `path` says, .gif, .webp or .mp4; the file is whole or not there. Arguments as in :func:`gif_bytes`.
+
+    Raises:
+        ValueError: another suffix, PyAV is missing for .mp4, or what :func:`gif_bytes` refuses.
+    """
+    name = Path(path).suffix.lower().removeprefix(".")
+    require_playable(name)
+    files.write_bytes(path, _WAYS[name](*_drawn(frames, labels, ms, hold_ms, scale, signal)))
+
+
+def require_playable(name: str) -> None:
+    """Refuse what no trajectory can be written as, before anything is computed.
+
+    Raises:
+        ValueError: it is none of "gif", "webp" and "mp4", or needs what is not installed.
+    """
+    if name not in _WAYS:
+        raise ValueError(f'animations cannot be written as "{name}": use one of {", ".join(_WAYS)}')
+    if name == "mp4":
+        _video()
+
+
+def _drawn(
+    frames: Sequence[Tensor], labels: Sequence[str] | None, ms: int, hold_ms: int, scale: int | None, signal: Signal
+) -> tuple[list[Image.Image], list[int]]:
+    """The frames, RGB and of one size, and how long each stays, in ms."""
     if not frames or 0 in frames[0].shape:
         raise ValueError("there is no frame to show")
     if len({frame.shape for frame in frames}) > 1:
@@ -69,11 +113,71 @@ def gif_bytes(
     pictures = [
         _frame(frame, labels[i] if labels else "", i / ends if ends else 1.0, bool(labels), scale, signal) for i, frame in enumerate(frames)
     ]
+    return pictures, [*[ms] * ends, hold_ms]
+
+
+def _as_gif(pictures: list[Image.Image], times: list[int]) -> bytes:
     first, *rest = [_to_palette(picture) for picture in pictures]
-    times = [*[round(ms, -1)] * ends, round(hold_ms, -1)]
     buffer = io.BytesIO()
-    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=times, loop=0, optimize=False)
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=[round(ms, -1) for ms in times], loop=0, optimize=False)
     return buffer.getvalue()
+
+
+def _as_webp(pictures: list[Image.Image], times: list[int]) -> bytes:
+    first, *rest = pictures
+    buffer = io.BytesIO()
+    first.save(buffer, format="WEBP", save_all=True, append_images=rest, duration=times, loop=0, lossless=True, quality=80, method=4)
+    return buffer.getvalue()
+
+
+def _as_mp4(pictures: list[Image.Image], times: list[int]) -> bytes:
+    """Every frame at its own time: the clock of the film ticks in milliseconds."""
+    av, buffer, clock = _video(), io.BytesIO(), Fraction(1, 1000)
+    codec, (w, h) = _codec(av), pictures[0].size
+    size = (w + w % 2, h + h % 2)  # a pixel of colour is two by two
+    with av.open(buffer, "w", format="mp4") as film:
+        stream = film.add_stream(codec, rate=clock.denominator // min(times), options=_QUALITY if codec == _CODECS[0] else {})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = clock
+        left, begin = list(times), 0
+        for picture, ms in zip(pictures, times, strict=True):
+            board = Image.new("RGB", size, (255, 255, 255))
+            board.paste(picture)
+            frame = av.VideoFrame.from_image(board)
+            frame.pts, frame.time_base = begin, clock
+            begin += ms
+            film.mux([_lasting(packet, left) for packet in stream.encode(frame)])
+        film.mux([_lasting(packet, left) for packet in stream.encode()])
+    return buffer.getvalue()
+
+
+def _lasting(packet: Any, left: list[int]) -> Any:
+    """A packet that says how long its frame stays: there is one for each, in their order. Of the last nobody else would know."""
+    packet.duration = left.pop(0)
+    return packet
+
+
+_WAYS: Mapping[str, Callable[[list[Image.Image], list[int]], bytes]] = MappingProxyType({"gif": _as_gif, "webp": _as_webp, "mp4": _as_mp4})
+_CODECS = ("libx264", "libopenh264", "mpeg4")  # the last is no H.264, but in every build
+_QUALITY = {"crf": "16", "preset": "slow", "tune": "stillimage", "bf": "0"}
+
+
+def _codec(av: Any) -> str:
+    """An encoder that this build of PyAV has."""
+    return next(name for name in _CODECS if name in av.codecs_available)
+
+
+def _video() -> Any:
+    """PyAV.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError(f"MP4 needs PyAV, which is not installed: pip install 'snowmelt[video]', or take gif or webp ({error})") from None
+    return av
 
 
 def _frame(x: Tensor, label: str, progress: float, labelled: bool, scale: int | None, signal: Signal) -> Image.Image:

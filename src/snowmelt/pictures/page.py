@@ -2,7 +2,8 @@
 
 A page is a title and a list of sections, each made by a function of this module. Whatever text they are
 given is escaped; pictures lie inside as ``data:`` addresses; and a content security policy forbids the
-browser to fetch or run anything, should one of us forget. The letters are the reader's own::
+browser to fetch or run anything, should one of us forget. Only a page that holds a scrubber
+(:mod:`~snowmelt.pictures.scrubber`) runs its one script, which the policy knows by its digest. The letters are the reader's own::
 
     page.page("Deblurring", [
         page.text("Trained on 50,000 pictures."),
@@ -12,6 +13,7 @@ browser to fetch or run anything, should one of us forget. The letters are the r
 """
 
 import base64
+import hashlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
@@ -20,7 +22,9 @@ from importlib import resources
 from PIL import Image
 from torch import Tensor
 
+from snowmelt.pictures.markup import Html
 from snowmelt.pictures.png import data_url
+from snowmelt.pictures.scrubber import SCRIPT, STYLE
 from snowmelt.pictures.sound import LONGEST_S, wav_bytes
 from snowmelt.pictures.tables import ABSENT, PENDING, Best, Row, best_rows, cell, columns, header, numeric
 from snowmelt.pictures.tiles import tiles
@@ -28,12 +32,8 @@ from snowmelt.signals import Sound
 
 # A tile of a sheet should stay recognisable on a phone: a picture shrinks to this share of its width, then scrolls.
 SMALLEST_SHARE = 0.55
-
-
-class Html(str):
-    """Markup that is ready to be put into a page; every other string is text, and escaped."""
-
-    __slots__ = ()
+# A script is allowed by its digest or not at all.
+_POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 
 def page(title: str, sections: Sequence[str], *, subtitle: str = "") -> str:
@@ -47,24 +47,28 @@ def page(title: str, sections: Sequence[str], *, subtitle: str = "") -> str:
     style = resources.files("snowmelt.pictures").joinpath("page.css").read_text(encoding="utf-8")
     under = f'<p class="subtitle">{escape(subtitle)}</p>' if subtitle else ""
     body = "\n".join(section if isinstance(section, Html) else text(section) for section in sections)
+    moving = any(isinstance(section, Html) and "<figure data-scrubber" in section for section in sections)
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = f"{_POLICY}; script-src 'sha256-{digest}'" if moving else _POLICY
+    script = f"<script>{SCRIPT}</script>\n" if moving else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title>
 <link rel="icon" href="data:,">
 <style>
-{style}</style>
+{style}{STYLE if moving else ""}</style>
 </head>
 <body>
 <main>
 <header><h1>{escape(title)}</h1>{under}</header>
 {body}
 </main>
-</body>
+{script}</body>
 </html>
 """
 

@@ -14,10 +14,11 @@ from snowmelt.model import located, noted, weights_of
 from snowmelt.recipes.recipe import Recipe, from_table, to_table
 from snowmelt.recipes.recipe import load as read_table
 from snowmelt.recipes.report import FURTHER, OPENING, WRITTEN
-from snowmelt.training import checkpoint, history
+from snowmelt.training import checkpoint, history, tracking, wishes
 from snowmelt.training.loop import BEST
 
 RECIPE = "recipe.toml"
+LOG, PID = "train.log", "train.pid"  # what the studio keeps of the process that it has begun
 # Fields that change nothing of the restorer.
 _UNTRAINED = ("about", "evaluation", "model.prior", "training.severity_images", "training.keep", "training.keep_best")
 
@@ -33,7 +34,7 @@ def claim(recipe: Recipe, out: Path, *, fresh: bool) -> None:
     if fresh and (out / RECIPE).is_file():
         clear(out)
         return  # what else lies there was put beside a run by its owner, and stays
-    if not out.exists() or all(path.name in (OPENING, *FILES) or path.match(f".{RECIPE}.*.part") for path in out.iterdir()):
+    if not out.exists() or all(path.name in (OPENING, wishes.FOLDER, *FILES) or path.match(f".{RECIPE}.*.part") for path in out.iterdir()):
         return  # nothing, or what a process left that was killed before it had begun
     if not (out / RECIPE).is_file():
         raise ValueError(f"{out} is not empty and holds no run of snowmelt: choose another --out")
@@ -68,7 +69,7 @@ def clear(out: Path) -> None:
     """Delete what a run of snowmelt wrote to `out`, and nothing else."""
     reports = ("evaluation.*", *WRITTEN, *FURTHER, OPENING)
     checkpoint.clear(out)
-    for pattern in (RECIPE, "model.json", history.NAME, "*-????????????.safetensors", *reports):
+    for pattern in (RECIPE, "model.json", history.NAME, tracking.NAME, LOG, PID, "*-????????????.safetensors", *reports):
         for path in out.glob(pattern):
             path.unlink()
     for part in {path.parent for name in ("evaluation.json", "bound.json") for path in out.glob(f"*/{name}")}:
@@ -78,7 +79,8 @@ def clear(out: Path) -> None:
             path.unlink()
         with contextlib.suppress(OSError):  # what somebody put beside a report stays, and its folder with it
             part.rmdir()
-    for folder in (out / "samples", out / BEST, *out.glob(f"{PREFIX}*"), *out.glob(f"*/{PREFIX}*")):
+    further = (out / name for name in ("samples", BEST, wishes.FOLDER, *tracking.FOLDERS))
+    for folder in (*further, *out.glob(f"{PREFIX}*"), *out.glob(f"*/{PREFIX}*")):
         shutil.rmtree(folder, ignore_errors=True)
 
 

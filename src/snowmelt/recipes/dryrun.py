@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,20 +75,30 @@ class Cost:
         )
 
 
-def measure(recipe: Recipe, *, device: torch.device | str = "cpu") -> Cost:
-    """Run a few optimiser steps of a recipe on its data; nothing is written."""
+def measure(recipe: Recipe, *, device: torch.device | str = "cpu", check: Callable[[], None] = lambda: None) -> Cost:
+    """Run a few optimiser steps of a recipe on its data; nothing is written.
+
+    Args:
+        recipe: what is to be trained.
+        device: where to compute.
+        check: is called before every batch, and may raise to end it: a step of a large network takes long.
+    """
+    check()
     trainer = make_trainer(recipe, Path(), device=device)
     o, data = recipe.training, trainer.train
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    check()
     trainer.restorer.fit([data.batch(range(min(len(data), 256)))["x0"]])
     counted = cost(trainer.restorer, data.shape)
+    check()
     kept = kept_bytes(lambda: _loss(trainer, 0), trainer.restorer.parameters())
     times: list[float] = []
     waited: list[float] = []
     while len(times) <= _WARM or (len(times) < _MOST and sum(times) < _ENOUGH_S):
         start = time.monotonic()
         for part in range(o.accumulate):
+            check()
             trainer.scaling.backward(_loss(trainer, len(times) * o.accumulate + part) / o.accumulate)
         trainer.scaling.step(trainer.optimizer, trainer.restorer.parameters(), o.clip)
         trainer.optimizer.zero_grad(set_to_none=True)

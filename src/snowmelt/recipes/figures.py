@@ -18,25 +18,38 @@ from snowmelt.randomness import generators
 from snowmelt.samplers import Sampler
 from snowmelt.signals import PICTURE, Scan, Signal
 from snowmelt.training import history
+from snowmelt.training.learning import counted
 from snowmelt.types import Batch, State, severity
 
 _ROWS = 6
 _ROWS_STACKED = 3  # of what is so wide that it stands one below the other
 _FRAMES = 8
+_STEPS = 25  # of a walk that is moved through
+_SMALL = 3 * 64 * 64
 _SHOWN_OF_WALKS = 12
 _SHOWN = 36  # generated pictures
 _SHOWN_STACKED = 6
 
 
 def journey(
-    model: Model, data: Dataset, sampler: Sampler, seed: int, rows: int | None = None, ids: Sequence[int] | None = None
+    model: Model,
+    data: Dataset,
+    sampler: Sampler,
+    seed: int,
+    rows: int | None = None,
+    ids: Sequence[int] | None = None,
+    device: torch.device | str = "cpu",
 ) -> tuple[list[State], torch.Tensor]:
-    """The walk of some test pictures from t = 1, by default the first `rows`, and the pictures."""
+    """The walk of some test pictures from t = 1, by default the first `rows`, and the pictures; all on the CPU, wherever the model computes."""
     rows = rows or (_ROWS_STACKED if stacked(model.signal) else _ROWS)
     ids = range(min(rows, len(data))) if ids is None else ids
     # A walk of one call reads no more of the draw than the restorer does; handed() says when a longer one does.
-    clean, begin = start(model, data, ids, seed=seed, device="cpu", handed=True)
-    return list(sampler.trajectory(model, begin, generators(seed, "evaluation-walk", ids))), clean
+    clean, begin = start(model, data, ids, seed=seed, device=device, handed=True)
+    states = [
+        state._replace(x=state.x.cpu(), x0=None if state.x0 is None else state.x0.cpu())
+        for state in sampler.trajectory(model, begin, generators(seed, "evaluation-walk", ids))
+    ]
+    return states, clean.cpu()
 
 
 def handed(model: Model, sampler: Sampler) -> bool:
@@ -76,6 +89,23 @@ def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4, sign
     frames = [walk[0].x, *(estimate(walk[i]) for i in shown), walk[-1].x, clean]
     labels = ["Degraded", *(f"call {i}" for i in shown), "Sampled", "Clean"]
     return pictures.strip([frame[:rows] for frame in frames], labels, signal=signal)
+
+
+def steps(walk: list[State], clean: Batch, signal: Signal = PICTURE) -> tuple[list[Any], list[str]]:
+    """A walk to move through: at some of its steps x at t, the estimate from which the next one is made, and the truth; and the severities."""
+    last, rows = len(walk) - 1, 1 if stacked(signal) else _ROWS_STACKED  # few: the slider should stand beside what it moves
+    shown = sorted({round(i * last / (_STEPS - 1)) for i in range(_STEPS)})
+    sheets = []
+    for i in shown:
+        believed = estimate(walk[i + 1]) if i < last else walk[i].x  # there x itself is the estimate
+        columns = {"x at t": walk[i].x, "Estimate": believed, "Clean": clean}
+        sheets.append(pictures.grid({name: torch.nan_to_num(x[:rows], nan=0.0) for name, x in columns.items()}, signal=signal))
+    return sheets, [f"t = {float(walk[i].t):.2f}" for i in shown]
+
+
+def small(x: Batch) -> bool:
+    """Whether samples are so small that a page can hold a walk of them without loss."""
+    return x[0].numel() <= _SMALL
 
 
 def extreme(model: Model, data: Dataset, sampler: Sampler, found: Sequence[dict[str, Any]], seed: int) -> Any:
@@ -153,12 +183,12 @@ def contact(made: Batch, signal: Signal = PICTURE) -> Any:
 
 def loss_curves(run: Path) -> list[str]:
     """Loss against images seen, and validation loss by severity, as SVG."""
-    lines = history.read(run)
+    lines = counted(history.read(run))
     training = {"training": [(line["images"], line["loss"]) for line in lines if "loss" in line]}
     validation = {"validation": [(line["images"], line["validation_loss"]) for line in lines if "validation_loss" in line]}
     bands = [(i, f"t in ({i / 4:g}, {(i + 1) / 4:g}]") for i in range(4)]
-    seen = [line for line in lines if "validation_bands" in line]
-    banded = {label: [(ln["images"], ln["validation_bands"][i]) for ln in seen if ln["validation_bands"][i] is not None] for i, label in bands}
+    seen = [(line["images"], line["validation_bands"]) for line in lines if len(line.get("validation_bands", ())) == len(bands)]
+    banded = {label: [(images, losses[i]) for images, losses in seen if losses[i] is not None] for i, label in bands}
     return [
         pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True),
         pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True),

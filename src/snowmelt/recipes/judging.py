@@ -28,6 +28,7 @@ from snowmelt.restorers import Restorer
 from snowmelt.samplers import Sampler, default_walk
 from snowmelt.signals import PICTURE
 from snowmelt.training import history
+from snowmelt.training.learning import counted
 from snowmelt.training.prior import noise_at_end
 from snowmelt.training.progress import Bar
 
@@ -235,7 +236,7 @@ def _add_facts(report: Report, run: Path, recipe: Recipe, model: Model, features
         facts["trained on pictures of"] = Path(trained).name
     if features is not None:
         facts["features"] = features.name
-    lines = [line for line in history.read(run) if "loss" in line]
+    lines = [line for line in counted(history.read(run)) if "loss" in line]
     if lines:
-        facts["trained on"] = f"{lines[-1]['images']:,} images in {lines[-1]['wall_s'] / 60:.1f} minutes"
+        facts["trained on"] = f"{lines[-1]['images']:,} images in {lines[-1].get('wall_s', 0.0) / 60:.1f} minutes"
     report.facts.update({**facts, **environment()})

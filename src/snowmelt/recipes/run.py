@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,6 +14,7 @@ from snowmelt import processes, registry
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import left_out, open_data
 from snowmelt.degradations import BeamDrop, Degradation, Several
+from snowmelt.degradations.base import require_taken
 from snowmelt.disk import sweep_parts
 from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import Bits
@@ -29,7 +31,7 @@ from snowmelt.recipes.report import environment
 from snowmelt.restorers import Conditions, Restorer
 from snowmelt.restorers.cost import require_memory
 from snowmelt.signals import PICTURE, Scan, Signal, Sound
-from snowmelt.training import history
+from snowmelt.training import history, tracking
 from snowmelt.training import prior as priors
 from snowmelt.training.loop import BEST, Trainer
 from snowmelt.training.severity import fit
@@ -95,9 +97,7 @@ def require_signal(degradation: Degradation, signal: Signal, recipe: Recipe) -> 
     Raises:
         ValueError: it does not.
     """
-    if degradation.takes not in (None, signal.name):
-        takes = "scans" if degradation.takes == "scan" else degradation.takes
-        raise ValueError(f"{recipe.degradation} degrades {takes}, and {recipe.data.path} holds {signal.many}: give other data.path")
+    require_taken(degradation, signal, recipe.data.path, "give other data.path")
     if isinstance(signal, Scan):
         _require_sensor(degradation, signal, recipe.data.path)
     if signal != PICTURE and recipe.model.input == "8bit":
@@ -180,6 +180,7 @@ def train(
     device: torch.device | str = "cpu",
     workers: int | None = None,
     inexact: bool = False,
+    track: Sequence[str] = (),
 ) -> Model:
     """Train a recipe in the run directory `out`, or go on with what is there.
 
@@ -191,16 +192,18 @@ def train(
         device: "cpu", "cuda", "mps".
         workers: threads that prepare batches; by default one where there is a GPU.
         inexact: go on with a run also where its last digits will be others than without an interruption.
+        track: what else follows the run: "tensorboard", "trackio", "wandb".
 
     Returns:
         The model with averaged weights.
 
     Raises:
-        ValueError: `out` holds the run of another recipe, or files that no run made; or the last digits would be others.
+        ValueError: `out` holds the run of another recipe, or files that no run made; the last digits would be others; or a tracker is not installed.
         InUse: another process trains there.
         Stopped: interrupted, and saved.
     """
     out = Path(out)
+    tracking.require(track)
     if not fresh:
         claim(recipe, out, fresh=False)
     trainer = make_trainer(recipe, out, device=device, workers=workers, inexact=inexact)
@@ -213,7 +216,9 @@ def train(
             write_text(out / RECIPE, to_toml(recipe))
         processes.barrier()
         trainer.resume()
-        model = trainer.run()
+        follow = track if trainer.process.first else ()
+        with tracking.following(follow, out, trainer.step * recipe.training.step_images, to_table(recipe)) as trainer.diary.tracker:
+            model = trainer.run()
         if not trainer.process.first:
             return model  # what else the recipe wants, the first process fits
         return _able_to_generate(_able_to_read(model, trainer, recipe, out), trainer, recipe, out)

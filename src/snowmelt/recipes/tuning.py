@@ -13,13 +13,15 @@ from pathlib import Path
 
 import torch
 
+from snowmelt.degradations import Mixture
 from snowmelt.files import read_json
-from snowmelt.model import Model, load, noted, save_prior, weights_of
+from snowmelt.model import Model, load, located, noted, save_prior, weights_of
 from snowmelt.priors.base import Learned
 from snowmelt.recipes.directory import RECIPE, stored
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.run import train, with_path
 from snowmelt.training import history
+from snowmelt.training.learning import counted
 
 FAST = "fast"
 _STAGE_STEPS = 500
@@ -82,6 +84,26 @@ def copy_of(run: Path) -> Path | None:
     return whole / FAST / part
 
 
+def tuned_copy(run: str | Path) -> Path:
+    """The directory of the copy of a run that is tuned for few calls, or of the run, if it is such a copy; of RUN/PART, its part.
+
+    Raises:
+        ValueError: there is none, with the command that makes one.
+        FileNotFoundError: there is no model at `run`.
+    """
+    path = located(run)
+    found = copy_of(path)
+    if found is not None:
+        return found
+    model = load(run)
+    if model.gap:
+        return path
+    if isinstance(model.degradation, Mixture):
+        raise ValueError(f"{run} is blind and restores in one call, which is fast: leave --fast out")
+    whole = path if (path / "model.json").is_file() else path.parent
+    raise ValueError(f"{run} has no copy that is tuned for few calls: make one with 'snowmelt tune {whole}'")
+
+
 def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, lr: float | None = None, path: str | None = None) -> Recipe:
     """The recipe of a tuned copy of the run whose model is `parent`.
 
@@ -116,6 +138,6 @@ def _require_finished(run: Path, recipe: Recipe) -> None:
     Raises:
         ValueError: it has not.
     """
-    lines, wanted = history.read(run), recipe.training.steps * recipe.training.step_images
+    lines, wanted = counted(history.read(run)), recipe.training.steps * recipe.training.step_images
     if lines and (seen := lines[-1]["images"]) < wanted:
         raise ValueError(f"{run} has seen {seen:,} of {wanted:,} images: finish it with 'snowmelt train {run / RECIPE} --out {run}', then tune it")
