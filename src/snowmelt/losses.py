@@ -29,10 +29,12 @@ ratio of 5/v, and 5/v + 1/v = 20 is the bound of min-output: no severity counts 
 Of a restorer with a learned variance, the step's part of the bound is added, with its mean held and a weight of .001: the *hybrid* loss.
 
 Source: Ho et al. 2020 (arXiv 2006.11239), eq. 12 and 14; Karras et al. 2022 (arXiv 2206.00364), eq. 8; Daras et al. 2022 (arXiv 2209.05442),
-eq. 10; Hang et al. 2023 (arXiv 2303.09556); Kingma et al. 2021 (arXiv 2107.00630), eq. 13; Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 16.
+eq. 10; Hang et al. 2023 (arXiv 2303.09556); Kingma et al. 2021 (arXiv 2107.00630), eq. 13; Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 16;
+Charbonnier et al. 1994 (ICIP) for charbonnier; Song and Dhariwal 2023 (arXiv 2310.14189) for pseudo-huber.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import torch
@@ -48,6 +50,22 @@ from snowmelt.types import Batch, Draw, Severity, expand
 
 Loss: TypeAlias = Literal["l2", "l1", "charbonnier", "pseudo-huber"]
 Weight: TypeAlias = Literal["uniform", "output", "min-output", "snr", "min-snr", "bound"]
+PAPERS: Mapping[str, tuple[str, ...]] = MappingProxyType(  # keys of snowmelt.references, of what a recipe may ask for
+    {
+        "loss l1": ("bansal2022",),
+        "loss charbonnier": ("charbonnier1994",),
+        "loss pseudo-huber": ("song2023improved",),
+        "weight output": ("ho2020", "karras2022"),
+        "weight min-output": ("hang2023",),
+        "weight snr": ("ho2020", "daras2022"),
+        "weight min-snr": ("hang2023",),
+        "weight bound": ("kingma2021",),
+        "variance learned": ("nichol2021",),
+        "penalty frequency": ("yamamoto2020",),
+        "unfolded training": ("yen2023",),
+        "consistency tuning": ("song2023", "geng2024"),
+    }
+)
 _HYBRID = 1e-3
 _MIN_SNR = 5.0
 _MIN_OUTPUT = 20.0  # (gamma + 1) / v: gamma = 5, and v = .3 for pictures on [-1, 1]
@@ -93,8 +111,7 @@ def restoration_loss(
     x_t = model.degrade(x0, t, z)
     estimate, spread = model.predict(x_t, t, z, cond)
     aim = x0 if target is None else target
-    seen = estimate if counted is None else aim + counted(x0) * (estimate - aim)
-    out = _weighed(model, seen, aim, t, x_t, z, loss, weight, penalty)
+    out = _weighed(model, estimate, aim, t, x_t, z, loss, weight, penalty, None if counted is None else counted(x0))
     if spread is None:
         return out
     return out + _HYBRID * steps(model.degradation) * spread_loss(model.degradation, x_t, x0, estimate.detach(), spread, t, z)
@@ -110,8 +127,11 @@ def _weighed(
     loss: Loss,
     weight: Weight | Callable[[Severity], Tensor],
     penalty: Callable[[Batch, Batch], Tensor] | None,
+    counts: Tensor | None,
 ) -> Tensor:
-    """The weighted distance of estimates from what they aim at, and the penalty: (b,)."""
+    """The weighted distance of estimates from what they aim at, errors multiplied by `counts` (b, *d), and the penalty: (b,)."""
+    if counts is not None:
+        estimate = aim + counts * (estimate - aim)
     if isinstance(weight, str):
         check_weight(model.degradation, weight)
     if weight == "snr":
@@ -154,11 +174,9 @@ def unfolded_loss(
     x_s = x_t + d.change(estimate, t, s, known)
     again = model.estimate(x_s, s, z)
     there = None if counted is None else counted(x0)
-    losses = []
-    for one, at, x in ((estimate, t, x_t), (again, s, x_s)):
-        seen = one if there is None else x0 + there * (one - x0)
-        losses.append(_weighed(model, seen, x0, at, x, z, loss, weight, penalty))
-    return (losses[0] + losses[1]) / 2
+    first = _weighed(model, estimate, x0, t, x_t, z, loss, weight, penalty, there)
+    second = _weighed(model, again, x0, s, x_s, z, loss, weight, penalty, there)
+    return (first + second) / 2
 
 
 def consistency_loss(

@@ -86,6 +86,11 @@ def here() -> Process:
     return Process(rank, size, local)
 
 
+def cores() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Known(NamedTuple):
     """What stays when the connections are gone: where all can leave a word, and what each is called."""
 

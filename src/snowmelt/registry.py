@@ -24,7 +24,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -34,11 +34,13 @@ from snowmelt.fields import Raw, alternatives, number, require_small, scalar, sh
 from snowmelt.fields import SpecError as SpecError
 from snowmelt.fields import checked as checked
 from snowmelt.fields import nearest as nearest
+from snowmelt.references import Cited, Paper, When, bibliography, paper
 
 _SPECIAL = re.compile(r'[,:+()="\s]')
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _parts: dict[str, dict[str, type["Part"]]] = {}
 _names: dict[type["Part"], str] = {}
+_papers: dict[type["Part"], tuple[Cited, ...]] = {}
 _plugins: dict[Path, types.ModuleType] = {}
 
 
@@ -78,11 +80,11 @@ class Part(abc.ABC):
 P = TypeVar("P", bound=Part)
 
 
-def register(name: str) -> Callable[[type[P]], type[P]]:
-    """Class decorator: the part answers to `name` (kebab-case) within its kind.
+def register(name: str, papers: Sequence[Cited] = ()) -> Callable[[type[P]], type[P]]:
+    """Class decorator: the part answers to `name` (kebab-case) within its kind, and is from `papers` (:mod:`snowmelt.references`).
 
     Raises:
-        SpecError: the name is not kebab-case, is taken, or the class has no kind.
+        SpecError: the name is not kebab-case, is taken, the class has no kind, or there is no such paper.
     """
 
     def add(cls: type[P]) -> type[P]:
@@ -93,8 +95,11 @@ def register(name: str) -> Callable[[type[P]], type[P]]:
         known = _parts.setdefault(cls.part_kind, {})
         if name in known:
             raise SpecError(f"the {cls.part_kind} {name!r} is already registered by {known[name].__module__}: choose another name")
+        for key in (one.paper if isinstance(one, When) else one for one in papers):
+            if isinstance(key, str) and key not in bibliography():
+                raise SpecError(f"{name} is from {key!r}, which is no key of snowmelt.references{nearest(key, bibliography())}: give a Paper")
         known[name] = cls
-        _names[cls] = name
+        _names[cls], _papers[cls] = name, tuple(papers)
         return cls
 
     return add
@@ -202,6 +207,24 @@ def table(part: Part) -> dict[str, Any]:
         if value is not None or field.default is not None:
             out[field.name] = _plain(value)
     return out
+
+
+def nested(part: Part) -> Iterator[Part]:
+    """A part, and all parts inside it, from the outside in."""
+    yield part
+    for field, _ in _fields(type(part)):
+        value = getattr(part, field.name)
+        for inner in value if isinstance(value, tuple) else (value,):
+            if isinstance(inner, Part):
+                yield from nested(inner)
+
+
+def papers(part: type[Part] | Part, *, inside: bool = True) -> tuple[Paper, ...]:
+    """What a part and, if `inside`, the parts in it are from; of a class all that any of its values may be from, and nothing of what is inside."""
+    if isinstance(part, type):
+        return tuple(dict.fromkeys(map(paper, _papers.get(part, ()))))
+    cited = ((one, inner) for inner in (nested(part) if inside else (part,)) for one in _papers.get(type(inner), ()))
+    return tuple(dict.fromkeys(paper(one) for one, inner in cited if not isinstance(one, When) or one.holds(inner)))
 
 
 def load_plugin(source: str | Path) -> types.ModuleType:

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from snowmelt.references import When
 from snowmelt.registry import Part, Range, SpecError, label, register
 
 _BISECTIONS = 54  # as many as float64 has digits
@@ -53,7 +54,7 @@ class Schedule(Part, kind="schedule"):
         return torch.where(wanted > 0, high, 0).to(ratio.dtype)
 
 
-@register("linear")
+@register("linear", papers=("liu2022", "delbracio2023"))
 @dataclass(frozen=True)
 class Linear(Schedule):
     """Straight lines, alpha = 1 - t and sigma = t: rectified flow, InDI.
@@ -69,7 +70,7 @@ class Linear(Schedule):
         return torch.where(ratio.isinf(), 1, ratio / (1 + ratio))
 
 
-@register("cosine")
+@register("cosine", papers=("salimans2022",))
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """A quarter turn, alpha = cos(pi t / 2) and sigma = sin(pi t / 2): variance is kept.
@@ -84,7 +85,7 @@ class Cosine(Schedule):
         return torch.where(t >= 1, 0.0, torch.cos(t * (math.pi / 2))), torch.sin(t * (math.pi / 2))
 
 
-@register("ve")
+@register("ve", papers=("song2021",))
 @dataclass(frozen=True)
 class VE(Schedule):
     """Noise on top, alpha = 1 and sigma = sigma_max t: the variance explodes, the sample stays. A camera's noise.
@@ -101,7 +102,7 @@ class VE(Schedule):
         return (ratio / self.sigma_max).clamp(0, 1) if self.sigma_max else (ratio > 0).to(ratio)
 
 
-@register("geometric")
+@register("geometric", papers=("song2019", "song2020improved"))
 @dataclass(frozen=True)
 class Geometric(Schedule):
     """NCSN's ladder of noises: alpha = 1, sigma at the knots t = 1/L, ..., 1 a geometric sequence, and 0 at t = 0.
@@ -132,7 +133,7 @@ class Geometric(Schedule):
         return torch.ones_like(t), torch.where(at < 0, self.sigma_min * t * self.steps, rung)
 
 
-@register("karras")
+@register("karras", papers=("karras2022",))
 @dataclass(frozen=True)
 class Karras(Schedule):
     r"""The noises of EDM: alpha = 1, and for t > 0 the rho-th root of sigma is a straight line from sigma_min to sigma_max; 0 at t = 0.
@@ -165,7 +166,7 @@ class Karras(Schedule):
         return torch.where(ratio > 0, ((ratio.clamp(min=0) ** (1 / self.rho) - low) / (high - low)).clamp(least, 1), 0)
 
 
-@register("constant")
+@register("constant", papers=("rissanen2022",))
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same little noise at every t > 0, alpha = 1: what inverse heat dissipation adds to its blur.
@@ -179,7 +180,7 @@ class Constant(Schedule):
         return torch.ones_like(t), torch.where(t > 0, self.sigma, torch.zeros_like(t))
 
 
-@register("betas")
+@register("betas", papers=(When("ho2020", lambda table: table.kind != "cosine"), When("nichol2021", lambda table: table.kind == "cosine")))
 @dataclass(frozen=True)
 class Betas(Schedule):
     """DDPM's table: alpha_t^2 = prod (1 - beta_i) at the knots t = i/T, exactly.

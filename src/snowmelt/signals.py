@@ -60,7 +60,7 @@ class Sound(Signal):
     axes: ClassVar[str] = "(c, n)"
 
 
-@register("scan")
+@register("scan", papers=("zyrianov2022",))
 @dataclass(frozen=True)
 class Scan(Signal):
     r"""Scans of a rotating LiDAR as range images (3, rings, azimuths): range, reflectance, and whether anything came back.

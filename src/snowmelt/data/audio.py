@@ -29,9 +29,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from snowmelt.data.door import Unreadable
+from snowmelt.data.door import Unreadable, opened_file
 from snowmelt.data.options import RATES_HZ
-from snowmelt.data.streams import opened
 
 Samples: TypeAlias = NDArray[np.float32]
 Source: TypeAlias = Callable[[int, int], Samples]
@@ -173,20 +172,6 @@ def _nought(stream: Any) -> int | None:
         size = int.from_bytes(head[4:], "little")
         stream.seek(size + size % 2, 1)
     return None
-
-
-def opened_file(path: Path) -> Any:
-    """A file for reading, of which no more is asked for than is there; what the system refuses is unreadable, but no fault of the file.
-
-    Raises:
-        FileNotFoundError, Unreadable: there is no such file; or it cannot be opened.
-    """
-    try:
-        return opened(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Unreadable(path, error.strerror or str(error), broken=False) from error
 
 
 class File:

@@ -20,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from torch import Tensor
 
 from snowmelt.data.options import DataOptions
+from snowmelt.data.streams import opened
 from snowmelt.signals import Signal
 
 if TYPE_CHECKING:
@@ -142,6 +143,21 @@ def door_for(what: Path | str | Signal) -> Door:
     module, kind = _HOMES[name]
     found: type[Door] = getattr(importlib.import_module(module), kind)
     return found().of(what) if isinstance(what, Signal) else found()  # type: ignore[call-arg]  # every door has a signal by default
+
+
+def opened_file(path: Path) -> BinaryIO:
+    """A file for reading, of which no more is asked for than is there; what the system refuses is unreadable, but no fault of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Unreadable: it cannot be opened.
+    """
+    try:
+        return opened(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(path, error.strerror or str(error), broken=False) from error
 
 
 def signal_of(path: Path | str) -> str | None:

@@ -217,6 +217,13 @@ def resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
     return out if x.ndim == 4 else out[0]
 
 
+def shrunk(x: Tensor, px: int) -> Tensor:
+    """`x`, (c, h, w) or (b, c, h, w), its longer side at most `px` and the other in proportion; what is no longer stays as it is."""
+    h, w = x.shape[-2:]
+    scale = px / max(h, w)
+    return x if scale >= 1 else resize(x, (max(1, round(h * scale)), max(1, round(w * scale))))
+
+
 def to_channels(x: Tensor, channels: int) -> Tensor:
     """`x` (..., c, h, w) with 1 (Rec. 601 luma) or 3 (grey repeated) channels; ValueError for any other pair."""
     have = x.shape[-3]

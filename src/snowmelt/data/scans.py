@@ -24,9 +24,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from snowmelt.data.door import Door, Reading, Unreadable, picture_only
+from snowmelt.data.door import Door, Reading, Unreadable, opened_file, picture_only
 from snowmelt.data.options import DataOptions
-from snowmelt.data.streams import opened
 from snowmelt.disk import replacing
 from snowmelt.sensor import HDL_64E, SENSORS, Misfit, Projected, decode, encode, returns, sensor, to_image, to_points
 from snowmelt.signals import Scan, Signal
@@ -81,7 +80,7 @@ class ScanDoor(Door):
     def probe(self, path: Path) -> tuple[int, ...]:
         """See :meth:`Door.probe`."""
         path = Path(path)
-        with _file(path) as stream:
+        with opened_file(path) as stream:
             if path.suffix.lower() == ".npy":
                 _kind(path, _header(path, stream)[0], self.scan)
             else:
@@ -91,7 +90,7 @@ class ScanDoor(Door):
     def read(self, path: Path) -> Cloud:
         """See :meth:`Door.read`."""
         path = Path(path)
-        with _file(path) as stream:
+        with opened_file(path) as stream:
             if path.suffix.lower() == ".npy":
                 shape, fortran, dtype = _header(path, stream)
                 form = _kind(path, shape, self.scan)
@@ -196,7 +195,7 @@ def _shown(paths: Sequence[Path]) -> Scan:
     """The sensor that the first file which can be read shows: by its rings, if it is a range image."""
     for path in paths:
         try:
-            with _file(Path(path)) as stream:
+            with opened_file(Path(path)) as stream:
                 if Path(path).suffix.lower() != ".npy":
                     return HDL_64E
                 shape = _header(Path(path), stream)[0]
@@ -212,15 +211,6 @@ def _shown(paths: Sequence[Path]) -> Scan:
             )
         return replace(SENSORS[_BY_RINGS[shape[0]]].scan, azimuths=shape[1])
     return HDL_64E
-
-
-def _file(path: Path) -> IO[bytes]:
-    try:
-        return opened(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise Unreadable(path, error.strerror or str(error), broken=False) from error
 
 
 def _size(stream: IO[bytes]) -> int:

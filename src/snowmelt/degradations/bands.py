@@ -25,7 +25,7 @@ from snowmelt.registry import Range, SpecError, register
 from snowmelt.types import Batch, Draw, Generators
 
 
-@register("spectral-mask")
+@register("spectral-mask", papers=("griffin1984", "park2019"))
 @dataclass(frozen=True)
 class SpectralMask(OfSound, LinearDegradation):
     """Bands of frequency or stretches of time are gone, `share` of the axis in all; where they are is drawn."""

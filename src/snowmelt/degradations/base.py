@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from snowmelt.degradations.inverse import solved
-from snowmelt.registry import Part, label
+from snowmelt.registry import Part, label, lookup, spec
 from snowmelt.schedules import ON_KNOT
+from snowmelt.signals import Signal
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand
 
 Basis: TypeAlias = Literal["any", "pixel", "channel", "dct", "fft"]
@@ -234,3 +235,22 @@ def images(x: Tensor, name: str) -> tuple[int, int]:
 def blank(degradation: Degradation) -> Tensor:
     """The least batch that can be drawn for, a pixel or a sample of sound, all 0: where only the names in a draw matter."""
     return torch.zeros(1, 1, 1) if degradation.takes == "sound" else torch.zeros(1, 3, 1, 1)
+
+
+def require_taken(degradation: Degradation, signal: Signal, source: str, way_out: str) -> None:
+    """Refuse samples of another signal than a degradation is made for.
+
+    Args:
+        degradation: what is to degrade them.
+        signal: what they are.
+        source: where they lie, for the message.
+        way_out: what to do instead, for the message.
+
+    Raises:
+        ValueError: it takes others.
+    """
+    if degradation.takes in (None, signal.name):
+        return
+    kind = lookup(degradation.takes, "signal")
+    wanted = kind.many if issubclass(kind, Signal) else degradation.takes
+    raise ValueError(f"{spec(degradation)} degrades {wanted}, and {source} holds {signal.many}: {way_out}")

@@ -82,7 +82,7 @@ class Blend(Degradation):
         return {"alpha": float(alpha), "sigma": float(sigma)}
 
 
-@register("noise")
+@register("noise", papers=("ho2020", "song2020"))
 @dataclass(frozen=True)
 class GaussianNoise(Blend):
     """Gaussian noise that grows until only noise is left: the hot diffusion of DDPM, with its schedule as a part."""

@@ -31,6 +31,7 @@ from snowmelt.degradations.inverse import damped
 from snowmelt.degradations.separable import SeparableTable, separably
 from snowmelt.degradations.spectral import backward, forward, frequencies
 from snowmelt.degradations.ways import by_matrix
+from snowmelt.references import When
 from snowmelt.registry import Range, SpecError, register
 from snowmelt.schedules import certain, knot
 from snowmelt.types import EMPTY, Batch, Draw, Severity, once
@@ -38,7 +39,14 @@ from snowmelt.types import EMPTY, Batch, Draw, Severity, once
 _FINEST_PX = 0.3
 
 
-@register("gaussian-blur")
+@register(
+    "gaussian-blur",
+    papers=(
+        "bansal2022",
+        "rissanen2022",
+        When("hoogeboom2022", lambda blur: blur.growth == "sine" or blur.least > 0),
+    ),
+)
 @dataclass(frozen=True)
 class GaussianBlur(LinearDegradation):
     """A true Gaussian blur whose width grows from 0 to `sigma_px` at t = 1, geometrically or as a squared sine."""
@@ -146,7 +154,7 @@ def _squares(n: int, basis: Basis, like: Tensor, *, half: bool) -> Tensor:
     return frequencies(n, basis, half=half).square().to(like)
 
 
-@register("recursive-blur")
+@register("recursive-blur", papers=("bansal2022",))
 @dataclass(frozen=True)
 class RecursiveBlur(SeparableTable):
     """The paper's blur: at step i of `steps`, convolve once more with a truncated Gaussian kernel.

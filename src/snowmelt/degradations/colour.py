@@ -63,7 +63,7 @@ class LossOfColour(LinearDegradation):
         return backward(divided(forward(y, self.basis), self.gain(tuple(y.shape[1:]), t.to(y.dtype), z)), self.basis, y.shape[-1])
 
 
-@register("grey")
+@register("grey", papers=("bansal2022",))
 @dataclass(frozen=True)
 class Grey(LossOfColour):
     """Fade to grey: colour is gone at t = 1. Needs at least two channels."""
@@ -73,7 +73,7 @@ class Grey(LossOfColour):
         return t
 
 
-@register("decolour")
+@register("decolour", papers=("bansal2022",))
 @dataclass(frozen=True)
 class Decolour(LossOfColour):
     """The paper's loss of colour: *linear* loses 1/T of it at every step, *constant* a tenth of what is left, with `total` the last step all."""

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from snowmelt.degradations.base import LinearDegradation
 from snowmelt.degradations.sound import OfSound, recordings
+from snowmelt.references import When
 from snowmelt.registry import Range, register
 from snowmelt.types import Draw
 
@@ -33,7 +34,7 @@ _ZEROS, _BETA = 10, 5.0
 _MU = 255
 
 
-@register("down-sample")
+@register("down-sample", papers=("crochiere1983", "kaiser1974"))
 @dataclass(frozen=True)
 class DownSample(OfSound, LinearDegradation):
     """One sample in `factor` is left at t = 1, and those between are interpolated: the band above 1/factor of the Nyquist frequency is gone."""
@@ -80,7 +81,7 @@ class Clipping(OfSound):
         return {"threshold": self.level / t if t > 0 else math.inf}
 
 
-@register("bit-depth")
+@register("bit-depth", papers=("bennett1948", When("itu1988", lambda part: part.law == "mu-law")))
 @dataclass(frozen=True)
 class BitDepth(OfSound):
     """Each sample moves to the nearest of 2^bits levels; peaks beyond full scale find levels there, too."""

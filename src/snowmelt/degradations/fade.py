@@ -36,7 +36,7 @@ _FAR = 8.7  # widths from the centre, where 1 - G is 1 in float64
 _LARGEST_BYTES = 1_000_000_000
 
 
-@register("fade-mask")
+@register("fade-mask", papers=("bansal2022",))
 @dataclass(frozen=True)
 class FadeMask(Pixelwise):
     """The paper's inpainting, and with `reverse` and `towards=colour` its generation: products of growing Gaussian masks.

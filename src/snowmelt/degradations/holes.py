@@ -22,7 +22,7 @@ from snowmelt.registry import Range, register
 from snowmelt.types import Batch, Draw, Generators, Severity
 
 
-@register("holes")
+@register("holes", papers=("yu2019",))
 @dataclass(frozen=True)
 class Holes(Pixelwise, LinearDegradation):
     """Known pixels stay, the others turn grey; the mask is drawn as strokes, or given."""

@@ -48,7 +48,7 @@ _CHROMA = (
 )
 
 
-@register("jpeg")
+@register("jpeg", papers=("itu1992",))
 @dataclass(frozen=True)
 class Jpeg(Degradation):
     """JPEG compression with 4:2:0 colour, down to `quality` at t = 1. Pictures of 1 or 3 channels."""

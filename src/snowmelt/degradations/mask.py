@@ -30,7 +30,7 @@ _DEEPEST = 1e-3  # 1 - G at the centre, which keeps a power of it differentiable
 _EMPTY = 1 / 128  # what is left below this is nothing
 
 
-@register("mask")
+@register("mask", papers=("bansal2022",))
 @dataclass(frozen=True)
 class Mask(Pixelwise, LinearDegradation):
     """A soft hole that deepens and widens, at a random place or in the middle."""

@@ -25,7 +25,7 @@ from snowmelt.registry import Range, SpecError, register
 from snowmelt.types import Batch, Draw, Generators, Severity, expand
 
 
-@register("mixture")
+@register("mixture", papers=("zhang2021practical", "wang2021"))
 @dataclass(frozen=True)
 class Mixture(Several):
     """Apply `parts` in order, each with its own chance of being there and its own severity."""

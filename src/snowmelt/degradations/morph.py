@@ -27,7 +27,7 @@ from snowmelt.schedules import Betas, Schedule
 from snowmelt.types import Batch, Draw, Generators
 
 
-@register("morph")
+@register("morph", papers=("bansal2022", "delbracio2023"))
 @dataclass(frozen=True)
 class Morph(Blend):
     """Turn into a sample of another data set: morph is animorphosis, morph:schedule=linear on pairs is InDI."""

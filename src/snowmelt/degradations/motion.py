@@ -24,7 +24,7 @@ from snowmelt.registry import Range, register
 from snowmelt.types import EMPTY, Batch, Draw, Generators, Severity, expand
 
 
-@register("motion-blur")
+@register("motion-blur", papers=("gonzalez2008",))
 @dataclass(frozen=True)
 class MotionBlur(LinearDegradation):
     """A straight smear in a random direction, `length_px` long at t = 1."""

@@ -26,7 +26,7 @@ from snowmelt.schedules import knot
 from snowmelt.types import EMPTY, Batch, Draw, Severity, expand
 
 
-@register("pixelate")
+@register("pixelate", papers=("bansal2022",))
 @dataclass(frozen=True)
 class Pixelate(SeparableTable):
     """Block means of 2, 4, ..., 2^levels pixels a side; linear between the levels."""

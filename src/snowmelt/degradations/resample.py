@@ -33,7 +33,7 @@ from snowmelt.types import Draw
 _TAPS, _WIDTH_PX = 3, 0.5  # the blur of "factor-with-blur"
 
 
-@register("resample")
+@register("resample", papers=("bansal2022",))
 @dataclass(frozen=True)
 class Resample(SeparableTable):
     """The paper's super-resolution: smaller by a factor at every step, the first time bicubic.

@@ -26,7 +26,7 @@ from snowmelt.registry import Range, register
 from snowmelt.types import Batch, Draw, Generators
 
 
-@register("reverberation")
+@register("reverberation", papers=("polack1988", "habets2007"))
 @dataclass(frozen=True)
 class Reverberation(OfSound, LinearDegradation):
     """Convolution by the impulse response of a room, drawn or given."""

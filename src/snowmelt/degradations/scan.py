@@ -124,7 +124,7 @@ def halvings(n: int, halved: int, like: Tensor) -> Tensor:
     return times
 
 
-@register("beam-drop")
+@register("beam-drop", papers=("shan2020", "yang2024"))
 @dataclass(frozen=True)
 class BeamDrop(Dropping):
     """Every second beam goes, then every second of those left, ... until `beams` are left; the highest ring always stays.
@@ -161,7 +161,7 @@ class BeamDrop(Dropping):
         return {"beams": self.rings / 2 ** (self.knots * t)}
 
 
-@register("azimuth-drop")
+@register("azimuth-drop", papers=("shan2020",))
 @dataclass(frozen=True)
 class AzimuthDrop(Dropping):
     """Every second azimuth goes, then every second of those left, ... until one of `factor` is left: a sensor that turns faster."""
@@ -194,7 +194,7 @@ class AzimuthDrop(Dropping):
         return {"factor": 2 ** (self.knots * t)}
 
 
-@register("ray-drop")
+@register("ray-drop", papers=("nakashima2021",))
 @dataclass(frozen=True)
 class RayDrop(Dropping):
     """Single rays get lost at random places, in an order that is drawn once: the more, the larger t."""

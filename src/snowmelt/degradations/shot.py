@@ -24,7 +24,7 @@ from snowmelt.registry import Range, register
 from snowmelt.types import Batch, Draw, Generators
 
 
-@register("poisson-noise")
+@register("poisson-noise", papers=("cornish1938", "hasinoff2014"))
 @dataclass(frozen=True)
 class PoissonNoise(Degradation):
     """The noise of counting photons: strong in the shadows' ratio, strongest in the lights' absolute value."""

@@ -56,7 +56,7 @@ LEVELS = {
 _LUMA = (0.299, 0.587, 0.114)
 
 
-@register("snow")
+@register("snow", papers=("bansal2022", "hendrycks2019"))
 @dataclass(frozen=True)
 class Snow(Degradation):
     """The paper's snow: level 3 is its CIFAR-10, level 4 its CelebA; level 1 is the lightest."""

@@ -65,7 +65,7 @@ def loudness(x: Batch) -> Tensor:
     return torch.where(heard, torch.where(heard, power, 1).sqrt(), 0)
 
 
-@register("background")
+@register("background", papers=("yen2023",))
 @dataclass(frozen=True)
 class Background(OfSound):
     """Noise beside the recording, `snr_db` below it at t = 1: white, or another recording, which the data or the user gives."""
@@ -187,7 +187,7 @@ class LowPass(OfSound, LinearDegradation):
         return {"cutoff": float(self.cutoff**t)}
 
 
-@register("packet-loss")
+@register("packet-loss", papers=("gilbert1960", "itu1999"))
 @dataclass(frozen=True)
 class PacketLoss(OfSound, Pixelwise, LinearDegradation):
     """Packets fall silent one after another, `lost` of them at t = 1, in bursts of `burst`; the mask is drawn, or given."""

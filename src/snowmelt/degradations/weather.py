@@ -131,7 +131,7 @@ class Weather(OfScans):
         return torch.where(drop, there, -1.0)
 
 
-@register("fog")
+@register("fog", papers=("koschmieder1924", "rasshofer2011", "hahner2021"))
 @dataclass(frozen=True)
 class Fog(Weather):
     """Fog of a visibility: far and dark things are lost first."""
@@ -149,7 +149,7 @@ class Fog(Weather):
         return {"visibility_m": self.visibility_m / t if t else float("inf")}
 
 
-@register("rain")
+@register("rain", papers=("koschmieder1924", "carbonneau1998", "goodin2019"))
 @dataclass(frozen=True)
 class Rain(Weather):
     """Rain of a rate: weak returns are lost, ranges scatter."""

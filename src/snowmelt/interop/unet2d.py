@@ -30,7 +30,7 @@ Up = Literal["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"]
 _MOST_LEVELS = 8
 
 
-@register("diffusers-unet2d")
+@register("diffusers-unet2d", papers=("ho2020", "vonplaten2022"))
 @dataclass(frozen=True)
 class DiffusersUNet2D(Backbone):
     """The U-Net of diffusers (UNet2DModel). Its fields are those of its config.json; needs the extra snowmelt[diffusers]."""

@@ -20,7 +20,7 @@ from snowmelt.types import EMPTY, Batch, Generators, State
 _FLAT = 0.05  # six levels of 8 bits: what rounding and a fade's last traces may leave
 
 
-@register("constant")
+@register("constant", papers=("bansal2022",))
 @dataclass(frozen=True)
 class Constant(Learned):
     """Every pixel of x_1 has one colour, each channel of it uniform in [low, high]; it is also the draw's "colour" where there is one."""

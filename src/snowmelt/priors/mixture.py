@@ -35,7 +35,7 @@ _WAYS = ("nearest", "bilinear", "cosine")
 _ROUNDS = 500
 
 
-@register("gaussian-mixture")
+@register("gaussian-mixture", papers=("bansal2022", "dempster1977"))
 @dataclass(frozen=True)
 class GaussianMixture(Learned):
     """Gaussians over the means of x_1 on a coarse grid, fitted to training samples: gaussian-mixture:components=4,grid=2."""

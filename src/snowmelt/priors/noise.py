@@ -24,7 +24,7 @@ from snowmelt.types import Batch, Generators, State
 _PARALLEL = 1e-4
 
 
-@register("normal")
+@register("normal", papers=("song2020", "shoemake1985"))
 @dataclass(frozen=True)
 class Normal(Prior):
     """Standard normal noise, the draw's "endpoint", times `scale`: 1 where the variance is kept, sigma(1) where it explodes."""

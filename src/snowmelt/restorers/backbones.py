@@ -62,7 +62,7 @@ _BLOCKS = 2
 _MOST_LEVELS = 10
 
 
-@register("unet")
+@register("unet", papers=("ronneberger2015", "perez2017", "shi2016"))
 @dataclass(frozen=True)
 class UNet(Backbone):
     """The lean U-Net: pixel-unshuffle stem of `patch`, one level per width, `blocks` residual blocks each way.
@@ -108,7 +108,7 @@ class UNet(Backbone):
         return Lean(Lattice((self.patch, self.patch)), size, (in_channels, out_channels), features)
 
 
-@register("local-unet")
+@register("local-unet", papers=("ronneberger2015", "zhang2021plug", "zhang2018", "shi2016"))
 @dataclass(frozen=True)
 class LocalUNet(Backbone):
     """A U-Net that sees only so far: no normalisation, no attention; tiles of a large picture give what the whole would.

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt.registry import Range, SpecError, register
-from snowmelt.restorers.backbones import Backbone, require_widths
+from snowmelt.restorers.backbones import Backbone
 from snowmelt.restorers.lean import Lattice, Lean, Size
 from snowmelt.restorers.prediction import Prediction, predicted
+from snowmelt.restorers.waves import require_row
 
 _HEARD = 0.05  # gain from which on a sample is known
 _QUIET = 1e-4  # loudness that counts as silence
@@ -32,7 +33,7 @@ _SEEN = 4  # known part, and three predictions
 _SAID = 3  # u, v, w
 
 
-@register("gap-unet")
+@register("gap-unet", papers=("stoller2018", "itakura1970", "makhoul1975", "burg1975", "valin2019", "itu1999"))
 @dataclass(frozen=True)
 class GapUNet(Backbone):
     """Linear prediction of what is lost, improved by the lean U-Net of waveforms; for degradations that tell a mask, and nothing else.
@@ -60,9 +61,7 @@ class GapUNet(Backbone):
             SpecError: it has none, or they do not.
         """
         super().__post_init__()
-        require_widths("gap-unet", self.widths, self.groups)
-        if self.kernel % 2 == 0:
-            raise SpecError(f"gap-unet.kernel = {self.kernel} has no middle: give an odd number")
+        require_row("gap-unet", self.widths, self.groups, self.kernel)
 
     def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
         """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity.

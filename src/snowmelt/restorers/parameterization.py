@@ -30,8 +30,8 @@ line. ``mu`` is the mean of the step of a chain of T from t to s = t - 1/T, :mat
 All say the same, so each can be converted into each: :func:`converted`.
 
 Source: Ho et al. 2020 (arXiv 2006.11239) for eps; Salimans and Ho 2022 (arXiv 2202.00512) for v; Karras et al. 2022
-(arXiv 2206.00364), table 1, for the hub and edm; Liu et al. 2022 (arXiv 2209.03003) for flow; Ho et al. 2020,
-eq. 7, for mu; Wiener 1949 for the filter.
+(arXiv 2206.00364), table 1, for the hub and edm; Liu et al. 2022 (arXiv 2209.03003) and Lipman et al. 2022
+(arXiv 2210.02747) for flow; Ho et al. 2020, eq. 7, for mu; Wiener 1949 for the filter.
 """
 
 import abc
@@ -108,7 +108,7 @@ class Residual(Parameterization):
         return Coefficients(one, one, one)
 
 
-@register("eps")
+@register("eps", papers=("ho2020",))
 @dataclass(frozen=True)
 class Eps(Parameterization):
     """The network returns the noise: DDPM's choice. For Gaussian noise whose schedule keeps alpha(1) >= 1e-5.
@@ -134,7 +134,7 @@ class Eps(Parameterization):
         return Coefficients(1 / alpha, -sigma / alpha, torch.ones_like(alpha))
 
 
-@register("v")
+@register("v", papers=("salimans2022",))
 @dataclass(frozen=True)
 class V(Parameterization):
     """The network returns v = alpha z - sigma x0, for variance-preserving schedules."""
@@ -154,7 +154,7 @@ class V(Parameterization):
         return Coefficients(alpha, -sigma, torch.ones_like(alpha))
 
 
-@register("flow")
+@register("flow", papers=("liu2022", "lipman2022"))
 @dataclass(frozen=True)
 class Flow(Parameterization):
     """The network returns the velocity z - x0 of a straight line from the sample to the noise: flow matching, rectified flow."""
@@ -173,7 +173,7 @@ class Flow(Parameterization):
         return Coefficients(one, -column, one)
 
 
-@register("mu")
+@register("mu", papers=("ho2020",))
 @dataclass(frozen=True)
 class Mu(Parameterization):
     """The network returns the mean of the posterior q(x_s | x_t, x0) of a chain's step, s = t - 1/T: what DDPM calls mu-tilde.
@@ -215,7 +215,7 @@ class Mu(Parameterization):
         return self.steps or steps(degradation)
 
 
-@register("edm")
+@register("edm", papers=("karras2022",))
 @dataclass(frozen=True)
 class Edm(Parameterization):
     """The network's input and output have unit variance for data of one standard deviation: ``wiener`` with a number for a spectrum."""
@@ -236,7 +236,7 @@ class Edm(Parameterization):
         return Coefficients(alpha * self.sigma_data**2 * root**2, self.sigma_data * noise * root, root)
 
 
-@register("wiener")
+@register("wiener", papers=("wiener1949", "karras2022"))
 @dataclass(frozen=True)
 class Wiener(Parameterization):
     """The operator's own linear-Gaussian restorer as skip connection, for operators that are diagonal in a basis.

@@ -26,7 +26,7 @@ from snowmelt.restorers.lean import Lattice, Lean, Size
 _CHANNELS = 3  # of a scan
 
 
-@register("ring-unet")
+@register("ring-unet", papers=("ronneberger2015", "schubert2019", "zyrianov2022", "nakashima2023"))
 @dataclass(frozen=True)
 class RingUNet(Backbone):
     """The lean U-Net of range images (b, c, rings, azimuths), a circle along azimuth, with patches of `rows` and `columns`.

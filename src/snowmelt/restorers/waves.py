@@ -35,7 +35,7 @@ _LINEAR = 0.1  # e
 _TINY = 1e-12
 
 
-@register("wave-unet")
+@register("wave-unet", papers=("stoller2018",))
 @dataclass(frozen=True)
 class WaveUNet(Backbone):
     """The lean U-Net of waveforms: a stem of `patch` samples, each level half as long as the one before."""
@@ -56,16 +56,14 @@ class WaveUNet(Backbone):
             SpecError: it has none, or they do not.
         """
         super().__post_init__()
-        require_widths("wave-unet", self.widths, self.groups)
-        if self.kernel % 2 == 0:
-            raise SpecError(f"wave-unet.kernel = {self.kernel} has no middle: give an odd number")
+        require_row("wave-unet", self.widths, self.groups, self.kernel)
 
     def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
         """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity."""
         return _Wave(self, in_channels, out_channels, features)
 
 
-@register("stft-unet")
+@register("stft-unet", papers=("ronneberger2015", "braun2020", "richter2023"))
 @dataclass(frozen=True)
 class StftUNet(Backbone):
     """The lean U-Net of compressed short-time spectra, with patches of `frames` and `bins`.
@@ -100,6 +98,17 @@ class StftUNet(Backbone):
     def build(self, in_channels: int, out_channels: int, features: int = 0) -> nn.Module:
         """The network, with its last layer at zero; with `features`, they are added to the embedding of the severity."""
         return _Spectral(self, in_channels, out_channels, features)
+
+
+def require_row(name: str, widths: tuple[int, ...], groups: int, kernel: int) -> None:
+    """Refuse what no lean U-Net of one row has.
+
+    Raises:
+        SpecError: groups that do not divide the widths, or a kernel without a middle.
+    """
+    require_widths(name, widths, groups)
+    if kernel % 2 == 0:
+        raise SpecError(f"{name}.kernel = {kernel} has no middle: give an odd number")
 
 
 class _Wave(nn.Module):

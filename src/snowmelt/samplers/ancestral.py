@@ -24,13 +24,24 @@ from torch import Tensor
 
 from snowmelt.degradations import Degradation, chain
 from snowmelt.randomness import normal
+from snowmelt.references import When
 from snowmelt.registry import Range, SpecError, label, register
-from snowmelt.samplers.base import SPREAD, Sampler
+from snowmelt.samplers.base import MULTISTEP, SPREAD, Sampler
 from snowmelt.samplers.rule import Rule
 from snowmelt.types import Draw, Generators, expand
 
 
-@register("ancestral")
+@register(
+    "ancestral",
+    papers=(
+        When("song2020", lambda walk: walk.eta < 1),
+        When("ho2020", lambda walk: walk.eta == 1 and walk.variance != "learned"),
+        When("nichol2021", lambda walk: walk.variance == "learned"),
+        When("hoogeboom2022", lambda walk: walk.eta == 1),
+        When("lugmayr2022", lambda walk: walk.again > 1),
+        MULTISTEP,
+    ),
+)
 @dataclass(frozen=True)
 class Ancestral(Sampler):
     """Solve the noise, renew the share eta of it, degrade the estimate to s: eta = 1 is DDPM, eta = 0 DDIM.
@@ -184,7 +195,7 @@ class Renewing(Sampler):
         return super().reads(degradation) - set(degradation.noise)
 
 
-@register("momentum")
+@register("momentum", papers=("daras2022", "fabian2023", MULTISTEP))
 @dataclass(frozen=True)
 class Momentum(Renewing):
     """Keep the share sigma_s^2 / sigma_t^2 of what the estimate does not explain, and draw the rest: Soft Diffusion's sampler, and Dirac's.

@@ -19,12 +19,15 @@ from torch import Tensor
 from snowmelt.degradations import Degradation, chain
 from snowmelt.degradations.base import blank
 from snowmelt.model import Model
+from snowmelt.references import When
 from snowmelt.registry import Part, Range, SpecError, label
 from snowmelt.samplers.rule import Rule
 from snowmelt.types import Draw, Generators, State, expand, severity
 
 Post: TypeAlias = Callable[[Tensor], Tensor]
 SPREAD = "spread"
+_MOST_CALLS = 100_000
+MULTISTEP = When("lu2022", lambda walk: walk.order == 2)  # whose order 2 is an estimate extrapolated from the last one
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Sampler(Part, kind="sampler"):
             predicted noise come back many times as large.
     """
 
-    steps: Annotated[int, Range(1, 100_000)] = 50
+    steps: Annotated[int, Range(1, _MOST_CALLS)] = 50
     order: Literal[1, 2] = 1
     snap: bool = False
     times: Annotated[tuple[float, ...], Range(0, 1), "severities of the walk, falling from 1; none for uniform ones"] = ()
@@ -53,7 +56,7 @@ class Sampler(Part, kind="sampler"):
         """Check the fields, and that `times` is a walk.
 
         Raises:
-            SpecError: `times` does not fall from 1, reaches 0, or is not as long as `steps` says.
+            SpecError: `times` does not fall from 1, reaches 0, is not as long as `steps` says, or makes a walk of more calls than `steps` may be.
         """
         super().__post_init__()
         if not self.times:
@@ -66,6 +69,8 @@ class Sampler(Part, kind="sampler"):
         calls = self._calls(len(self.times))
         if self.steps not in (calls, Sampler.steps):  # the default says nothing
             raise SpecError(f"{name}.steps = {self.steps}, but its times are a walk of {calls} calls: leave out one of the two")
+        if calls > _MOST_CALLS:
+            raise SpecError(f"{name}.times are a walk of {calls:,} calls, and {_MOST_CALLS:,} are the most: give fewer")
         object.__setattr__(self, "steps", calls)
 
     @property

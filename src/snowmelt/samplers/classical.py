@@ -12,13 +12,23 @@ from torch import Tensor
 
 from snowmelt.degradations import Degradation
 from snowmelt.randomness import normal
+from snowmelt.references import When
 from snowmelt.registry import Range, label, register
-from snowmelt.samplers.base import Sampler
+from snowmelt.samplers.base import MULTISTEP, Sampler
 from snowmelt.samplers.rule import Rule
 from snowmelt.types import Draw, Generators, expand
 
 
-@register("naive")
+@register(
+    "naive",
+    papers=(
+        When("bansal2022", lambda walk: not (walk.fresh or walk.noise)),
+        When("song2023", lambda walk: walk.fresh),
+        When("daras2022", lambda walk: walk.fresh),
+        When("rissanen2022", lambda walk: walk.noise and not walk.fresh),
+        MULTISTEP,
+    ),
+)
 @dataclass(frozen=True)
 class Naive(Sampler):
     """Degrade the estimate to s: errors of every call are kept whole. Source: Cold Diffusion, Algorithm 1.
@@ -85,7 +95,7 @@ class Naive(Sampler):
         return out, z
 
 
-@register("tacos")
+@register("tacos", papers=("bansal2022", MULTISTEP))
 @dataclass(frozen=True)
 class TACoS(Sampler):
     """Take away what the estimate degraded to t explains, add it degraded to s. Source: Cold Diffusion, Algorithm 2."""
@@ -109,7 +119,7 @@ class TACoS(Sampler):
         return x + degradation.change(x0, t, s, z), z
 
 
-@register("heun")
+@register("heun", papers=("karras2022", MULTISTEP))
 @dataclass(frozen=True)
 class Heun(Sampler):
     r"""Two calls a move: Heun's second-order step. `steps` counts calls, so there are (steps + 1) // 2 moves.

@@ -29,7 +29,7 @@ from snowmelt.samplers.rule import Rule
 from snowmelt.types import Draw, Generators, expand
 
 
-@register("langevin")
+@register("langevin", papers=("song2019", "song2020improved"))
 @dataclass(frozen=True)
 class Langevin(Renewing):
     """Several steps of Langevin dynamics at every level of noise: NCSN's sampler. `steps` counts calls, those at all levels together.
