@@ -29,6 +29,7 @@ napoleon_custom_sections = ["Source"]
 # The public rooms, in reading order; api.md has one section each. A package gets one subsection per file.
 ROOMS = [
     "types",
+    "references",
     "registry",
     "signals",
     "sensor",
@@ -47,6 +48,7 @@ ROOMS = [
     "evaluation",
     "training",
     "recipes",
+    "studio",
     "data",
     "metrics",
     "randomness",

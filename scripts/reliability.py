@@ -89,6 +89,12 @@ PROMISES: dict[str, dict[str, str]] = {
         "locale-c": "It works in the locale C.",
         "odd-paths": "It works below paths of Chinese characters and emoji.",
     },
+    "studio": {
+        "studio-first-picture": "The first picture is there within 2 s of the page, with no second way for it.",
+        "studio-strangers": "Whatever is uploaded is used or refused in words; none of it is an error of the server.",
+        "studio-short": "Twenty programs at once for some seconds: served, or told to come again; memory stays where it was.",
+        "studio-load": "So do twenty programs for a minute.",
+    },
     "tests": {
         "mutations": "Twelve faults planted one at a time: the tests notice at least eleven.",
     },

@@ -289,10 +289,11 @@ minutes of one core each, one seed, 95 % intervals on the pages. *Without a netw
 measure, tuned on validation samples; *a walk* the best walk of the row, and so a little flattered. Of `kitti-next`, *as given* is the last
 frame again."""
 SHOWN_OF = {"sound": ("si_sdr", "lsd"), "scan": ("mae_m", "rmse_m", "chamfer_m")}
+READMES = ("README.md", "README.zh.md")
 
 
-def signals() -> str:
-    """What sound and scans score, every measure a row; empty where nothing has been kept."""
+def signals(*, measures: int | None = None) -> str:
+    """What sound and scans score, every measure (or the first so many) a row; empty where nothing has been kept."""
     rows = []
     for path in sorted(KEPT.glob(f"*/{REPORT}")):
         report = Report.read(path)
@@ -301,7 +302,7 @@ def signals() -> str:
             continue
         found = [row for row in report.of(main_input(report)) if compared(row)]
         for column in measures_for(signal).columns:
-            if column.name not in SHOWN_OF[signal.name]:
+            if column.name not in SHOWN_OF[signal.name][:measures]:
                 continue
             sign = 1 if column.better == "high" else -1
             cells: dict[str, Any] = {"row": path.parent.name, "measure": f"{column.header} {'↑' if sign > 0 else '↓'}"}
@@ -472,8 +473,9 @@ def main() -> None:
         reproduce(options.row, options.data, options.runs / options.row, again=options.again, images=options.images)
     for name, text in pages().items():
         (KEPT / name).write_text(text, encoding="utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(pictures.between_markers(readme.read_text(encoding="utf-8"), "signals", signals().strip()), encoding="utf-8")
+    for readme in (ROOT / name for name in READMES):
+        table = signals(measures=1).strip()
+        readme.write_text(pictures.between_markers(readme.read_text(encoding="utf-8"), "signals", table), encoding="utf-8")
     import calls_page  # beside this script
 
     calls_page.main()

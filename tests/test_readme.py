@@ -1,13 +1,16 @@
-"""The README runs: its Python blocks and its snowmelt commands, in order, with trainings cut short."""
+"""The README and the tutorial run: their Python blocks and snowmelt commands, in order, with trainings cut short. The Chinese pages say the same."""
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 from snowmelt.cli import main
 from snowmelt.data.images import write
@@ -15,7 +18,12 @@ from snowmelt.recipes import run
 from snowmelt.recipes.recipe import from_table
 from snowmelt.sensor import HDL_64E
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
+TUTORIAL, IDEA = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "idea.md"
+TWINS = [(README, CHINESE), *((page, page.parent / "zh" / page.name) for page in (TUTORIAL, IDEA))]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.M | re.S)
+UNTIL_CTRL_C = ("studio",)  # verbs that serve until they are stopped; tests/studio has their tests
 SHORT = ["--images", "64", "--training.batch", "16", "--model.backbone", "unet:widths=(8,16),patch=4,groups=4,blocks=1"]
 SIGNALS = {
     "speech": ["--images", "32", "--training.batch", "8", "--data.window", "256", "--model.backbone", "wave-unet:widths=(8,8),patch=4,groups=4"],
@@ -30,8 +38,9 @@ DEMO = {
 }
 
 
-def blocks() -> list[tuple[str, str]]:
-    return re.findall(r"^```(\w+)\n(.*?)^```", README.read_text(encoding="utf-8"), flags=re.M | re.S)
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of every code block; table of contents and includes are none."""
+    return FENCED.findall(page.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -65,8 +74,8 @@ def _signals(place: Path) -> None:
 
 def command(line: str) -> None:
     words = shlex.split(line, comments=True)
-    if words[0] != "snowmelt":
-        return  # make and pip have their own tests: the CI script calls them
+    if words[0] != "snowmelt" or words[1] in UNTIL_CTRL_C:
+        return  # make, pip and torchrun have their own tests: the CI script calls them
     if words[1] == "train" and "--images" in words:  # cut shorter still
         del words[words.index("--images") : words.index("--images") + 2]
     kind = next((name for name in SIGNALS if name in words), None)
@@ -79,20 +88,25 @@ def command(line: str) -> None:
     assert not status, f"{line!r} ended with {status}"
 
 
-def test_every_block_of_the_readme_runs(place: Path) -> None:
+def run_page(page: Path, place: Path) -> dict[str, object]:
+    """Run all blocks of a page in order; the names that its Python defined."""
     names: dict[str, object] = {}
-    seen = {"python": 0, "bash": 0}
-    for language, text in blocks():
-        seen[language] += 1
+    for language, text in blocks(page):
         if language == "bash":
             for line in text.strip().splitlines():
                 command(line)
-        elif text.startswith("# my_sepia.py"):
-            (place / "my_sepia.py").write_text(text, encoding="utf-8")
-        else:
-            exec(compile(text, str(README), "exec"), names)
-    assert seen["python"] >= 4
-    assert seen["bash"] >= 6
+        elif language == "python" and (file := re.match(r"# (\w+\.py)\n", text)):
+            (place / file[1]).write_text(text, encoding="utf-8")
+        elif language == "python":
+            exec(compile(text, str(page), "exec"), names)
+    return names
+
+
+def test_every_block_of_the_readme_runs(place: Path) -> None:
+    languages = [language for language, _ in blocks(README)]
+    assert languages.count("python") >= 4
+    assert languages.count("bash") >= 6
+    names = run_page(README, place)
     assert (place / "walk.png").is_file()
     assert soundfile.info(place / "clean.wav").frames == 1200
     assert (place / "full.bin").stat().st_size >= (place / "scan.bin").stat().st_size
@@ -102,6 +116,57 @@ def test_every_block_of_the_readme_runs(place: Path) -> None:
     assert names["new"].shape == (16, 1, 16, 16)  # type: ignore[attr-defined]
 
 
-def test_every_link_and_picture_of_the_readme_exists() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README.read_text(encoding="utf-8")):
-        assert (README.parent / target).exists(), target
+def test_every_block_of_the_tutorial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # empty, as the page says
+    run_page(TUTORIAL, tmp_path)
+    assert (tmp_path / "strip.png").is_file()
+    assert (tmp_path / "walk.png").is_file()
+    assert (tmp_path / "runs" / "deblur" / "report.html").is_file()
+    assert (tmp_path / "clear" / "sharp.png").is_file()
+
+
+def test_the_code_of_the_idea_runs(tmp_path: Path) -> None:
+    assert run_page(IDEA, tmp_path)["walked"].shape == (2, 3, 32, 32)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("english", "chinese"), TWINS, ids=lambda page: page.name)
+def test_the_chinese_page_has_the_same_code_headings_and_tables(english: Path, chinese: Path) -> None:
+    """Also the comments in the code are the same; only prose differs."""
+    assert blocks(chinese) == blocks(english)
+    outside = [FENCED.sub("", page.read_text(encoding="utf-8")) for page in (english, chinese)]
+    one, other = ([line.partition(" ")[0] for line in text.splitlines() if line.startswith("#")] for text in outside)
+    assert other == one
+    assert len(table(outside[1])) == len(table(outside[0]))
+    assert [re.findall(r"`([^`]+)`", line) for line in table(outside[1])] == [re.findall(r"`([^`]+)`", line) for line in table(outside[0])]
+    pictures = [re.findall(r"!\[[^]]*\]\(([^)]+)\)", text) for text in outside]
+    assert [path.removeprefix("../") for path in pictures[1]] == pictures[0]
+
+
+def table(text: str) -> list[str]:
+    """The rows of all tables."""
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_each_readme_links_the_other() -> None:
+    assert "(README.zh.md)" in README.read_text(encoding="utf-8").split("##")[0]
+    assert "(README.md)" in CHINESE.read_text(encoding="utf-8").split("##")[0]
+
+
+def test_the_figures_of_sound_and_scans_are_those_kept(script: Callable[[str], ModuleType]) -> None:
+    figures = script("scripts/reproduce.py").signals(measures=1).strip()
+    assert figures
+    for page in (README, CHINESE):
+        assert f"<!-- begin signals -->\n\n{figures}\n\n<!-- end signals -->" in page.read_text(encoding="utf-8"), "run python scripts/reproduce.py"
+
+
+@pytest.mark.parametrize("page", [README, CHINESE], ids=lambda page: page.name)
+def test_every_link_and_picture_of_the_readme_exists(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", FENCED.sub("", page.read_text(encoding="utf-8"))):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_moving_picture_moves_and_is_small() -> None:
+    path = ROOT / "docs" / "images" / "restored.webp"
+    assert path.stat().st_size < 1_500_000
+    with Image.open(path) as picture:
+        assert picture.n_frames > 10
