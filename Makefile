@@ -28,10 +28,10 @@ demo: $(VENV)/.with-core  ## install if needed, train and restore, write runs/de
 	$(VENV)/bin/snowmelt demo --out runs/demo $(DEMO_FLAGS)
 
 test: $(VENV)/.with-test  ## the fast tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) -m "not slow" $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) --dist loadgroup -m "not slow" $(TEST_FLAGS)
 
 test-all: $(VENV)/.with-test  ## all tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) $(TEST_FLAGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) --dist loadgroup $(TEST_FLAGS)
 
 soak: $(VENV)/.with-test  ## the promises of docs/reliability.md, many rounds of each: a quarter of an hour; prints the figures
 	@mkdir -p build

@@ -317,3 +317,19 @@ def test_words_and_time_are_the_same_in_every_locale(tmp_path: Path, holder: Cal
     for locale in ("C", "C.UTF-8", "de_DE.UTF-8"):
         done = subprocess.run([sys.executable, "-c", command, str(run)], capture_output=True, env={**os.environ, "LC_ALL": locale}, check=True)
         assert re.search(rf"運行 🏔 is in use: process {first.pid} on \S+ has been training there since \d\d:\d\d; wait", done.stdout.decode())
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mkdir found it there, and when it looked what it was, its last user had taken it away."""
+    place, make, tries = tmp_path / "run", Path.mkdir, []
+
+    def vanishing(path: Path, *arguments: object, **keywords: object) -> None:
+        tries.append(path)
+        if len(tries) == 1:
+            raise FileExistsError(17, "File exists")
+        make(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "mkdir", vanishing)
+    with locked(place):
+        assert place.is_dir()
+    assert len(tries) > 1

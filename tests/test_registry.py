@@ -377,7 +377,7 @@ def test_a_plug_in_file_adds_a_degradation(fresh, tmp_path):
     assert message("sepa").startswith("unknown degradation 'sepa' (did you mean 'sepia'?)")
     assert check_degradation(part)
     grey = torch.full((1, 3, 2, 2), 0.5)
-    assert part(grey, torch.ones(1))[0, :, 0, 0].tolist() == pytest.approx([0.5 + 0.5 * 0.035, 0.5 - 0.5 * 0.025, 0.5 - 0.5 * 0.125])
+    assert part(grey, torch.ones(1))[0, :, 0, 0].tolist() == pytest.approx([0.5 + 0.5 * 0.105, 0.5 - 0.5 * 0.075, 0.5 - 0.5 * 0.375])
 
 
 def test_the_registry_is_clean_again():

@@ -34,7 +34,8 @@ def test_the_page_on_bits_runs() -> None:
     assert found["small"].total > entropy + 0.01
 
 
-def test_the_moons_show_what_is_said_of_them(script, tmp_path: Path) -> None:
+def test_the_moons_show_what_is_said_of_them(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS.parent / "examples"))  # as for a script that is run
     moons = script("examples/moons.py")
     paths = moons.main(tmp_path, n=120, steps=20)
     fresh, colour = moons.moons(1000, seed=2)[0], {name: moons.ends(path) for name, path in paths.items()}

@@ -71,6 +71,16 @@ def test_channels():
         images.to_channels(torch.zeros(4, 2, 2), 3)
 
 
+@pytest.mark.parametrize(
+    ("shape", "shrunk"), [((3, 20, 40), (3, 8, 16)), ((1, 1, 90, 2), (1, 1, 16, 1)), ((3, 16, 9), (3, 16, 9)), ((2, 3, 4), (2, 3, 4))]
+)
+def test_what_is_too_long_is_shrunk_in_proportion_and_nothing_is_enlarged(shape, shrunk):
+    x = torch.rand(shape)
+    assert images.shrunk(x, 16).shape == shrunk
+    assert (images.shrunk(x, 16) is x) == (shape == shrunk)
+
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (7, 9), (14, 40), (28, 20)])
 def test_resize_is_pillows_bilinear(shape):
     array = noise(28, 20, 1)

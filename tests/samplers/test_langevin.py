@@ -101,3 +101,8 @@ def test_what_has_no_meaning_is_refused():
             build(wrong, "sampler")
     with pytest.raises(TypeError, match="langevin scales the noise in x_t, and grey has none at its end"):
         Langevin(3).sample(Model(build("grey"), guess), State(pixels(), 1.0))
+
+
+def test_levels_and_steps_on_each_are_no_way_round_the_bound_on_calls():
+    with pytest.raises(SpecError, match=r"langevin.times are a walk of 100,002 calls, and 100,000 are the most"):
+        Langevin(times=(1.0, 0.5), inner=50_001)
