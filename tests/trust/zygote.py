@@ -85,7 +85,7 @@ def become(asked: dict[str, Any]) -> None:
 
     os.setsid()
     die_with_parent()
-    torch.set_num_threads(1)  # a forked torch makes its thread pool anew in whatever thread asks first, and a second one that asks meanwhile gets none
+    torch.set_num_threads(1)  # a forked torch makes its thread pool anew in whatever thread asks first, and a second that asks meanwhile gets none
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
