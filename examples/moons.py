@@ -44,7 +44,7 @@ def main(out: Path, n: int = 600, steps: int = 40) -> dict[str, Tensor]:
     columns = {f"t = {1 - k / steps:.2g}": frames[k] for k in sorted({round(i * steps / 4) for i in range(5)})}
     columns["paths"] = torch.stack([drawn(p[-1], colour[name], p) for name, p in paths.items()])
     pictures.save(out / "moons.png", pictures.grid(columns, rows=list(paths), scale=1))
-    pictures.gif(out / "moons.gif", frames, [f"t = {1 - i / steps:.2f}" for i in range(steps + 1)], ms=100, scale=1)
+    pictures.animate(out / "moons.gif", frames, [f"t = {1 - i / steps:.2f}" for i in range(steps + 1)], ms=100, scale=1)
     return paths
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from PIL import Image, ImageChops, ImageDraw
 from torch import Tensor
@@ -26,63 +26,49 @@ BAR_PX = 4
 TRACK = (226, 226, 226)
 
 
-def gif(
-    path: str | Path,
-    frames: Sequence[Tensor],
-    labels: Sequence[str] | None = None,
-    *,
-    ms: int = 120,
-    hold_ms: int = 900,
-    scale: int | None = None,
-    signal: Signal = PICTURE,
-) -> None:
-    """Write a trajectory as an animated GIF; the file is whole or not there. Arguments as in :func:`gif_bytes`."""
-    files.write_bytes(path, gif_bytes(frames, labels, ms=ms, hold_ms=hold_ms, scale=scale, signal=signal))
+class Playing(TypedDict, total=False):
+    """How a trajectory is played.
+
+    Attributes:
+        ms: how long a frame stays, in milliseconds, in a GIF rounded to hundredths of a second; at least 20, by default 120.
+        hold_ms: how long the last frame stays; by default 900.
+        scale: screen pixels per pixel; by default a tile of about 128 px.
+        signal: what the samples are; by default pictures.
+    """
+
+    ms: int
+    hold_ms: int
+    scale: int | None
+    signal: Signal
 
 
-def gif_bytes(
-    frames: Sequence[Tensor],
-    labels: Sequence[str] | None = None,
-    *,
-    ms: int = 120,
-    hold_ms: int = 900,
-    scale: int | None = None,
-    signal: Signal = PICTURE,
-) -> bytes:
-    """A trajectory of some samples at once, over a bar that fills; it ends with a hold and then repeats.
+def animate(path: str | Path, frames: Sequence[Tensor], labels: Sequence[str] | None = None, **how: Unpack[Playing]) -> None:
+    """Write a trajectory of some samples at once, over a bar that fills, as what the suffix of `path` says; the file is whole or not there.
+
+    It ends with a hold; GIF and WebP then repeat.
 
     Args:
+        path: the file, .gif, .webp or .mp4.
         frames: (b, c, h, w) in [-1, 1] each, all of one shape; the samples are laid out nearly square.
         labels: one per frame, written beneath.
-        ms: how long a frame stays, in milliseconds, rounded to hundredths of a second; at least 20.
-        hold_ms: how long the last frame stays.
-        scale: screen pixels per pixel; by default a tile of about 128 px.
-        signal: what the samples are.
+        how: ms, hold_ms, scale and signal, see :class:`Playing`.
 
     Raises:
-        ValueError: no frame, shapes or numbers of labels that differ, or a time under 20 ms.
-    """
-    return _as_gif(*_drawn(frames, labels, ms, hold_ms, scale, signal))
-
-
-def animate(
-    path: str | Path,
-    frames: Sequence[Tensor],
-    labels: Sequence[str] | None = None,
-    *,
-    ms: int = 120,
-    hold_ms: int = 900,
-    scale: int | None = None,
-    signal: Signal = PICTURE,
-) -> None:
-    """Write a trajectory as what the suffix of `path` says, .gif, .webp or .mp4; the file is whole or not there. Arguments as in :func:`gif_bytes`.
-
-    Raises:
-        ValueError: another suffix, PyAV is missing for .mp4, or what :func:`gif_bytes` refuses.
+        ValueError: another suffix, PyAV is missing for .mp4, no frame, shapes or numbers of labels that differ, or a time under 20 ms.
     """
     name = Path(path).suffix.lower().removeprefix(".")
     require_playable(name)
-    files.write_bytes(path, _WAYS[name](*_drawn(frames, labels, ms, hold_ms, scale, signal)))
+    files.write_bytes(path, _WAYS[name](*_drawn(frames, labels, **how)))
+
+
+def gif(path: str | Path, frames: Sequence[Tensor], labels: Sequence[str] | None = None, **how: Unpack[Playing]) -> None:
+    """Write a trajectory as an animated GIF, whatever `path` is called; arguments and errors as of :func:`animate`."""
+    files.write_bytes(path, gif_bytes(frames, labels, **how))
+
+
+def gif_bytes(frames: Sequence[Tensor], labels: Sequence[str] | None = None, **how: Unpack[Playing]) -> bytes:
+    """The bytes of an animated GIF; arguments and errors as of :func:`animate`."""
+    return _as_gif(*_drawn(frames, labels, **how))
 
 
 def require_playable(name: str) -> None:
@@ -98,7 +84,7 @@ def require_playable(name: str) -> None:
 
 
 def _drawn(
-    frames: Sequence[Tensor], labels: Sequence[str] | None, ms: int, hold_ms: int, scale: int | None, signal: Signal
+    frames: Sequence[Tensor], labels: Sequence[str] | None, *, ms: int = 120, hold_ms: int = 900, scale: int | None = None, signal: Signal = PICTURE
 ) -> tuple[list[Image.Image], list[int]]:
     """The frames, RGB and of one size, and how long each stays, in ms."""
     if not frames or 0 in frames[0].shape:

@@ -1,5 +1,6 @@
 """The jobs of a finished model: restore what is degraded, generate what is new."""
 
+from snowmelt.restoration.blending import blend, blending
 from snowmelt.restoration.comparing import Comparison, compare
 from snowmelt.restoration.consistency import Consistency, consistency_for, keep
 from snowmelt.restoration.editing import edit, editing
@@ -12,7 +13,7 @@ from snowmelt.restoration.solving import METHODS, informed_by, solve
 from snowmelt.restoration.spread import Spread, rank_correlation, sparsification, spread
 from snowmelt.restoration.tally import Tally
 from snowmelt.restoration.translated import translate_folder
-from snowmelt.restoration.translation import translate, translation
+from snowmelt.restoration.translation import fitted, translate, translation
 from snowmelt.restoration.walks import Walk, begin, choose, restore
 
 __all__ = [
@@ -26,11 +27,14 @@ __all__ = [
     "Walk",
     "begin",
     "beginning",
+    "blend",
+    "blending",
     "choose",
     "compare",
     "consistency_for",
     "edit",
     "editing",
+    "fitted",
     "generate",
     "generated",
     "guided",

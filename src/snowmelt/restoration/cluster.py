@@ -6,7 +6,7 @@ keyed by the path below the input, so whoever restores a picture restores it to 
 digits of a network may depend on the number of threads.
 
 The first process plans, skips what is there, keeps the journal and speaks, as it does alone. A worker that dies takes with it what it was at; that is
-handed out again, file by file, and what every worker dies of is a failure like any other.
+handed out again, file by file, at last to a worker of its own, and what that dies of, too, is a failure like any other.
 
 Moritz et al., *Ray: a distributed framework for emerging AI applications*, OSDI 2018.
 """
@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,18 @@ if TYPE_CHECKING:
 
 _ADDRESS = "RAY_ADDRESS"
 _PIECES, _MOST = 2000, 64  # a piece is what a worker gets at once: one file where there are few, some where Ray itself would cost more than they do
+_FEW = 8  # that may be handed out one after the other, each to a worker that begins for it
 LOST = "the worker that had it died, and so did those that were given it again: is there memory enough?"
 _FAILED = "!"
 Errands = Callable[[Sequence[str]], Iterator[str]]
+Workers = Callable[[Errands, Sequence[str], int | None], Iterator[str]]
+# What Ray gives its own parts to begin in is half a minute, which is not enough where other programs take the machine.
+_PATIENT = {
+    "RAY_gcs_server_port_wait_time_s": "180",
+    "RAY_raylet_start_wait_time_s": "180",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_worker_register_timeout_seconds": "600",
+}
 
 
 @dataclass(frozen=True)
@@ -77,19 +86,17 @@ class Cluster:
             return
         most = None if errand.batch is None else max(min(_MOST, len(left) // _PIECES), errand.batch)
         with self.met(device) as workers:
-            for size in (most, 1, 1):  # thrice: Ray may hand one to a worker that is just dying of another
-                for text in workers(errand, [job_text(job) for job in left.values()], size):
-                    told = outcome_of(text, left)
-                    gone = {failure.source for failure in told.failed}
-                    for number in [job.number for job, _ in told.finished] + [number for number, job in left.items() if job.source in gone]:
-                        left.pop(number)
-                    yield told
-                if not left:
-                    return
-        yield Outcome([], [Failure(job.source, LOST) for job in left.values()], remarks=[0] * sentences)
+            for text in handed_again(workers, errand, lambda: [job_text(job) for job in left.values()], most):
+                told = outcome_of(text, left)
+                gone = {failure.source for failure in told.failed}
+                for number in [job.number for job, _ in told.finished] + [number for number, job in left.items() if job.source in gone]:
+                    left.pop(number)
+                yield told
+        if left:
+            yield Outcome([], [Failure(job.source, LOST) for job in left.values()], remarks=[0] * sentences)
 
     @contextlib.contextmanager
-    def met(self, device: str) -> Iterator[Callable[[Errands, Sequence[str], int | None], Iterator[str]]]:
+    def met(self, device: str) -> Iterator[Workers]:
         """What hands out tasks (a function, the tasks, and how many a worker gets at once) and gives back what is told of them, while this lasts.
 
         How many at once is as :func:`in_pieces` takes it.
@@ -104,11 +111,11 @@ class Cluster:
         if own:
             self._start(ray, gpus)
         try:
-            whole = ray.cluster_resources()
-            room = int(whole.get("GPU", 0) if gpus else whole.get("CPU", 0) // self.threads)
+            room = sum(self._fit(node["Resources"], gpus) for node in ray.nodes() if node["Alive"])
             if room < 1:
-                need = "a GPU" if gpus else f"{self.threads} CPUs, the threads of one worker"
-                raise OSError(f"the cluster has {whole.get('GPU' if gpus else 'CPU', 0):.0f} and lacks {need}: give other --threads or --device")
+                need, give = f"{self.threads} CPU{'s' if self.threads > 1 else ''}", "fewer --threads"
+                need, give = (f"{need} and a GPU", f"{give}, or another --device") if gpus else (need, give)
+                raise OSError(f"no machine of the cluster has {need}, which one worker takes: give {give}")
             many = min(self.workers or room, room)
             yield lambda errand, tasks, size: self._handed_out(ray, errand, tasks, size, many, gpus)
         finally:
@@ -116,8 +123,17 @@ class Cluster:
                 with _deaf():
                     ray.shutdown()
 
+    def _fit(self, whole: Mapping[str, float], gpus: int) -> int:
+        """How many workers a machine has room for; none is spread over two."""
+        room = int(whole.get("CPU", 0) // self.threads)
+        return min(room, int(whole.get("GPU", 0))) if gpus else room
+
     def _start(self, ray: Any, gpus: int) -> None:
-        """Join the cluster, or begin one; nothing is reported to anybody, and there is no page of it."""
+        """Join the cluster, or begin one; nothing is reported to anybody, and there is no page of it.
+
+        Raises:
+            OSError: there is none, or none can begin.
+        """
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         address = os.environ.get(_ADDRESS)
@@ -125,14 +141,17 @@ class Cluster:
         if not address:
             options["num_cpus"] = self.threads * (self.workers or max(processes.cores() // self.threads, 1))
             options |= {} if gpus else {"num_gpus": 0}
+            for name, value in _PATIENT.items():
+                os.environ.setdefault(name, value)
         main = threading.current_thread() is threading.main_thread()
         before = signal.getsignal(signal.SIGTERM)
         try:
             with warnings.catch_warnings(), _unheard():
                 warnings.simplefilter("ignore")  # of Ray's own future
                 ray.init(**options, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
-            way_out = f"no Ray answers at {_ADDRESS}={address}: unset it for a Ray of this machine" if address else "Ray could not be started here"
+        except Exception as error:  # of no class in particular, where the machine was too slow
+            here = "Ray could not be started here: try again, with fewer other programs running, or leave --engine ray out"
+            way_out = f"no Ray answers at {_ADDRESS}={address}: unset it for a Ray of this machine" if address else here
             raise OSError(f"{way_out} ({line(error)})") from error
         finally:
             if main:
@@ -166,6 +185,27 @@ class Cluster:
                     if text.startswith(_FAILED):
                         raise OSError(f"the workers of the cluster cannot begin: {text.removeprefix(_FAILED)}")
                     yield text
+
+
+def handed_again(workers: Workers, errand: Errands, left: Callable[[], list[str]], size: int | None) -> Iterator[str]:
+    """What is told of the tasks that are left. Those that are lost with their worker are handed out again.
+
+    A worker that dies takes some more with it, those that Ray gives it before it knows. So they go round again in the other order, and the few that
+    are left at last get a worker each.
+
+    Args:
+        workers: of :meth:`Cluster.met`.
+        errand: what is done with the tasks.
+        left: asked again and again for those of which nothing has been told.
+        size: how many a worker gets at once, at first.
+    """
+    yield from workers(errand, left(), size)
+    for order in (-1, 1):
+        if len(left()) > _FEW:
+            yield from workers(errand, left()[::order], 1)
+    if len(alone := left()) <= _FEW:
+        for task in alone:
+            yield from workers(errand, [task], 1)
 
 
 def in_pieces(tasks: Sequence[str], size: int | None, workers: int) -> list[Sequence[str]]:

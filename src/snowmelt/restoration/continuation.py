@@ -229,4 +229,4 @@ def _draw(frames: Sequence[Batch], scan: Scan, out: Path) -> None:
     labels = ["given", *(f"next {k}" for k in range(1, len(frames)))]
     pictures.save(out / STRIP, pictures.strip(frames, labels, signal=scan))
     pictures.save(out / VIEWS, pictures.strip([pictures.birds_eye(x, scan) for x in frames], labels, scale=1))
-    pictures.gif(out / ANIMATION, [pictures.portraits(x, scan) for x in frames], labels, ms=400, hold_ms=1200, scale=1)
+    pictures.animate(out / ANIMATION, [pictures.portraits(x, scan) for x in frames], labels, ms=400, hold_ms=1200, scale=1)

@@ -1,8 +1,10 @@
 """Rows of a Parquet table, restored by a worker: each as a file of that name in a folder would be, to the same pixels.
 
 Its name is what a picture's random numbers are keyed by, and never a path to write to. Tables are strangers' files: pyarrow reads no column but the
-pictures and their names, nothing is unpickled, rows are unpacked one by one, a row group that promises more than 4 GiB is not begun, and a picture of
-more bytes than an uncompressed one of `max_pixels` is not looked at. What :mod:`snowmelt.restoration.tables` hands out travels as text.
+pictures and their names, nothing is unpickled, pages are read and rows unpacked one by one, a row group that promises more than 4 GiB of them is not
+begun, and a picture of more bytes than an uncompressed one of `max_pixels` is not looked at.
+
+What :mod:`snowmelt.restoration.tables` hands out travels as text.
 """
 
 import json
@@ -30,6 +32,7 @@ _LARGEST_GROUP = 4 << 30  # bytes, unpacked
 _ROWS = 16  # at once
 _FLUSHED = 64 << 20  # bytes of pictures that are kept: of rows that go together, and until they are written
 _LONGEST = 4096  # bytes of a name; no path is longer
+_BUFFER = 1 << 16  # bytes that are read ahead; left to itself, pyarrow reads all that a row group has of a column at once
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,8 @@ def restore_piece(work: "Work", batch: int | None, piece: Piece, told: Told) -> 
     """Restore a row group into a table, and count in `told` what became of its rows.
 
     Raises:
-        OSError: the table cannot be read, or the other not be written.
+        Unreadable: the table cannot be read, or is no more what it was when the piece was planned.
+        OSError: the other cannot be written.
     """
     pa = arrow()
     schema = pa.schema([("path", pa.string()), ("image", pa.binary()), ("severity", pa.float64()), ("error", pa.string())])
@@ -138,7 +142,8 @@ def restore_piece(work: "Work", batch: int | None, piece: Piece, told: Told) -> 
             if sum(len(row.path) + len(row.image or b"") for row in kept) > _FLUSHED:
                 writer.write_table(pa.Table.from_pylist([row._asdict() for row in kept], schema))
                 kept = []
-        writer.write_table(pa.Table.from_pylist([row._asdict() for row in kept], schema))
+        if kept:  # or there would be a row group without rows
+            writer.write_table(pa.Table.from_pylist([row._asdict() for row in kept], schema))
 
 
 def _restored(work: "Work", batch: int | None, piece: Piece, told: Told) -> Iterator[list[Row]]:
@@ -178,16 +183,13 @@ def _read(piece: Piece) -> Iterator[tuple[list[str], list[Any]]]:
     """Names and encoded pictures (None where there is none) of a row group, some rows at a time.
 
     Raises:
-        Unreadable, OSError: it cannot be read.
+        Unreadable: it cannot be read, or promises too much, or has another number of rows than was planned.
     """
     pa = arrow()
+    wanted = [_IMAGE, *([piece.names] if piece.names and not piece.names.startswith(f"{_IMAGE}.") else [])]
     try:
-        with pa.parquet.ParquetFile(piece.source) as table:
-            group = table.metadata.row_group(piece.group)
-            promised = sum(group.column(i).total_uncompressed_size for i in range(group.num_columns))
-            if promised > _LARGEST_GROUP:
-                raise Unreadable(piece.source, f"row group {piece.group} promises {promised:,} bytes, more than {_LARGEST_GROUP:,}")
-            wanted = [_IMAGE, *([piece.names] if piece.names and not piece.names.startswith(f"{_IMAGE}.") else [])]
+        with pa.parquet.ParquetFile(piece.source, pre_buffer=False, buffer_size=_BUFFER) as table:
+            _require_as_planned(piece, table.metadata, wanted)
             names, pictures = list[str](), list[Any]()
             # One by one: a dictionary promises once what all of its rows hold, so a small table may unpack to any size.
             for row, some in enumerate(table.iter_batches(1, row_groups=[piece.group], columns=wanted, use_threads=False), piece.first):
@@ -202,8 +204,25 @@ def _read(piece: Piece) -> Iterator[tuple[list[str], list[Any]]]:
                     names, pictures = [], []
             if names:
                 yield names, pictures
-    except pa.ArrowException as error:
-        raise Unreadable(piece.source, line(error)) from error
+    except (OSError, pa.ArrowException) as error:  # pyarrow's own OSErrors, of damaged files, have no number
+        numbered = isinstance(error, OSError) and error.errno is not None
+        raise Unreadable(piece.source, reason(error) if numbered else line(error), broken=not numbered) from error
+
+
+def _require_as_planned(piece: Piece, found: Any, wanted: Sequence[str]) -> None:
+    """Refuse a row group that is not the one of the plan, or whose columns would fill the memory; `found` is what the table says of itself.
+
+    Raises:
+        Unreadable: it is.
+    """
+    rows = found.row_group(piece.group).num_rows if piece.group < found.num_row_groups else 0
+    if rows != piece.rows:
+        had = f"its row group {piece.group} had {piece.rows:,} rows when the run began, and has {rows:,}"
+        raise Unreadable(piece.source, f"{had}: start the same command again", broken=False)
+    parts = [found.row_group(piece.group).column(i) for i in range(found.num_columns)]
+    promised = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.partition(".")[0] in wanted)
+    if promised > _LARGEST_GROUP:
+        raise Unreadable(piece.source, f"row group {piece.group} promises {promised:,} bytes, more than {_LARGEST_GROUP:,}: write smaller ones")
 
 
 def _name(value: Any, piece: Piece, row: int) -> str:
@@ -212,7 +231,7 @@ def _name(value: Any, piece: Piece, row: int) -> str:
     return text or f"{piece.name.with_suffix('').as_posix()}/{row:06d}"
 
 
-def columns(source: Path, schema: Any) -> str:
+def columns(schema: Any) -> str:
     """The column of names of a table, if it has one.
 
     Raises:
@@ -224,16 +243,19 @@ def columns(source: Path, schema: Any) -> str:
     def of_bytes(kind: Any) -> bool:
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
+    def of_text(kind: Any) -> bool:
+        return bool(types.is_string(kind) or types.is_large_string(kind))
+
     if schema.names.count(_IMAGE) != 1:
-        raise ValueError(f"{source} has {schema.names.count(_IMAGE)} columns called {_IMAGE} ({', '.join(schema.names[:20])}): it has to have one")
+        raise ValueError(f"it has {schema.names.count(_IMAGE)} columns called {_IMAGE} ({', '.join(schema.names[:20])}), and has to have one")
     kind = schema.field(_IMAGE).type
     inside = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)} if types.is_struct(kind) else {}
     if isinstance(kind, pa.BaseExtensionType) or not (of_bytes(kind) or of_bytes(inside.get("bytes", pa.null()))):
-        raise ValueError(f"{source}: the column {_IMAGE} holds {kind}, and has to hold encoded pictures, as binary or as struct<bytes, path>")
+        raise ValueError(f"the column {_IMAGE} holds {kind}, and has to hold encoded pictures, as binary or as struct<bytes, path>")
     for name in _NAMES:
-        if schema.names.count(name) == 1 and (types.is_string(schema.field(name).type) or types.is_large_string(schema.field(name).type)):
+        if schema.names.count(name) == 1 and of_text(schema.field(name).type):
             return name
-    return f"{_IMAGE}.path" if types.is_string(inside.get("path", pa.null())) else ""
+    return f"{_IMAGE}.path" if of_text(inside.get("path", pa.null())) else ""
 
 
 def arrow() -> Any:

@@ -19,7 +19,7 @@ errors is measured by :func:`rank_correlation` and :func:`sparsification`.
 Both are root mean squares over the channels.
 
 Source: Efron 1979, "Bootstrap methods: another look at the jackknife"; Efron and Tibshirani 1993, section 6.5 (the parametric bootstrap); for images,
-Tachella and Pereyra 2024 (arXiv 2310.11838). Ilg et al. 2018 (arXiv 1802.07095), section 5.1, for sparsification.
+Tachella and Pereyra 2023 (arXiv 2310.11838). Ilg et al. 2018 (arXiv 1802.07095), section 5.1, for sparsification.
 """
 
 from collections.abc import Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from snowmelt.data.images import MAX_PIXELS
 from snowmelt.model import Model
-from snowmelt.restoration.cluster import LOST, Cluster, portable
+from snowmelt.restoration.cluster import LOST, Cluster, handed_again, portable
 from snowmelt.restoration.errands import line
 from snowmelt.restoration.folder import agree, work_for, writable
 from snowmelt.restoration.identity import Opened, opened
@@ -114,16 +114,21 @@ def planned(inputs: Sequence[Path], out: Path) -> tuple[list[Piece], list[Failur
 
     Raises:
         FileNotFoundError: an input does not exist.
-        ValueError: pyarrow is not installed, a table has no pictures, or two pieces would become one table.
+        ValueError: pyarrow is not installed, a table that is given by name has no pictures, or an output would be an input, now or in the next run.
     """
     missing = next((given for given in inputs if not given.exists()), None)
     if missing is not None:
         raise FileNotFoundError(f"{missing} does not exist: give {SUFFIX} tables, or folders of them")
+    same = next((given for given in inputs if given.is_dir() and os.path.realpath(given) == os.path.realpath(out)), None)
+    if same is not None:
+        raise ValueError(f"{same} is what is restored, and the results in it would be restored by the next run: choose another --out")
     pa, pieces, refused = arrow(), list[Piece](), list[Failure]()
+    named = {os.path.abspath(given) for given in inputs}
     found: dict[str, tuple[Path, Path]] = {}  # a table that is given twice is one table
-    for source, name in (pair for given in inputs for pair in _tables(given, out)):
+    for source, name in (pair for given in inputs for pair in _tables(given, out, refused)):
         found.setdefault(os.path.abspath(source), (source, name))
     taken: dict[Path, Path] = {}
+    real = {os.path.realpath(source): source for source, _ in found.values()}
     for source, name in found.values():
         first = taken.setdefault(name.with_suffix(""), source)  # x.PARQUET would become what x.parquet becomes
         if first is not source:
@@ -131,15 +136,21 @@ def planned(inputs: Sequence[Path], out: Path) -> tuple[list[Piece], list[Failur
             continue
         try:
             with pa.parquet.ParquetFile(source) as table:
-                names, groups = columns(source, table.schema_arrow), [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
+                names, groups = columns(table.schema_arrow), [table.metadata.row_group(i).num_rows for i in range(table.num_row_groups)]
         except (OSError, pa.ArrowException) as error:
             refused.append(Failure(source, f"no {SUFFIX} table that can be read: {line(error)}", broken=True))
+            continue
+        except ValueError as error:  # not ours to restore; in a folder there may be such a table beside others
+            if os.path.abspath(source) in named:
+                raise ValueError(f"{source}: {error}") from None
+            refused.append(Failure(source, str(error)))
             continue
         begin = 0
         for group, rows in enumerate(groups):
             target = out / name.with_name(f"{name.stem}-{group:05d}{SUFFIX}")
-            if target.exists() and os.path.realpath(target) == os.path.realpath(source):
-                raise ValueError(f"{source} would be overwritten by its own restoration: choose another --out")
+            if (lost := real.get(os.path.realpath(target))) is not None:
+                whose = "its own restoration" if lost is source else f"the restoration of {source}"
+                raise ValueError(f"{lost} would be overwritten by {whose}: choose another --out")
             pieces.append(Piece(len(pieces), source, name, group, begin, rows, target, names))
             begin += rows
     return pieces, refused
@@ -194,11 +205,8 @@ class _Run:
         if not left:
             return
         with cluster.met(self.work.device) as workers:
-            for _ in range(3):  # what is lost with its worker is handed out twice more
-                for text in workers(errand, [piece_text(piece) for piece in left.values()], 1):
-                    yield Told(**json.loads(text))
-                if not left:
-                    return
+            for text in handed_again(workers, errand, lambda: [piece_text(piece) for piece in left.values()], 1):
+                yield Told(**json.loads(text))
         for piece in list(left.values()):
             yield Told(piece.number, stop=LOST)
 
@@ -230,19 +238,19 @@ class _Run:
             self.say(f"left out {failure.source}: {failure.reason}")
 
 
-def _tables(given: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    """(table, path below `given`) of an input, sorted."""
+def _tables(given: Path, out: Path, refused: list[Failure]) -> Iterator[tuple[Path, Path]]:
+    """(table, path below `given`) of an input, sorted; folders that cannot be opened are refused."""
     if not given.is_dir():
         yield given, Path(given.name)
         return
-    found = sorted(_below(given, out, (SUFFIX,)))
+    found = sorted(_below(given, out, (SUFFIX,), lambda error: refused.append(Failure(Path(error.filename), str(error.strerror)))))
     if not found:
         raise ValueError(f"{given} holds no {SUFFIX} table")
     yield from ((path, path.relative_to(given)) for path in found)
 
 
-def _below(given: Path, out: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """The files below a folder that have one of these suffixes, but for hidden ones and those in `out`."""
-    for place, folders, names in os.walk(given):
+def _below(given: Path, out: Path, suffixes: tuple[str, ...], shut: Callable[[OSError], None] | None = None) -> Iterator[Path]:
+    """The files below a folder of these suffixes, but for hidden ones and those in `out`; `shut` is told of folders that do not open."""
+    for place, folders, names in os.walk(given, onerror=shut):
         folders[:] = [name for name in folders if not name.startswith(".") and Path(place, name).resolve() != out.resolve()]
         yield from (Path(place, name) for name in names if name.lower().endswith(suffixes) and not name.startswith("."))

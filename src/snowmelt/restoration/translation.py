@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from snowmelt.data.images import Picture, resize, shrunk, to_channels
 from snowmelt.degradations import Morph
 from snowmelt.model import Model, noted
 from snowmelt.randomness import normal
@@ -41,7 +42,7 @@ def translate(
 
     Args:
         model: one of ``morph``.
-        x: pictures (b, c, h, w) of the endpoint's kind, in [-1, 1], prepared as the training pictures were (:func:`prepared`).
+        x: pictures (b, c, h, w) of the endpoint's kind, in [-1, 1], prepared as the training pictures were (:func:`fitted`).
         endpoint: "estimated" solves it anew at every step; "fixed" keeps x.
         steps: calls of the restorer; by default 12, or as many as a tuned model is good for.
         noise: standard deviation of what is added to x_1, on [-1, 1]; by default the model's noise floor.
@@ -117,3 +118,20 @@ def prepared(model: Model) -> tuple[int, int] | None:
         return None
     _, h, w = model.restorer.shape
     return h, w
+
+
+def fitted(model: Model, picture: Picture, largest_px: int | None = None) -> Batch:
+    """A picture from a file as those in training were prepared: (1, c, h, w) in [-1, 1], of the model's channels and the size of :func:`prepared`.
+
+    Args:
+        model: the one that is to see it.
+        picture: what :func:`snowmelt.data.images.read` returned; what is transparent in it lies on white.
+        largest_px: what its longer side may have where the training did not resize pictures but cut squares from them; None leaves it as it is.
+    """
+    x = picture.over()
+    if isinstance(model.restorer, Restorer):
+        x = to_channels(x, model.restorer.shape[0])
+    size = prepared(model)
+    if size is not None:
+        return resize(x, size)[None]
+    return (x if largest_px is None else shrunk(x, largest_px))[None]
