@@ -41,7 +41,8 @@ def test_grey_pictures_saved_as_rgb_are_grey_and_never_mirrored(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("side", "backbone"), [(8, "patch=1"), (16, "patch=2"), (28, "patch=4"), (32, "(64,96),patch=4"), (64, "(64,96,128),patch=4")]
+    ("side", "backbone"),
+    [(8, "patch=1"), (16, "patch=2"), (28, "patch=4"), (32, "(64,96),patch=4"), (64, "(32,64,96),patch=2"), (96, "(64,96,128),patch=4")],
 )
 def test_small_equal_squares_are_kept(tmp_path: Path, side: int, backbone: str) -> None:
     table, _ = suggest(fill(tmp_path / "in", 4, side, side, colour=False), BLUR, {})

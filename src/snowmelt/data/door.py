@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from torch import Tensor
 
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.options import DataOptions
 from snowmelt.data.streams import opened
 from snowmelt.signals import Signal
@@ -108,8 +109,13 @@ class Door(abc.ABC):
         """
 
     @abc.abstractmethod
-    def suited(self, paths: Sequence[Path], options: DataOptions) -> Self:
+    def suited(self, paths: Sequence[Path], options: DataOptions, check: Check = unchecked) -> Self:
         """This door with the signal that `options` ask for, or else that these files show: their rate, their sensor.
+
+        Args:
+            paths: the files.
+            options: what is asked for.
+            check: is called before each file that is looked into; it may raise to end the work.
 
         Raises:
             ValueError: an option means nothing for such files; the message names it and the way out.

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snowmelt.data import arrays, images
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.labels import Labels, of_npz
 from snowmelt.data.pools import FilePool
 from snowmelt.data.splits import digest
@@ -36,8 +37,8 @@ class PackPool(FilePool):
     known: Labels | None = None
 
     @classmethod
-    def opened(cls, path: Path) -> "PackPool":
-        """The pictures in a pack; those whose header cannot be read are skipped.
+    def opened(cls, path: Path, check: Check = unchecked) -> "PackPool":
+        """The pictures in a pack; those whose header cannot be read are skipped. `check` is called for each of them.
 
         Raises:
             ValueError: it is damaged, lacks an array, its offsets do not fit its bytes, or no picture in it can be read.
@@ -46,6 +47,7 @@ class PackPool(FilePool):
         known = of_npz(path, len(files))
         pool, kept = cls(str(path), path, [], [], files=files), []
         for i, (name, content) in enumerate(files.items()):
+            check()
             try:
                 pool.shapes.append(images.probe(path / name, content=content))
                 pool.paths.append(path / name)
@@ -54,7 +56,7 @@ class PackPool(FilePool):
                 pool.skipped.append((pool.id(error.path), error.reason))
         if not kept:
             raise ValueError(f"none of the {len(files)} pictures in {path} can be read; {': '.join(pool.skipped[0])}")
-        return cls(str(path), path, pool.paths, pool.shapes, pool.skipped, files=files, known=known and known.of(kept))
+        return cls(str(path), path, pool.paths, pool.shapes, pool.skipped, check=check, files=files, known=known and known.of(kept))
 
     def id(self, path: Path) -> str:
         """A picture's name: that of the pack, and its number."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from snowmelt.data import images
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.dataset import Dataset, Files, fitted, grown
 from snowmelt.data.labels import Labels, by_folder
 from snowmelt.data.mapped import Lazy, Mapped, scaled
@@ -53,6 +54,7 @@ class ArrayPool(Pool):
     ids: list[str]
     labels: Labels | None = None
     vectors: NDArray[np.float32] | None = None
+    check: Check = unchecked
 
     def digests(self) -> list[bytes]:
         """See :meth:`Pool.digests`."""
@@ -60,6 +62,7 @@ class ArrayPool(Pool):
         read = (scaled(chunk, pixels.range) for _, chunk in pixels.chunks()) if isinstance(pixels, Mapped) else (pixels,)
         with looking(f"of {len(pixels):,} pictures of {self.name} were read") as seen:
             for chunk in read:
+                self.check()
                 keys += [digest(np.ascontiguousarray(row).data) for row in chunk]
                 seen.done = len(keys)
         return keys
@@ -102,6 +105,7 @@ class FilePool(Pool):
     """The picture files below a folder; those whose header cannot be read are in `skipped`, not in the pool.
 
     `folders` are the names of the classes where they are not only this folder's own: a train/ beside a test/ may have one more.
+    `check` is called before each file that is read.
     """
 
     name: str
@@ -110,21 +114,28 @@ class FilePool(Pool):
     shapes: list[tuple[int, int, int]]
     skipped: list[tuple[str, str]] = field(default_factory=list)
     folders: tuple[str, ...] | None = None
+    check: Check = unchecked
 
     @classmethod
-    def scan(cls, folder: Path, folders: tuple[str, ...] | None = None) -> "FilePool":
+    def scan(cls, folder: Path, folders: tuple[str, ...] | None = None, check: Check = unchecked) -> "FilePool":
         """All pictures below `folder`, sorted by path; hidden files and folders are left out.
+
+        Args:
+            folder: where to look.
+            folders: the names of the classes, where they are not only this folder's own.
+            check: is called for every folder and every picture, here and whenever the pool reads them; it may raise to end the work.
 
         Raises:
             ValueError: it holds no picture, or none that can be read.
         """
         with looking(f"pictures of {folder} were looked at") as seen:
-            found, closed = below(folder, images.SUFFIXES)
+            found, closed = below(folder, images.SUFFIXES, check)
             if not found:
                 why = "".join(f"; {name}: {reason}" for name, reason in closed[:1])
                 raise ValueError(f"{folder} holds no picture ({', '.join(images.SUFFIXES)}){why}")
-            pool = cls(str(folder), folder, [], [], closed, folders=folders)
+            pool = cls(str(folder), folder, [], [], closed, folders=folders, check=check)
             for seen.done, path in enumerate(found):
+                check()
                 try:
                     pool.shapes.append(images.probe(path))
                     pool.paths.append(path)
@@ -151,6 +162,7 @@ class FilePool(Pool):
         keys = []
         with looking(f"of {len(self.paths):,} pictures of {self.folder} were read") as seen:
             for seen.done, path in enumerate(self.paths):
+                self.check()
                 with path.open("rb") as stream:
                     keys.append(hashlib.file_digest(stream, functools.partial(hashlib.blake2b, digest_size=16)).digest())
         return keys
@@ -183,6 +195,7 @@ class FilePool(Pool):
         good: list[int] = []
         with looking(f"of {len(paths):,} {split} pictures of {self.folder} were decoded") as seen:
             for i, path in enumerate(paths):
+                self.check()
                 try:
                     pixels[len(good)] = images.to_uint8(decode(path))
                     good.append(i)
@@ -221,10 +234,11 @@ def _channels(options: DataOptions) -> int | None:
     return options.channels
 
 
-def below(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[tuple[str, str]]]:
+def below(folder: Path, suffixes: Sequence[str], check: Check = unchecked) -> tuple[list[Path], list[tuple[str, str]]]:
     """All files of those suffixes below a folder, sorted, and (name, reason) of the folders that cannot be looked into.
 
     Hidden files and folders are left out; links to folders are not followed, so that none is walked for ever.
+    `check` is called for every folder.
     """
     found, closed = list[Path](), list[tuple[str, str]]()
 
@@ -232,6 +246,7 @@ def below(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], list[tuple
         closed.append((os.path.relpath(error.filename, folder), error.strerror or str(error)))
 
     for place, folders, names in os.walk(folder, onerror=refused):
+        check()
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in suffixes]
     return sorted(found), closed

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.door import Door, Unreadable
 from snowmelt.data.labels import Labels
@@ -36,7 +37,15 @@ class DoorPool(FilePool):
     door: Door = None  # type: ignore[assignment]  # after fields that have defaults
 
     @classmethod
-    def through(cls, door: Door, folder: Path, options: DataOptions, folders: tuple[str, ...] | None = None, like: Path | None = None) -> "DoorPool":
+    def through(
+        cls,
+        door: Door,
+        folder: Path,
+        options: DataOptions,
+        folders: tuple[str, ...] | None = None,
+        like: Path | None = None,
+        check: Check = unchecked,
+    ) -> "DoorPool":
         """All files below `folder` that have a suffix of the door, sorted by path.
 
         Args:
@@ -45,19 +54,21 @@ class DoorPool(FilePool):
             options: what is asked for; the door is suited to it and to the files.
             folders: the names of the classes, where they are not only this folder's own.
             like: another folder, whose files say instead what is not asked for: a test/ is read at the rate of its train/.
+            check: is called for every folder and every file; it may raise to end the work.
 
         Raises:
             ValueError: there is none, or none can be read; or an option means nothing for them.
         """
         many = door.signal.many
         with looking(f"{many} of {folder} were looked at") as seen:
-            found, closed = below(folder, door.suffixes)
+            found, closed = below(folder, door.suffixes, check)
             if not found:
                 why = "".join(f"; {name}: {reason}" for name, reason in closed[:1])
                 raise ValueError(f"{folder} holds no {door.signal.one} ({', '.join(door.suffixes)}){why}")
-            door = door.suited(found if like is None else below(like, door.suffixes)[0] or found, options)
-            pool = cls(str(folder), folder, [], [], closed, folders=folders, door=door)
+            door = door.suited(found if like is None else below(like, door.suffixes, check)[0] or found, options, check)
+            pool = cls(str(folder), folder, [], [], closed, folders=folders, check=check, door=door)
             for seen.done, path in enumerate(found):
+                check()
                 try:
                     pool.shapes.append(door.probe(path))  # type: ignore[arg-type]  # a picture's pool has three numbers
                     pool.paths.append(path)

@@ -24,6 +24,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.door import Door, Reading, Unreadable, opened_file, picture_only
 from snowmelt.data.options import DataOptions
 from snowmelt.disk import replacing
@@ -122,12 +123,12 @@ class ScanDoor(Door):
             else:
                 np.save(file, values, allow_pickle=False)
 
-    def suited(self, paths: Sequence[Path], options: DataOptions) -> Self:
+    def suited(self, paths: Sequence[Path], options: DataOptions, check: Check = unchecked) -> Self:
         """See :meth:`Door.suited`."""
         picture_only(options, self.signal, "flip", "turn", "sensor")
         if options.channels is not None:
             raise ValueError(f"data.channels = {options.channels} means nothing for scans: leave it out")
-        return replace(self, signal=sensor(options.sensor) if options.sensor else _shown(paths))
+        return replace(self, signal=sensor(options.sensor) if options.sensor else _shown(paths, check))
 
     def dataset(self, files: "FilePool", chosen: Sequence[int], split: "Split", options: DataOptions) -> "Dataset":
         """See :meth:`Door.dataset`."""
@@ -191,9 +192,10 @@ def _image(x: Tensor, scan: Scan, like: Cloud | None) -> NDArray[np.float32]:
     return values
 
 
-def _shown(paths: Sequence[Path]) -> Scan:
+def _shown(paths: Sequence[Path], check: Check) -> Scan:
     """The sensor that the first file which can be read shows: by its rings, if it is a range image."""
     for path in paths:
+        check()
         try:
             with opened_file(Path(path)) as stream:
                 if Path(path).suffix.lower() != ".npy":

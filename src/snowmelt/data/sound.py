@@ -21,6 +21,7 @@ from torch import Tensor
 
 from snowmelt.data import audio
 from snowmelt.data.audio import BLOCK, Header, Samples
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.door import SUFFIXES, Door, Reading, Unreadable, picture_only
 from snowmelt.data.options import DataOptions
 from snowmelt.disk import replacing
@@ -113,14 +114,14 @@ class SoundDoor(Door):
         with replacing(path) as temporary:
             return audio.save(temporary, played(read, self.signal.rate_hz, header, like.gain), header, path)
 
-    def suited(self, paths: Sequence[Path], options: DataOptions) -> Self:
+    def suited(self, paths: Sequence[Path], options: DataOptions, check: Check = unchecked) -> Self:
         """See :meth:`Door.suited`; the rate is that of most files, of equally many that of the first of them."""
         picture_only(options, self.signal, "window", "rate_hz")
         if options.channels == 3:
             raise ValueError("data.channels = 3 is for pictures: leave it out, or give 1, which mixes stereo down")
         rate = options.rate_hz
         if rate is None:
-            rates = Counter(header.rate_hz for header in map(_known, paths) if header is not None)
+            rates = Counter(header.rate_hz for header in (_known(path, check) for path in paths) if header is not None)
             rate = rates.most_common(1)[0][0] if rates else self.signal.rate_hz
         return replace(self, signal=replace(self.signal, rate_hz=rate), channels=options.channels)
 
@@ -131,7 +132,8 @@ class SoundDoor(Door):
         return Recordings(self, files, chosen, split, options)
 
 
-def _known(path: Path) -> Header | None:
+def _known(path: Path, check: Check) -> Header | None:
+    check()
     try:
         return audio.header(path)
     except (OSError, Unreadable):  # it is named when it is its turn

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from snowmelt.data import arrays, bundled, images, labels
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.door import SUFFIXES, door_for, signal_of
 from snowmelt.data.labels import class_folders
@@ -35,8 +36,13 @@ from snowmelt.signals import Scan, Sound
 _NAMED = 20
 
 
-def open_data(options: DataOptions, split: Split) -> Dataset:
+def open_data(options: DataOptions, split: Split, check: Check = unchecked) -> Dataset:
     """One split of a source, in the form that `options` asks for.
+
+    Args:
+        options: where the source is, and what becomes of its pictures.
+        split: train, validation or test.
+        check: is called for every folder and every file that is looked into or read; it may raise to end the work.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -46,8 +52,8 @@ def open_data(options: DataOptions, split: Split) -> Dataset:
     if split not in SPLITS:
         raise ValueError(f'split "{split}" is unknown: there are {", ".join(SPLITS)}')
     if options.endpoint is not None:
-        return _two(replace(options, endpoint=None, pairs=False), options.endpoint, split, pairs=options.pairs)
-    pool, parts = _found(options, split)
+        return _two(replace(options, endpoint=None, pairs=False), options.endpoint, split, check, pairs=options.pairs)
+    pool, parts = _found(options, split, check)
     return _made(pool, parts, split, options)[0]
 
 
@@ -64,17 +70,17 @@ def _hashed(keys: Sequence[bytes], chosen: Sequence[int]) -> str:
     return hashlib.sha256(b"".join(keys[i] for i in chosen)).hexdigest()
 
 
-def _two(options: DataOptions, endpoint: str, split: Split, *, pairs: bool) -> Paired:
+def _two(options: DataOptions, endpoint: str, split: Split, check: Check, *, pairs: bool) -> Paired:
     """Two sources prepared in one way. Of pairs, the clean pictures alone decide which split they fall into."""
     if endpoint == PREVIOUS:
-        return _after_another(options, split)
+        return _after_another(options, split, check)
     there = replace(options, path=endpoint)
     if not pairs:
-        first = open_data(options, split)
-        return Paired(first, open_data(_alike(there, first), split), pairs=False)
-    (ours, parts), (theirs, _) = _found(options, split), _found(there, split)
+        first = open_data(options, split, check)
+        return Paired(first, open_data(_alike(there, first), split, check), pairs=False)
+    (ours, parts), (theirs, _) = _found(options, split, check), _found(there, split, check)
     if isinstance(ours, DoorPool) and isinstance(theirs, DoorPool):
-        theirs = _found(_alike(there, ours.dataset(range(len(ours.paths)), split, options)), split)[0]
+        theirs = _found(_alike(there, ours.dataset(range(len(ours.paths)), split, options)), split, check)[0]
     partner = partners(ours, theirs, cut=options.fit == "crop")
     first, chosen = _made(ours, parts, split, options)
     chosen = [partner[i] for i in chosen]
@@ -83,9 +89,9 @@ def _two(options: DataOptions, endpoint: str, split: Split, *, pairs: bool) -> P
     return Paired(first, second, pairs=True)
 
 
-def _after_another(options: DataOptions, split: Split) -> Paired:
+def _after_another(options: DataOptions, split: Split, check: Check) -> Paired:
     """Every file with the one before it in its folder, which may fall into another split: the later one decides."""
-    pool, parts = _found(options, split)
+    pool, parts = _found(options, split, check)
     before = predecessors(pool)
     keys = pool.digests()
     chosen = [i for i in _chosen(keys, parts, split, None, pool.name) if i in before]
@@ -136,13 +142,13 @@ def left_out(*parts: Dataset) -> str | None:
 _Found = tuple[Pool, tuple[float, float] | None]
 
 
-def source(options: DataOptions) -> Pool:
-    """All samples there are to train on, named and not yet split; raises as :func:`open_data`."""
-    return _found(options, "train")[0]
+def source(options: DataOptions, check: Check = unchecked) -> Pool:
+    """All samples there are to train on, named and not yet split; `check` and what is raised are as in :func:`open_data`."""
+    return _found(options, "train", check)[0]
 
 
-def _found(options: DataOptions, split: Split) -> _Found:
-    return _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split)
+def _found(options: DataOptions, split: Split, check: Check) -> _Found:
+    return _bundled(options, split) if options.path.startswith("bundled:") else _stored(options, split, check)
 
 
 def _chosen(keys: list[bytes], parts: tuple[float, float] | None, split: Split, limit: int | None, name: str) -> list[int]:
@@ -163,34 +169,34 @@ def _bundled(options: DataOptions, split: Split) -> _Found:
     return ArrayPool(options.path, pixels, ids, bundled.digit_labels()), (options.validation, options.test)
 
 
-def _stored(options: DataOptions, split: Split) -> _Found:
+def _stored(options: DataOptions, split: Split, check: Check) -> _Found:
     path = as_path(options.path)
     if not path.exists():
         raise FileNotFoundError(f'data.path = "{options.path}" does not exist: give a folder, a file, or one of the bundled sets')
     if path.is_file():
-        return _file(path, options), (options.validation, options.test)
+        return _file(path, options, check), (options.validation, options.test)
     if (path / "train").is_dir() and (path / "test").is_dir():
         folders = class_folders(path / "train", path / "test")
-        return _folder(path / ("test" if split == "test" else "train"), options, folders, path / "train"), _official(options, split)
+        return _folder(path / ("test" if split == "test" else "train"), options, check, folders, path / "train"), _official(options, split)
     train, test = sorted(path.glob("train-images*")), sorted(path.glob("t10k-images*"))
     if train and test:
-        return _file(test[0] if split == "test" else train[0], options), _official(options, split)
+        return _file(test[0] if split == "test" else train[0], options, check), _official(options, split)
     if train or test:
-        return _file((train + test)[0], options), (options.validation, options.test)
-    return _folder(path, options), (options.validation, options.test)
+        return _file((train + test)[0], options, check), (options.validation, options.test)
+    return _folder(path, options, check), (options.validation, options.test)
 
 
 def _official(options: DataOptions, split: Split) -> tuple[float, float] | None:
     return None if split == "test" else (options.validation, 0.0)
 
 
-def _folder(path: Path, options: DataOptions, folders: tuple[str, ...] | None = None, like: Path | None = None) -> Pool:
+def _folder(path: Path, options: DataOptions, check: Check, folders: tuple[str, ...] | None = None, like: Path | None = None) -> Pool:
     """The files in a folder, of whatever signal they are; `like` says of another folder that its files decide what no option does."""
-    signal = _signal_in(path, options)
+    signal = _signal_in(path, options, check)
     if signal is not None:
-        return DoorPool.through(door_for(f"*{SUFFIXES[signal][0]}"), path, options, folders, like)
+        return DoorPool.through(door_for(f"*{SUFFIXES[signal][0]}"), path, options, folders, like, check)
     try:
-        return FilePool.scan(path, folders)
+        return FilePool.scan(path, folders, check)
     except ValueError as error:
         loose = next((p.name for p in sorted(path.iterdir()) if p.suffix in (".npy", ".npz") or "idx" in p.name), None)
         if loose is None or "holds no picture" not in str(error):
@@ -198,31 +204,32 @@ def _folder(path: Path, options: DataOptions, folders: tuple[str, ...] | None = 
         raise ValueError(f"{error}; for the array in it give --data.path {path / loose}") from None
 
 
-def _signal_in(path: Path, options: DataOptions) -> str | None:
+def _signal_in(path: Path, options: DataOptions, check: Check) -> str | None:
     """sound or scan, if that is what a folder holds; None of pictures, and of what is nothing of the kind.
 
     A stray recording among pictures changes nothing, unless an option of recordings (`window`, `rate_hz`) says that they are meant.
     Arrays and .bin files may be anything, so they are scans only where nothing else is, and where they look like it or a sensor is named.
     """
-    found, _ = below(path, (*images.SUFFIXES, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)))
+    found, _ = below(path, (*images.SUFFIXES, *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)), check)
     kinds = {signal_of(file) for file in found}
     meant = options.window is not None or options.rate_hz is not None
     if None in kinds or "sound" in kinds:
         return "sound" if "sound" in kinds and (meant or None not in kinds) else None
     scans = [file for file in found if signal_of(file) == "scan"]
-    if not scans or (options.sensor is None and all(file.suffix.lower() == ".npy" and not _looks_scanned(file) for file in scans)):
+    if not scans or (options.sensor is None and all(file.suffix.lower() == ".npy" and not _looks_scanned(file, check) for file in scans)):
         return None
     return "scan"
 
 
-def _looks_scanned(path: Path) -> bool:
+def _looks_scanned(path: Path, check: Check) -> bool:
+    check()
     try:
         return bool(door_for(path).probe(path))
     except (OSError, ValueError):
         return False
 
 
-def _file(path: Path, options: DataOptions) -> Pool:
+def _file(path: Path, options: DataOptions, check: Check) -> Pool:
     if path.suffix.lower() in images.SUFFIXES:
         raise ValueError(f"{path} is one picture, which cannot be split: give a folder of at least 3 as data.path")
     if path.suffix.lower() in (*SUFFIXES["sound"], ".bin"):
@@ -230,7 +237,7 @@ def _file(path: Path, options: DataOptions) -> Pool:
         raise ValueError(f"{path} is one {one}, which cannot be split: give a folder of at least 3 as data.path")
     found = vectors = None
     if path.suffix == ".npz" and is_pack(path):
-        return PackPool.opened(path)
+        return PackPool.opened(path, check)
     if path.suffix in (".npy", ".npz"):
         pixels = arrays.read_array(path, options.range)
         if path.suffix == ".npz":
@@ -240,4 +247,4 @@ def _file(path: Path, options: DataOptions) -> Pool:
         found = labels.beside_idx(path, len(pixels))
     else:
         raise ValueError(f'{path}: "{path.suffix}" is no source of pictures: give a folder, or an idx, idx.gz, .npy or .npz file')
-    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))], found, vectors)
+    return ArrayPool(str(path), pixels, [f"{path.name}#{i}" for i in range(len(pixels))], found, vectors, check)

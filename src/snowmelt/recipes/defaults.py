@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snowmelt import registry
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.images import UnreadableImage, read
 from snowmelt.data.options import DataOptions
 from snowmelt.data.pools import FilePool
@@ -23,6 +24,7 @@ from snowmelt.recipes import signals
 from snowmelt.restorers import V
 from snowmelt.training.prior import noise_at_end
 
+_TWO_LEVELS_PX = 32  # the largest side for which two levels see far enough
 _PHOTO_PX = 96  # a shorter side from here on is a photograph to cut from, not an icon to resize
 _MIRRORED_PX = 64  # smaller ones may well be coloured digits
 _LARGEST_KEPT_PX = 96
@@ -66,21 +68,22 @@ class Survey:
         return f"{text} px" if small == large else f"{text} to {' x '.join(map(str, large))} px"
 
 
-def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any], check: Check = unchecked) -> tuple[dict[str, Any], list[str]]:
     """A recipe's table for these pictures and this degradation, and one line of reason for every choice.
 
     Args:
         data: where the pictures are; of its other fields only range is read.
         degradation: the spec.
         given: the nested table of what the user gave; those fields are left out.
+        check: is called for every folder and every file that is looked into; it may raise to end the work.
 
     Raises:
         FileNotFoundError: no such folder or file.
         ValueError: no pictures, or an unknown degradation.
     """
     D: Degradation = registry.build(degradation)
-    pool = source(data)
-    found = signals.choices(pool, D, given) if isinstance(pool, DoorPool) else _choices(survey(data), D, given)
+    pool = source(data, check)
+    found = signals.choices(pool, D, given) if isinstance(pool, DoorPool) else _choices(survey(data, check), D, given)
     table: dict[str, Any] = {"degradation": degradation, "data": {"path": data.path}}
     reasons = []
     for name, value, reason in found:
@@ -93,20 +96,20 @@ def suggest(data: DataOptions, degradation: str, given: Mapping[str, Any]) -> tu
     return table, reasons
 
 
-def survey(data: DataOptions) -> Survey:
-    """Look at a source without decoding all of it."""
+def survey(data: DataOptions, check: Check = unchecked) -> Survey:
+    """Look at a source without decoding all of it; `check` is as in :func:`suggest`."""
     folder = as_path(data.path)
-    pool = _pool(folder) if not data.path.startswith("bundled:") and folder.is_dir() else None
+    pool = _pool(folder, check) if not data.path.startswith("bundled:") and folder.is_dir() else None
     if pool is None:
-        bare = open_data(DataOptions(path=data.path, range=data.range), "train")
+        bare = open_data(DataOptions(path=data.path, range=data.range), "train", check)
         return Survey([bare.shape], len(bare), bare.shape[0] == 3)
     return Survey(pool.shapes, len(pool.paths), any(shape[0] == 3 for shape in pool.shapes) and _has_colour(pool))
 
 
-def _pool(folder: Path) -> FilePool | None:
+def _pool(folder: Path, check: Check) -> FilePool | None:
     """The pictures below a folder; None if it holds none, but may hold an array."""
     try:
-        return FilePool.scan(folder)
+        return FilePool.scan(folder, check=check)
     except ValueError as error:
         if "holds no picture" in str(error):
             return None
@@ -117,6 +120,7 @@ def _has_colour(pool: FilePool) -> bool:
     """Whether a few files, evenly spaced, hold any colour: grey pictures are often saved as RGB."""
     step = max(len(pool.paths) // _LOOKED_AT, 1)
     for path in pool.paths[::step]:
+        pool.check()
         try:
             x = read(path).over()
         except UnreadableImage:
@@ -173,7 +177,10 @@ def _choices(seen: Survey, D: Degradation, given: Mapping[str, Any]) -> Iterator
     yield "training.images", images, why
     batch = 64
     yield "training.batch", batch, "small batches make the most of few images"
-    yield "training.lr", 2e-3, "what the presets for nets of this size use"
+    if side <= _TWO_LEVELS_PX:
+        yield "training.lr", 2e-3, "what the presets for nets of this size use"
+    else:
+        yield "training.lr", 1e-3, "at twice that, networks of three levels were seen to learn nothing of photographs"
     severities = "auto" if D.knots is None else "knots"
     reason = "uniform in (0, 1]: one model restores every strength" if D.knots is None else f"the {D.knots} knots of the operator"
     yield "training.severities", severities, reason
@@ -216,8 +223,10 @@ def _backbone(side: int) -> tuple[str, str]:
         return "unet:widths=(32,64),patch=1", "pictures this small need every pixel"
     if side <= 16:
         return "unet:widths=(48,64),patch=2", "two levels for pictures up to 16 px"
-    if side <= 32:
-        return "unet:widths=(64,96),patch=4", "two levels for pictures up to 32 px; fast on a CPU"
+    if side <= _TWO_LEVELS_PX:
+        return "unet:widths=(64,96),patch=4", f"two levels for pictures up to {_TWO_LEVELS_PX} px; fast on a CPU"
+    if side <= 64:
+        return "unet:widths=(32,64,96),patch=2", "three levels see far enough at this size, and a fine stem keeps detail"
     return "unet:widths=(64,96,128),patch=4", "three levels see far enough at this size; fast on a CPU"
 
 

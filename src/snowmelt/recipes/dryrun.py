@@ -84,7 +84,7 @@ def measure(recipe: Recipe, *, device: torch.device | str = "cpu", check: Callab
         check: is called before every batch, and may raise to end it: a step of a large network takes long.
     """
     check()
-    trainer = make_trainer(recipe, Path(), device=device)
+    trainer = make_trainer(recipe, Path(), device=device, check=check)
     o, data = recipe.training, trainer.train
     if trainer.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 import torch
 
 from snowmelt import processes, registry
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.dataset import Dataset
 from snowmelt.data.sources import left_out, open_data
 from snowmelt.degradations import BeamDrop, Degradation, Several
@@ -267,19 +268,25 @@ def fit_prior(run: str | Path, spec: str, *, path: str | None = None) -> Model:
 
 
 def make_trainer(
-    recipe: Recipe, out: Path, *, device: torch.device | str = "cpu", workers: int | None = None, inexact: bool = False
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: torch.device | str = "cpu",
+    workers: int | None = None,
+    inexact: bool = False,
+    check: Check = unchecked,
 ) -> Trainer:
-    """The trainer of a recipe, its data opened, nothing trained or written."""
-    data = open_data(recipe.data, "train")
-    model, held_out = make_model(recipe, data.shape, data), validation(recipe)
+    """The trainer of a recipe, its data opened, nothing trained or written; `check` is as in :func:`snowmelt.data.sources.open_data`."""
+    data = open_data(recipe.data, "train", check)
+    model, held_out = make_model(recipe, data.shape, data), validation(recipe, check)
     if processes.here().first and (line := left_out(data, held_out)):
         _log.warning(line)
     return Trainer(model, data, held_out, recipe.training, out, device=device, workers=workers, inexact=inexact)
 
 
-def validation(recipe: Recipe) -> Dataset:
+def validation(recipe: Recipe, check: Check = unchecked) -> Dataset:
     """The recipe's validation pictures."""
-    return open_data(recipe.data, "validation")
+    return open_data(recipe.data, "validation", check)
 
 
 def with_path(recipe: Recipe, path: str | None) -> Recipe:
