@@ -9,8 +9,8 @@ gives a :class:`Paper` in place of a key. :func:`snowmelt.registry.papers` says 
 """
 
 import functools
-import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,11 @@ from typing import Any, TypeAlias
 _FILE = Path(__file__).with_name("references.toml")
 _NAMED = 4  # authors that are written out; of more, the first three
 _VERBATIM = ("eprint", "doi", "url")
-_FORBIDDEN = re.compile(r"([&%$#_])")  # what TeX reads as something else
+# What TeX reads as something else, and what not every BibTeX reads: an accented letter, which some styles cut in two.
+_ESCAPED = {**{sign: f"\\{sign}" for sign in "&%$#_"}, "~": r"{\textasciitilde}", "^": r"{\textasciicircum}"}
+_LETTERS = {"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ß": "ss"}
+_SIGNS = dict(zip("\u0300\u0301\u0302\u0303\u0304\u0307\u0308", "`'^~=.\"", strict=True))  # grave, acute, circumflex, tilde, macron, dot, diaeresis
+_NAMES = dict(zip("\u0306\u030a\u030b\u030c\u0327\u0328", "urHvck", strict=True))  # breve, ring, double acute, caron, cedilla, ogonek
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Paper:
     Attributes:
         key: what it is called in BibTeX: the first author, the year, and a word where that is not enough.
         title: of the work.
-        authors: given names first; in braces where it is no person.
+        authors: given names first; a family name of several words in braces, and the whole where it is no person.
         year: of the publication named below, or else of the preprint; None if it has none.
         conference: where it was presented, or the volume that it is a chapter of.
         journal: where it was printed.
@@ -80,7 +84,7 @@ class Paper:
         return next((name for name, where in kinds.items() if where), "misc")
 
     def bibtex(self) -> str:
-        """As an entry of BibTeX, in UTF-8. Titles keep their capitals."""
+        """As an entry of BibTeX, accents as commands of TeX. Titles keep their capitals."""
         arxiv = {"eprint": self.arxiv, "archiveprefix": "arXiv"} if self.arxiv else {}
         fields = {
             "author": " and ".join(self.authors),
@@ -96,7 +100,7 @@ class Paper:
             "url": self.url,
             "note": self.version and f"Version {self.version}",
         }
-        lines = [f"  {name} = {{{value if name in _VERBATIM else _FORBIDDEN.sub(_escaped, value)}}}" for name, value in fields.items() if value]
+        lines = [f"  {name} = {{{value if name in _VERBATIM else _tex(value)}}}" for name, value in fields.items() if value]
         return f"@{self.kind}{{{self.key},\n" + ",\n".join(lines) + "\n}"
 
 
@@ -134,5 +138,18 @@ def paper(cited: Cited) -> Paper:
     return cited if isinstance(cited, Paper) else bibliography()[cited]
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\{found[0]}"
+def _tex(text: str) -> str:
+    return "".join(map(_written, unicodedata.normalize("NFC", text)))
+
+
+def _written(sign: str) -> str:
+    """A sign as TeX has it. One that it has no command for stays as it is."""
+    if sign in _LETTERS:
+        return f"{{\\{_LETTERS[sign]}}}"
+    apart = unicodedata.normalize("NFD", sign)
+    letter, accent = apart[:1], apart[1:]
+    if accent in _SIGNS:
+        return f"{{\\{_SIGNS[accent]}{letter}}}"
+    if accent in _NAMES:
+        return f"{{\\{_NAMES[accent]} {letter}}}"
+    return _ESCAPED.get(sign, sign)

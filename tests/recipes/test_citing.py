@@ -9,8 +9,9 @@ import snowmelt
 from snowmelt.evaluation import Report
 from snowmelt.model import Model, save
 from snowmelt.priors import Normal
-from snowmelt.recipes import recipe
+from snowmelt.recipes import citing, recipe
 from snowmelt.recipes.citing import behind, of_model
+from snowmelt.references import Paper, paper
 from snowmelt.registry import SpecError, build, papers
 from snowmelt.restorers import Conditions, Restorer
 
@@ -131,6 +132,29 @@ def test_every_recipe_has_papers(name: str) -> None:
     assert ("degradation" in reasons) == bool(papers(build(recipe.load(name)["degradation"])))
 
 
+def test_what_was_never_computed_is_from_nobody(tmp_path: Path) -> None:
+    save(model(), tmp_path)
+    missing = {"FD": "not computed", "KID": "not computed"}
+    Report(rows=[REPORTED | missing], facts={}, verdict=[], walks=[{**missing, "precision": 0.5}]).write(tmp_path)
+    found = keys(tmp_path)
+    assert {"wang2004", "kynkaanniemi2019"} <= set(found)
+    assert not {"dowson1982", "heusel2017", "binkowski2018"} & set(found)
+
+
+def test_a_recipe_that_reads_severities_says_so_as_its_run_does() -> None:
+    assert "reading severities" in keys("photo-base")["kendall2017"]
+    assert "kendall2017" not in keys("demo")
+
+
+def test_a_run_that_has_saved_no_model_yet_is_cited_by_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir()
+    asked = recipe.from_table({"degradation": "snow", "model": {"backbone": "zero"}, "training": {"loss": "l1"}})
+    (tmp_path / "run" / "recipe.toml").write_text(recipe.to_toml(asked), encoding="utf-8")
+    assert {"bansal2022", "hendrycks2019", "loshchilov2017"} <= set(keys(tmp_path / "run"))
+    monkeypatch.chdir(tmp_path)
+    assert keys("run") == keys(tmp_path / "run")
+
+
 def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('degradation = "snow"\n[model]\nbackbone = "zero"\nconditions = ["label"]\n[training]\nloss = "l1"\n')
@@ -153,6 +177,13 @@ def test_a_spec_is_of_the_kinds_that_have_its_fields() -> None:
     assert set(keys("constant:low=0")) == set(keys("constant")) - {"rissanen2022"}
     with pytest.raises(SpecError, match="colour"):
         behind("constant:colour=red")
+
+
+def test_two_papers_of_one_key_are_told_apart() -> None:
+    ours, theirs = paper("ho2020"), Paper(key="ho2020", title="Another", authors=("A. Ho",), year=2020)
+    found = citing._collected(iter([("degradation noise", ours), ("degradation theirs", theirs), ("prior normal", ours)]))
+    assert {one.paper.key: one.reasons for one in found[:-1]} == {"ho2020": ("degradation noise", "prior normal"), "ho2020b": ("degradation theirs",)}
+    assert found[1].paper.bibtex().startswith("@misc{ho2020b,\n")
 
 
 def test_the_version_is_said() -> None:

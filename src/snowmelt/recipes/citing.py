@@ -8,15 +8,18 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, TypeAlias
 
 from snowmelt import registry
 from snowmelt._version import __version__
 from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import WRITTEN
+from snowmelt.evaluation.sets import NOT_COMPUTED
 from snowmelt.losses import PAPERS
 from snowmelt.model import Model, load, located, noted
 from snowmelt.recipes import recipe
+from snowmelt.recipes.directory import RECIPE
 from snowmelt.references import Paper, paper
 from snowmelt.registry import Part, SpecError
 from snowmelt.restorers import Restorer
@@ -74,6 +77,8 @@ def behind(name: str | Path) -> list[Behind]:
     kinds = [kind for kind in registry.kinds() if word in registry.names(kind)]
     if (located(name) / "model.json").is_file():
         found = _of_run(located(name))
+    elif (Path(name) / RECIPE).is_file():  # a run that has saved no model yet
+        found = _of_recipe(recipe.load(Path(name) / RECIPE))
     elif kinds:
         found = _of_name(str(name), word, kinds)
     elif str(name) in recipe.presets() or (Path(name).suffix == ".toml" and Path(name).is_file()):
@@ -152,6 +157,8 @@ def _of_recipe(table: Mapping[str, Any]) -> Reasoned:
     for told in model.conditions:
         yield from _keyed(f"told: {told}", TOLD.get(told, ()))
     yield from _of_part(default_sampler(D))
+    if asked.training.severity_images:
+        yield from _trained("reading severities")
     yield from _of_training(table.get("training", {}))
 
 
@@ -194,9 +201,11 @@ def _of_report(report: Report, model: Model) -> Reasoned:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """The measures that are named anywhere in it: "FD against train" and "KID-paired" are those of FD and KID."""
+    """The measures whose values are anywhere in it: "FD against train" and "KID-paired" are those of FD and KID."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
+            if inner == NOT_COMPUTED:
+                continue
             yield from str(name).replace("-", " ").split(" ", 1)[:1]
             yield from _names(inner)
     elif isinstance(value, list | tuple):
@@ -213,9 +222,13 @@ def _keyed(reason: str, keys: Iterable[str]) -> Reasoned:
 
 
 def _collected(found: Reasoned) -> list[Behind]:
-    """Each paper once, with all reasons; snowmelt last."""
+    """Each paper once, with all reasons; snowmelt last. A key that another paper has, as one of a plugin may, gets a letter."""
     reasons: dict[Paper, dict[str, None]] = {}
     for reason, one in found:
         reasons.setdefault(one, {})[reason] = None
     own = dataclasses.replace(paper("snowmelt"), version=__version__)
-    return [*(Behind(one, tuple(why)) for one, why in reasons.items()), Behind(own, ("everything",))]
+    keyed: dict[str, Behind] = {}
+    for one, why in [*reasons.items(), (own, {"everything": None})]:
+        key = next(name for name in (one.key + letter for letter in ("", *ascii_lowercase[1:])) if name not in keyed)
+        keyed[key] = Behind(dataclasses.replace(one, key=key), tuple(why))
+    return list(keyed.values())
