@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,16 @@ from snowmelt.studio.limits import Limits
 from snowmelt.studio.shelf import Entry, Shelf
 
 TINY = "unet:widths=(8,8),patch=2,groups=4,blocks=1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What the pages of a browser showed when a test failed: without it, all that is known is what did not come."""
+    report = yield
+    visits = getattr(item, "funcargs", {}).get("visit")
+    if report.when == "call" and report.failed and visits is not None:
+        report.sections.append(("pages", visits.told()))
+    return report
 
 
 class Slow:

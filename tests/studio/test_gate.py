@@ -67,14 +67,14 @@ def test_who_leaves_while_waiting_frees_the_place():
 
 
 def test_work_ends_when_its_page_is_closed_or_its_time_is_over():
-    gate = Gate(Limits(seconds=0.05))
+    gate = Gate(Limits())
     with gate.turn(gate.leaving("page")) as turn:
         turn.check()
         gate.leave("page")
         with pytest.raises(Left):
             turn.check()
     assert not gate.leaving("page").is_set()  # a new page of that name is another one
-    with gate.turn() as turn:
+    with Gate(Limits(seconds=0.05)).turn() as turn:
         time.sleep(0.06)
         with pytest.raises(Late, match=r"0\.05 s"):
             turn.check()

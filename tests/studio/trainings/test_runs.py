@@ -303,6 +303,90 @@ def test_a_log_is_read_again_only_when_it_grew_and_few_are_remembered(tmp_path: 
     assert opened[2:] == [f"run{i}" for i in range(1, 12)]
 
 
+@pytest.mark.parametrize("images", ["NaN", "Infinity", "-1", "1" + "0" * 400, '"x"', "[1]", "null", "true"])
+def test_a_strangers_log_is_read_as_far_as_it_can_be_counted_with(tmp_path: Path, images: str) -> None:
+    begun(tmp_path / "digits", 1, images=160)
+    with (tmp_path / "digits" / "metrics.jsonl").open("a") as log:
+        log.write('{"images": 320, "loss": 0.5, "lr": 0.1, "wall_s": 2}\n')
+        log.write(f'{{"images": {images}, "loss": 1, "lr": 1, "wall_s": 1, "validation_loss": 1}}\n')
+    state = Runs(tmp_path).state("digits")
+    assert (state.images, state.loss, dict(state.losses)) == (320, 0.5, {"training": [(320.0, 0.5)], "validation": []})
+
+
+@pytest.mark.parametrize("loss", ["NaN", "-Infinity", "1" + "0" * 400, '"x"', "[1]"])
+def test_nor_does_a_loss_that_is_none_spoil_the_rest(tmp_path: Path, loss: str) -> None:
+    begun(tmp_path / "digits", 1)
+    (tmp_path / "digits" / "metrics.jsonl").write_text(
+        f'{{"images": 160, "loss": {loss}, "lr": 1, "wall_s": {loss}}}\n{{"images": 320, "validation_loss": {loss}, "step": {loss}}}\n'
+    )
+    state = Runs(tmp_path).state("digits")
+    assert (state.images, state.loss, state.rate, dict(state.losses)) == (320, None, None, {"training": [], "validation": []})
+
+
+def test_no_log_makes_a_rate_that_no_training_has(tmp_path: Path) -> None:
+    begun(tmp_path / "digits", 1)
+    for images, wall in (("1e-300", "1e14"), ("1e14", "1e-300")):
+        (tmp_path / "digits" / "metrics.jsonl").write_text(f'{{"images": {images}, "loss": 1, "lr": 1, "wall_s": {wall}}}\n')
+        assert Runs(tmp_path).state("digits").rate is None
+
+
+def test_a_training_counts_whatever_its_name_and_however_many_are_newer(tmp_path: Path) -> None:
+    begun(tmp_path / "digits", 1)
+    (tmp_path / "exp.1").mkdir()
+    (tmp_path / "exp.1" / "recipe.toml").write_text(to_toml(recipe()))
+    runs = Runs(tmp_path)
+    assert runs.busy() is None
+    with locked(tmp_path / "exp.1"):
+        assert runs.names() == ["digits"]
+        assert runs.busy() == "exp.1"
+        for do in (lambda: runs.start(Order("new", "bundled:digits", "grey"), recipe()), lambda: runs.resume("digits")):
+            with pytest.raises(Refused, match="'exp.1' is being trained"):
+                do()
+    assert not (tmp_path / "new").exists()
+    for i in range(60):
+        (tmp_path / f"newer{i}").mkdir()
+        (tmp_path / f"newer{i}" / "recipe.toml").touch()
+    (tmp_path / "digits" / ".lock.json").unlink()
+    os.utime(tmp_path / "digits" / "recipe.toml", (0, 0))
+    with locked(tmp_path / "digits"):
+        assert "digits" not in runs.names()
+        assert runs.busy() == "digits"
+
+
+@pytest.mark.parametrize("fails", ["write_text", "Popen"])
+def test_a_start_that_fails_leaves_the_name_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    def full(*args: object, **more: object) -> None:
+        raise OSError(28, "no space left on device")
+
+    runs = Runs(tmp_path / "runs")
+    with monkeypatch.context() as patched:
+        patched.setattr(module if fails == "write_text" else module.subprocess, fails, full)
+        with pytest.raises(OSError, match="no space left"):
+            runs.start(ORDER, recipe())
+    assert list(runs.folder.iterdir()) == []
+    monkeypatch.setattr(Runs, "_begin", lambda self, run: None)
+    runs.start(ORDER, recipe())
+
+
+def test_a_process_that_nobody_could_find_again_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, innocent: "subprocess.Popen[bytes]"
+) -> None:
+    write = module.write_text
+
+    def full(path: Path, text: str) -> None:
+        if path.name == "train.pid":
+            raise OSError(28, "no space left on device")
+        write(path, text)
+
+    monkeypatch.setattr(module.subprocess, "Popen", lambda *args, **more: innocent)
+    monkeypatch.setattr(module, "write_text", full)
+    runs = Runs(tmp_path / "runs")
+    with pytest.raises(OSError, match="no space left"):
+        runs.start(ORDER, recipe())
+    assert innocent.returncode is not None
+    assert list(runs.folder.iterdir()) == []
+
+
 def test_a_log_that_is_a_link_is_not_written_to(tmp_path: Path) -> None:
     begun(tmp_path / "digits", 1)
     victim = tmp_path / "victim"

@@ -15,42 +15,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("fastapi")
 pytest.importorskip("fastapi_offline")
 
-import uvicorn
-from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
 from snowmelt.data import images
 from snowmelt.model import Model, save
+from snowmelt.priors import Normal
 from snowmelt.registry import build
 from snowmelt.restorers import Restorer
-from snowmelt.signals import PICTURE, Signal, Sound
+from snowmelt.signals import PICTURE, Scan, Signal, Sound
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.gate import Gate
-from snowmelt.studio.limits import Limits, Refused
+from snowmelt.studio.limits import Limits
 from snowmelt.studio.shelf import Shelf
 from snowmelt.studio.web.answers import NOTE
-from snowmelt.studio.web.api import api
-from snowmelt.studio.web.intake import Intake
 
 TINY = "unet:widths=(8,8),patch=2,groups=4,blocks=1"
-
-
-def whole(desk: Desk) -> FastAPI:
-    app = FastAPI()
-    app.mount("/v1", api(desk))
-    app.add_middleware(Intake, limits=desk.limits)
-    return app
-
-
-@pytest.fixture(scope="module")
-def client(desk) -> Iterator[TestClient]:
-    with TestClient(whole(desk())) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +54,6 @@ def test_degrade_does_what_the_library_does_and_says_how(client: TestClient, dra
     assert answer.headers["content-type"] == "image/png"
     assert json.loads(answer.headers[NOTE])["degradation"] == "gaussian-blur:sigma_px=2"
     x = images.read("x", content=drawn()).x[None]
-    import torch
-
     y = build("gaussian-blur:sigma_px=2")(x, torch.tensor([0.5]))
     assert np.array_equal(pixels(answer.content), images.to_uint8(y[0]))
     untouched = client.post("/v1/degrade", files={"picture": drawn()}, data={**given, "severity": 0})
@@ -231,11 +214,9 @@ def test_strangers_files_are_read_or_refused_in_words(client: TestClient, zoo: M
     for name, content in files:
         if len(content) > 2 * 2**20:
             continue
-        start = time.perf_counter()
         answer = client.post("/v1/degrade", files={"picture": content}, data={"degradation": "grey"})
         assert answer.status_code in (200, 400, 413, 415), (name, answer.status_code, answer.text)
         assert answer.status_code == 200 or answer.json()["error"], name
-        assert time.perf_counter() - start < 5, name
         found[answer.status_code] = found.get(answer.status_code, 0) + 1
     assert found[415] > 20
     assert found[413] > 2
@@ -252,17 +233,21 @@ def test_mutated_files_too(client: TestClient, zoo: ModuleType, rounds):
         assert answer.status_code in (200, 400, 413, 415), (seed, answer.text)
 
 
-def test_a_large_picture_is_refused_by_its_header(client: TestClient, zoo: ModuleType):
+def test_a_large_picture_is_refused_by_its_header(client: TestClient, zoo: ModuleType, monkeypatch: pytest.MonkeyPatch):
     """144 megapixels in a few kilobytes: to decode them would take seconds and gigabytes."""
     content = zoo.png((b"IHDR", (12000).to_bytes(4, "big") * 2 + bytes((8, 2, 0, 0, 0))), (b"IDAT", b"x" * 1000), (b"IEND", b""))
-    start = time.perf_counter()
+
+    def decoded(*_: Any) -> None:
+        raise AssertionError("it was decoded")
+
+    monkeypatch.setattr(Image.Image, "load", decoded)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decoded)
     answer = client.post("/v1/restore", files={"picture": content})
-    assert time.perf_counter() - start < 1
     assert answer.status_code == 413
     assert answer.json()["error"] == "this picture has 12000 x 12000 px, and 16 megapixels are the most: make it smaller"
 
 
-def test_too_many_bytes_are_refused_announced_or_not(desk, drawn: Callable[..., bytes]):
+def test_too_many_bytes_are_refused_announced_or_not(whole, desk, drawn: Callable[..., bytes]):
     with TestClient(whole(desk(megabytes=1))) as client:
         large = b"x" * (2 * 2**20)
         assert client.post("/v1/restore", files={"picture": large}).status_code == 413
@@ -282,63 +267,8 @@ def test_too_many_bytes_are_refused_announced_or_not(desk, drawn: Callable[..., 
         assert wrong.status_code == 400
 
 
-@pytest.mark.parametrize(
-    ("side", "pixel_s", "call_s", "tried"),
-    [
-        (1500, 2e-6, 0, [16, 32, 64, 128, 256]),  # 256 px take 0.13 s, the whole would take 4.5 s
-        (1500, 1e-3, 0, [16]),  # 16 px take 0.26 s, the next piece would take 1 s
-        (24, 0, 0.6, [16]),  # a picture no larger than a thumbnail
-        (1500, 0, 0.001, [16, 32, 64, 128, 256, 1500]),  # what a call costs whatever the size is not held against a large picture
-    ],
-)
-def test_a_degradation_that_would_take_long_is_not_begun(
-    desk, drawn: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, side: int, pixel_s: float, call_s: float, tried: list[int]
-):
-    """A call of a degradation cannot be stopped, so what pieces of the picture take says whether it is begun."""
-    sides: list[int] = []
-
-    def costly(D: Any, x: Any, severities: list[float], **_: Any) -> list[Any]:
-        sides.append(x.shape[-1])
-        time.sleep(call_s + pixel_s * x.shape[-1] * x.shape[-2])
-        return [x]
-
-    monkeypatch.setattr("snowmelt.studio.work.looking.degraded", costly)
-    with TestClient(whole(desk(seconds=1))) as client:
-        answer = client.post("/v1/degrade", files={"picture": drawn(side, side)}, data={"degradation": "grey"})
-    assert sides == tried
-    assert (answer.status_code == 200) == (side in sides)
-    if side not in sides:
-        assert answer.status_code == 400
-        assert "would take about" in answer.json()["error"]
-        assert "1 s is the limit" in answer.json()["error"]
-
-
-def test_a_small_picture_and_a_costly_spec_end_between_two_parts(desk, drawn: Callable[..., bytes]):
-    spec = "+".join(f"resample:factor=64,steps={steps}" for steps in range(1000, 966, -1))
-    assert len(spec) <= 1000
-    with TestClient(whole(desk(seconds=0.05))) as client:
-        answer = client.post("/v1/degrade", files={"picture": drawn(16, 16)}, data={"degradation": spec})
-    assert answer.status_code == 503
-    assert "0.05 s" in answer.json()["error"]
-
-
-def test_a_piece_too_small_for_a_degradation_says_nothing_of_the_whole(desk, drawn: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch):
-    def picky(D: Any, x: Any, severities: list[float], **_: Any) -> list[Any]:
-        if x.shape[-1] < 64:
-            raise Refused("too small")
-        return [x]
-
-    monkeypatch.setattr("snowmelt.studio.work.looking.degraded", picky)
-    with TestClient(whole(desk())) as client:
-        given = {"degradation": "grey"}
-        assert client.post("/v1/degrade", files={"picture": drawn(100, 100)}, data=given).status_code == 200
-        small = client.post("/v1/degrade", files={"picture": drawn(40, 40)}, data=given)
-    assert small.status_code == 400
-    assert small.json() == {"error": "too small"}
-
-
 @pytest.mark.parametrize(("signal", "spec", "words"), [(Sound(), "low-pass", "takes sound"), (PICTURE, "morph", "turns one picture into another")])
-def test_only_models_that_restore_pictures_are_asked_to(drawn: Callable[..., bytes], tmp_path: Path, signal: Signal, spec: str, words: str):
+def test_only_models_that_restore_pictures_are_asked_to(whole, drawn: Callable[..., bytes], tmp_path: Path, signal: Signal, spec: str, words: str):
     D = build(spec)
     save(Model(D, Restorer(D, build(TINY, "backbone"), (1, 16, 16)), signal=signal), tmp_path / "other")
     bounds = Limits()
@@ -351,7 +281,21 @@ def test_only_models_that_restore_pictures_are_asked_to(drawn: Callable[..., byt
             assert "/v1/models" in answer.json()["error"]
 
 
-def test_time_that_is_over_is_said(desk, slow, drawn: Callable[..., bytes]):
+@pytest.mark.parametrize(("signal", "shape"), [(Scan(rings=8, azimuths=32), (3, 8, 32)), (Sound(), (1, 16, 16))])
+def test_only_models_that_make_pictures_are_asked_to(whole, tmp_path: Path, signal: Signal, shape: tuple[int, ...]):
+    D, law = build("noise"), Normal().fit([torch.zeros(2, *shape)])
+    save(Model(D, Restorer(D, build(TINY, "backbone"), shape), law, signal=signal), tmp_path / "other")
+    bounds = Limits()
+    with TestClient(whole(Desk(bounds, Gate(bounds), Shelf([], tmp_path), tmp_path))) as client:
+        assert {one["name"]: one["generates"] for one in client.get("/v1/models").json()} == {"other": False, "photo": False}
+        for more in ({}, {"n": 2}, {"sheet": "1"}, {"format": "json"}):
+            answer = client.post("/v1/sample", data={"model": "other", **more})
+            assert answer.status_code == 400, answer.text
+            assert f"takes {signal.name}" in answer.json()["error"]
+            assert "/v1/models" in answer.json()["error"]
+
+
+def test_time_that_is_over_is_said(whole, desk, slow, drawn: Callable[..., bytes]):
     work = slow(0.05)
     with TestClient(whole(desk(work, seconds=0.12))) as client:
         answer = client.post("/v1/restore", files={"picture": drawn()}, data={"model": "slow", "severity": 1})
@@ -360,7 +304,7 @@ def test_time_that_is_over_is_said(desk, slow, drawn: Callable[..., bytes]):
     assert work.calls <= 4
 
 
-def test_who_comes_when_too_many_wait_is_told_when_to_come_again(desk, drawn: Callable[..., bytes]):
+def test_who_comes_when_too_many_wait_is_told_when_to_come_again(whole, desk, drawn: Callable[..., bytes]):
     counter = desk(queue=1)
     with TestClient(whole(counter)) as client, counter.gate.turn():
         waiting = threading.Thread(target=lambda: counter.gate.turn().__enter__(), daemon=True)
@@ -373,7 +317,7 @@ def test_who_comes_when_too_many_wait_is_told_when_to_come_again(desk, drawn: Ca
     assert "wait" in answer.json()["error"]
 
 
-def test_a_bug_is_no_traceback(desk, drawn: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch):
+def test_a_bug_is_no_traceback(whole, desk, drawn: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch):
     def broken(*_: Any, **__: Any) -> None:
         raise KeyError("/secret/place")
 
@@ -385,23 +329,7 @@ def test_a_bug_is_no_traceback(desk, drawn: Callable[..., bytes], monkeypatch: p
     assert "not your fault" in answer.json()["error"]
 
 
-@contextlib.contextmanager
-def running(app: FastAPI) -> Iterator[int]:
-    """A server on a port of its own: only a real one notices who leaves."""
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as place:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", http="h11", ws="none"))
-        thread = threading.Thread(target=lambda: server.run(sockets=[place]), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield place.getsockname()[1]
-        finally:
-            server.should_exit = True
-            thread.join(10)
-
-
-def test_work_for_a_client_that_has_left_ends_within_a_step(desk, slow, drawn: Callable[..., bytes]):
+def test_work_for_a_client_that_has_left_ends_within_a_step(whole, desk, slow, running, drawn: Callable[..., bytes]):
     work = slow(0.15)
     counter = desk(work)
     form = b"".join(
@@ -417,8 +345,6 @@ def test_work_for_a_client_that_has_left_ends_within_a_step(desk, slow, drawn: C
             while work.calls < 2:
                 assert time.monotonic() < until, "it was never begun"
                 time.sleep(0.01)
-        left = work.calls
-        time.sleep(1)
-        assert work.calls <= left + 1
-        with counter.gate.turn() as turn:  # and the next one is let in
+        with counter.gate.turn() as turn:  # the next one is let in when it has ended
             turn.check()
+        assert work.calls < 40  # of 50, had nobody left

@@ -1,25 +1,30 @@
 """The whole application: who is let in, what stays closed, and that the page keeps to itself."""
 
-import gc
+import asyncio
+import contextlib
+import json
 import os
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("gradio")
 
 from starlette.testclient import TestClient
 
-from snowmelt.studio.limits import Limits
+from snowmelt.studio.limits import Left, Limits
 from snowmelt.studio.page.keeping import folder_in
 from snowmelt.studio.surroundings import settled, sweep
 from snowmelt.studio.web.app import build
 from snowmelt.studio.web.doorkeeper import hashes, is_loopback, policy
 
-# Gradio leaves event loops open where it is built, and starlette uploads that were cut off.
+# Starlette leaves uploads open that were cut off.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 TOKEN = "a-token-that-nobody-guesses"
 HOME = "http://127.0.0.1:7860"
@@ -34,21 +39,39 @@ def quiet() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def client(quiet: Path, desk) -> Iterator[TestClient]:
     with TestClient(build(desk(megabytes=1)), base_url=HOME, follow_redirects=False) as found:
-        gc.collect()
         yield found
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
 def guarded(quiet: Path, desk) -> Iterator[TestClient]:
     with TestClient(build(desk(), TOKEN), base_url="http://studio.example", follow_redirects=False) as found:
-        gc.collect()
         yield found
-    gc.collect()
 
 
 def join(client: TestClient, **more: object):
     return client.post("/gradio_api/queue/join", json={"session_hash": "abc", "fn_index": 0, "data": [], **more})
+
+
+# --- how it is made ---------------------------------------------------------------------------------------
+
+
+def test_no_event_loop_is_left_open_inside_another_or_not(quiet: Path, desk, monkeypatch: pytest.MonkeyPatch):
+    """One would be collected with its sockets in the midst of something else."""
+    made: list[asyncio.AbstractEventLoop] = []
+    new = asyncio.new_event_loop
+
+    def counted() -> asyncio.AbstractEventLoop:
+        made.append(new())
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", counted)
+    build(desk())
+
+    async def inside() -> None:
+        build(desk())
+
+    asyncio.run(inside())
+    assert [loop for loop in made if not loop.is_closed()] == []
 
 
 # --- the page ---------------------------------------------------------------------------------------------
@@ -160,6 +183,17 @@ def test_what_the_page_does_not_send_is_refused(client: TestClient, body: bytes)
     assert "error" in answer.json()
 
 
+@pytest.mark.parametrize("place", ["queue/join", "cancel", "reset"])
+def test_what_carries_no_picture_is_short(client: TestClient, place: str):
+    """It is read while nobody else is served."""
+    body = json.dumps({"session_hash": "abc", "fn_index": 99999, "data": ["x" * 2**18]})
+    answer = client.post(f"/gradio_api/{place}", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "this is more than 256 kB, the most that a request without a picture may carry: send less"
+    short = json.dumps({"session_hash": "abc", "fn_index": 99999, "data": ["x" * 200_000]})
+    assert client.post(f"/gradio_api/{place}", content=short, headers={"content-type": "application/json"}).status_code != 413
+
+
 def test_an_upload_is_bounded_and_comes_back_as_a_file_only(client: TestClient, quiet: Path):
     assert client.post("/gradio_api/upload", files={"files": ("x.png", b"x" * 2**21)}).status_code == 413
     for name in ("../../../evil.html", "evil.svg"):
@@ -200,6 +234,34 @@ def test_empty_folders_go_when_they_are_old_and_a_new_result_makes_room(tmp_path
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["young", made.name])
 
 
+def test_who_closes_the_page_is_not_worked_for_any_longer(quiet: Path, desk, slow, running):
+    """The browser says nothing: the line that the page keeps open ends."""
+    work = slow(0.05)
+    counter = desk(work)
+    with running(build(counter)) as port:
+        left = counter.gate.leaving("visitor")
+        done = threading.Event()
+
+        def worked() -> None:
+            with contextlib.suppress(Left), counter.gate.turn(left) as turn:
+                while True:
+                    turn.check()
+                    work(torch.zeros(1), torch.zeros(1))
+            done.set()
+
+        with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as line:
+            line.sendall(f"GET /gradio_api/heartbeat/visitor HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            assert line.recv(1000).startswith(b"HTTP/1.1 200")
+            threading.Thread(target=worked, daemon=True).start()
+            until = time.monotonic() + 30
+            while work.calls < 2:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert not left.is_set()
+        assert done.wait(30)
+    assert left.is_set()
+
+
 # --- who is let in ----------------------------------------------------------------------------------------
 
 
@@ -227,6 +289,7 @@ def test_this_machine_is_let_in_by_all_its_names(client: TestClient):
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
         {"origin": "http://127.0.0.1:7860.evil.example"},
+        {"origin": "http://["},
     ],
 )
 def test_a_page_of_somebody_else_cannot_post(client: TestClient, headers: dict[str, str], drawn: Callable[..., bytes]):
@@ -266,6 +329,35 @@ def test_no_token_no_entry(guarded: TestClient):
             assert TOKEN not in answer.text
     assert guarded.get("/?token=wrong").status_code == 401
     assert guarded.post(f"/v1/sample?token={TOKEN}x").status_code == 401
+    assert guarded.get("/", headers={"origin": "http://["}).status_code == 403
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+def test_only_what_a_browser_opens_is_sent_on_without_the_token(guarded: TestClient, method: str):
+    """A browser would send it again as a GET, without its body."""
+    guarded.cookies.clear()
+    answer = guarded.request(method, f"/v1/sample?token={TOKEN}")
+    assert answer.status_code == 401
+    assert "location" not in answer.headers
+    assert "set-cookie" not in answer.headers
+    assert guarded.head(f"/?token={TOKEN}").status_code == 303
+    guarded.cookies.clear()
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/%E4%B8%AD.evil.example/", "/%E4%B8%AD.evil.example/"),
+        ("/gradio_api/file=/a%20b%3Fc%23d%25.png", "/gradio_api/file=/a%20b%3Fc%23d%25.png"),
+        ("//evil.example/", "/evil.example/"),
+        ("/%5C%5Cevil.example/", "/evil.example/"),
+        ("/%09/evil.example/", "/%09/evil.example/"),
+        ("/%0D%0AX: 1", "/%0D%0AX:%201"),
+    ],
+)
+def test_the_address_without_the_token_is_the_same_place(guarded: TestClient, path: str, place: str):
+    assert guarded.get(f"http://studio.example{path}?token={TOKEN}").headers["location"] == place
+    guarded.cookies.clear()
 
 
 def test_the_token_in_the_address_becomes_a_cookie_and_is_gone_from_it(guarded: TestClient):
@@ -274,7 +366,7 @@ def test_the_token_in_the_address_becomes_a_cookie_and_is_gone_from_it(guarded: 
     assert answer.headers["location"] == "/?a=1&b=2"
     said = answer.headers["set-cookie"]
     assert "HttpOnly" in said
-    assert "SameSite=strict" in said
+    assert "SameSite=lax" in said  # a strict one is kept back on the way on, when the address was clicked in a mail or a chat: 401 at the first visit
     assert "Secure" not in said
     assert guarded.get("/v1/health").status_code == 200  # the client keeps cookies
     guarded.cookies.clear()

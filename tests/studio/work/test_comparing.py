@@ -67,7 +67,7 @@ def test_a_row_for_one_call_and_one_for_the_best_walk_the_best_in_bold_and_pendi
     ]
     rows = comparing.scores(runs)
     assert [(one["run"], one["method"]) for one in rows] == [
-        ("good", "one call"), ("good", "Walk A"), ("worse", "one call"), ("worse", "Walk A"), ("new", "not evaluated"),
+        ("good", "Direct"), ("good", "Walk A"), ("worse", "Direct"), ("worse", "Walk A"), ("new", "not evaluated"),
     ]  # fmt: skip
     assert [one["rmse"] for one in rows] == [0.05, 0.04, pytest.approx(0.06), pytest.approx(0.05), None]
     table = comparing.tabulated(rows)
@@ -122,6 +122,15 @@ def test_curves_hold_a_line_for_each_run_that_has_one(tmp_path: Path) -> None:
     (tmp_path / "second" / "metrics.jsonl").unlink()
     (tmp_path / "first" / "metrics.jsonl").unlink()
     assert comparing.curves([comparing.told(one.entry) for one in runs]) == []
+
+
+def test_curves_of_a_strangers_log_hold_what_can_be_drawn(tmp_path: Path) -> None:
+    told = run(tmp_path, "first")
+    with (tmp_path / "first" / "metrics.jsonl").open("a") as log:
+        for images, loss in (("NaN", "1"), ("Infinity", "1"), ("1" + "0" * 400, "1"), ('"x"', "1"), ("[1]", "1"), ("9", "1" + "0" * 400)):
+            log.write(f'{{"images": {images}, "validation_loss": {loss}, "validation_restored_psnr_db": {loss}}}\n')
+        log.write('{"images": 500, "validation_loss": NaN, "validation_restored_psnr_db": true}\n')
+    assert comparing.curves([comparing.told(told.entry)]) == comparing.curves([told])
 
 
 def test_generated_samples_stand_in_a_column_each_beside_real_ones(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_walk_shows_every_state_and_ends_with_the_result(cat: torch.Tensor) ->
     assert all(frame.shape == cat.shape for frame in found.frames)
     assert torch.equal(found.frames[-1], found.x)
     assert torch.equal(found.frames[0], cat)
-    assert found.labels[0].startswith("t = 1.00 (sigma 2 px)")
+    assert found.labels[0].startswith("t = 1.00 (blur of 2 px)")
     assert told == [(i, 5) for i in range(6)]
     assert found.how == "tacos:steps=5, from t = 1, seed 0"
 
@@ -260,7 +260,7 @@ def test_where_one_call_is_closer_it_is_said(cat: torch.Tensor, monkeypatch: pyt
 @pytest.mark.parametrize("spec", ["gaussian-blur:sigma_px=2", "noise", "pixelate"])
 def test_walks_side_by_side_have_as_many_calls_and_their_measures(spec: str, cat: torch.Tensor) -> None:
     found = side_by_side(tiny(spec), cat, 1.0, 4, nothing, degrade=True)
-    assert [one.name for one in found] == ["As it came", "One call", "Naive (Algorithm 1)", "TACoS (Algorithm 2)", "TACoS, order 2"]
+    assert [one.name for one in found] == ["Degraded", "Direct", "Naive (Algorithm 1)", "TACoS (Algorithm 2)", "TACoS, order 2"]
     assert [one.calls for one in found][:2] == [0, 1]
     assert len({one.calls for one in found[2:]}) == 1
     assert all(one.psnr is not None and one.x.shape == cat.shape for one in found)

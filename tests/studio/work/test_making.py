@@ -147,12 +147,14 @@ def test_an_interpolation_is_that_of_the_library_and_labels_change_half_way() ->
     assert torch.equal(told, snowmelt.interpolate(made, 3, seed=2, pair=(1, 4), conditions={"label": rows}))
 
 
-def test_the_way_between_own_pictures_is_an_edit_of_their_mixtures() -> None:
+def test_the_way_between_own_pictures_is_that_of_the_library() -> None:
     made = model()
     way = making.blended(made, x(0), x(1), 3, severity=0.4, seed=6, check=nobody_leaves)
-    middle = snowmelt.edit(made, torch.lerp(x(0), x(1), 0.5), 0.4, generator=[generator(6, "sample")])
-    assert torch.equal(way[1:2], middle)
-    with pytest.raises(Refused, match="crop them to one size"):
+    assert torch.equal(way, snowmelt.restoration.blend(made, x(0), x(1), 0.4, 3, seed=6))
+    for limits, words in ((Limits(samples=2), "outside 1 to 2"), (Limits(steps=11), "12 calls of the restorer are more than 11")):
+        with pytest.raises(Refused, match=words):
+            making.blended(made, x(0), x(1), 3, severity=0.4, limits=limits, check=nobody_leaves)
+    with pytest.raises(ValueError, match="crop them to one size"):
         making.blended(made, x(0), x(1)[..., :4], 3, severity=0.4, check=nobody_leaves)
 
 
@@ -183,14 +185,11 @@ def test_more_than_the_limits_allow_is_refused_in_words_before_any_call() -> Non
         making.generated(model(), 1, label="0", check=nobody_leaves)
 
 
-def test_a_picture_is_prepared_as_those_of_the_training() -> None:
+def test_a_picture_is_prepared_as_the_library_does_and_no_larger_than_is_shown() -> None:
     colour = Picture(torch.rand(3, 20, 30) * 2 - 1, None, 8)
-    assert making.fitted(model("morph"), colour).shape == (1, 1, 8, 8)
-    cropped = model("morph", recipe={"data": {"fit": "crop"}})
-    assert making.fitted(cropped, colour).shape == (1, 1, 20, 30)
-    assert making.fitted(cropped, colour, Limits(walk_px=15)).shape == (1, 1, 10, 15)
-    hidden = Picture(torch.full((3, 8, 8), -1.0), torch.zeros(1, 8, 8), 8)
-    torch.testing.assert_close(making.fitted(model("morph"), hidden), torch.ones(1, 1, 8, 8))
+    made, cropped = model("morph"), model("morph", recipe={"data": {"fit": "crop"}})
+    assert torch.equal(making.fitted(made, colour), snowmelt.restoration.fitted(made, colour))
+    assert torch.equal(making.fitted(cropped, colour, Limits(walk_px=15)), snowmelt.restoration.fitted(cropped, colour, 15))
 
 
 def test_frames_are_small_enough_to_be_shown_and_results_keep_their_size() -> None:

@@ -1,5 +1,7 @@
 """The page: seven tabs, one head, no request to anywhere but this process."""
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from snowmelt._version import __version__
@@ -8,13 +10,13 @@ from snowmelt.studio.desk import Desk
 from snowmelt.studio.page.tabs import compare, generate, interpolate, look, restore, train, translate
 
 TITLE = "snowmelt studio"
-TABS = {
+TABS: dict[str, Callable[[Desk], Callable[[gr.Tabs], None] | None]] = {
     "Look": look.tab,
     "Restore": restore.tab,
     "Generate": generate.tab,
     "Translate": translate.tab,
     "Interpolate": interpolate.tab,
-    "Train": train.tab,
+    train.NAME: train.tab,
     "Compare": compare.tab,
 }
 HEAD = f"<style>{STYLE}</style><script>{SCRIPT}</script>"
@@ -31,10 +33,14 @@ def blocks(desk: Desk) -> gr.Blocks:
     """The page of a studio, ready to be mounted."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.Markdown(f"# snowmelt studio\nUndo any degradation. Pictures stay on this machine. `{__version__}`")
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
+            following = []
             for name, tab in TABS.items():
                 with gr.Tab(name, id=name.lower()):
-                    tab(desk)
+                    following.append(tab(desk))
+        for follow in following:
+            if follow is not None:
+                follow(tabs)
 
         def leave(request: gr.Request) -> None:
             desk.gate.leave(request.session_hash)

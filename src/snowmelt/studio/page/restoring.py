@@ -16,7 +16,7 @@ from snowmelt import registry
 from snowmelt.data.images import Picture, shrunk, to_channels, to_uint8
 from snowmelt.degradations import Mixture
 from snowmelt.model import Model
-from snowmelt.pictures import data_url
+from snowmelt.pictures import data_url, scrubber
 from snowmelt.pictures.markup import Html
 from snowmelt.restoration.identity import Opened
 from snowmelt.restoration.loading import enlarged
@@ -24,6 +24,7 @@ from snowmelt.restoration.picture import save
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.limits import Refused
 from snowmelt.studio.page import examples
+from snowmelt.studio.page.asking import escaped
 from snowmelt.studio.shelf import Entry
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.work.again import command, place
@@ -32,6 +33,7 @@ from snowmelt.studio.work.ways import Beside, side_by_side
 
 SHOWN_PX = 1280  # the longer side of what the wiper compares; the result keeps its own
 _SMALL_PX = 384
+_LONGEST_NAME = 80
 _QUALITY = 92  # of the ways side by side, 0 to 100
 
 
@@ -108,12 +110,23 @@ class Done:
         start = self.walked.start if self.walked.start is not None else self.walked.x
         return shown(start[0]), shown(self.walked.x[0])
 
+    @property
+    def result(self) -> str:
+        """What came of it, in the words of the glossary."""
+        return self.walked.result or "As it came"
+
+    def steps(self) -> Html:
+        """The walk under a slider, at whose end the result stands."""
+        n = len(self.walked.frames)
+        numbered = [label if n == 1 else f"{i} of {n}: {label}" for i, label in enumerate(self.walked.labels, 1)]
+        return scrubber(self.walked.frames, numbered, caption=f"1 = degraded … {n} = restored ({self.result.lower()})" if n > 1 else "")
+
     def summary(self) -> str:
-        """What there is to say, as Markdown."""
-        lines = []
+        """What there is to say, as Markdown: first what was done to the picture, and what the model has learned to undo."""
+        lines = [f"{self.walked.damage} {trained_on(self.opened)}".strip()]
         if self.scores is not None:
             (before, ssim_before), (after, ssim_after) = self.scores
-            table = f"| | before | after |\n|:--|--:|--:|\n| PSNR, dB | {before:.2f} | **{after:.2f}** |"
+            table = f"| | Degraded | {self.result} |\n|:--|--:|--:|\n| PSNR, dB | {before:.2f} | **{after:.2f}** |"
             if ssim_before is not None and ssim_after is not None:
                 table += f"\n| SSIM | {ssim_before:.3f} | **{ssim_after:.3f}** |"
             lines += [table, "Next to the clean picture, of which the model knows nothing: more is closer, and an SSIM of 1 is equal."]
@@ -208,6 +221,17 @@ def about(desk: Desk, name: str) -> str:
     text = f"Undoes `{registry.spec(found.degradation)}`"
     text += f", and is tuned for walks of at most {found.most_calls} calls" if found.gap else ""
     return f"{text}. {'It can tell how degraded a picture is.' if tells(found) else 'It has to be told how degraded a picture is.'}"
+
+
+def trained_on(found: Opened) -> str:
+    """What a model has learned from, in a sentence. Of a folder the last name: the page need not tell whose disk it lies on."""
+    D, recipe = found.model.degradation, found.model.notes.get("recipe")
+    data = recipe.get("data") if isinstance(recipe, dict) else None
+    path = data.get("path") if isinstance(data, dict) else None
+    named = path if isinstance(path, str) and path.startswith("bundled:") else Path(path).name if isinstance(path, str) else ""
+    where = f" on the pictures of {escaped(named[:_LONGEST_NAME])}" if named else ""
+    what = f"{', '.join(D.names)}, each by itself or several at once" if isinstance(D, Mixture) else f"`{registry.spec(D)}`"
+    return f"**{escaped(found.name)}** was trained{where} to undo {what}."
 
 
 def is_blind(model: Model) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.data.options import DataOptions
 from snowmelt.disk import as_path
 from snowmelt.recipes.defaults import suggest
@@ -36,8 +37,11 @@ class Order:
     size: int | None = None
     images: int | None = None
 
-    def recipe(self) -> tuple[Recipe, list[str]]:
+    def recipe(self, check: Check = unchecked) -> tuple[Recipe, list[str]]:
         """The whole recipe, and the reason of everything that was not ordered. Looks at the data.
+
+        Args:
+            check: is called for every folder and every file of the data; it may raise to end the look.
 
         Raises:
             Refused: something is missing, or too much for a page.
@@ -56,7 +60,10 @@ class Order:
             asked["training"] = {"images": self.images}
         if build(asked["degradation"]).needs:
             raise Refused(f"{asked['degradation']} turns one set of pictures into another: 'snowmelt train --data A --endpoint B' trains that")
-        table, reasons = suggest(DataOptions(path=data["path"]), asked["degradation"], asked)
+        try:
+            table, reasons = suggest(DataOptions(path=data["path"]), asked["degradation"], asked, check)
+        except (OSError, ValueError) as error:
+            raise Refused(self._as_written(str(error), data["path"])) from error
         return from_table(merged(table, asked)), reasons
 
     def _path(self) -> str:
@@ -72,6 +79,13 @@ class Order:
         if not there:
             raise Refused(f"there is no folder or file {data[:200]!r} on this machine: give its whole path")
         return str(path)
+
+    def _as_written(self, said: str, path: str) -> str:
+        """An error with the path as it was ordered: where that lies on this machine's disk is no news to whoever may know."""
+        if not Path(path).name:  # the root: it is in every path
+            return said
+        written = self.data.strip()
+        return re.sub(rf"(?<![\w./~-]){re.escape(path)}(?![\w-])", lambda _: written, said)
 
 
 def named(folder: Path, name: str) -> Path:

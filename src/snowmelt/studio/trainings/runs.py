@@ -10,7 +10,9 @@ One training at a time: a network takes all cores there are, and a second one wo
 
 import contextlib
 import datetime
+import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,23 +25,23 @@ from typing import Any, Literal, TypeAlias
 from snowmelt.files import write_text
 from snowmelt.lines import read as read_lines
 from snowmelt.locks import HOLDER
-from snowmelt.recipes.directory import LOG, PID, RECIPE, stored
+from snowmelt.recipes.directory import LOG, MARK, PID, RECIPE, stored
 from snowmelt.recipes.recipe import Recipe, to_toml
 from snowmelt.studio.limits import Refused
 from snowmelt.studio.trainings import holding
 from snowmelt.studio.trainings.orders import Order, named
 from snowmelt.training import checkpoint, history, wishes
 from snowmelt.training.diary import SAMPLES
-from snowmelt.training.learning import words
+from snowmelt.training.learning import counted, words
 
 Doing: TypeAlias = Literal["starting", "running", "stopped", "finished", "failed"]
 BUSY: tuple[Doing, ...] = ("starting", "running")
 CLOSED = "this studio does not train: it was started with --no-train"
-_MARK = "=== "  # begins the line of train.log that says that a process was begun
 _ENDS = ("snowmelt: stopped", "snowmelt: interrupted", "snowmelt: error: ")
 _TAIL_BYTES = 20_000
 _POINTS = 300
 _RECENT = 6  # lines of losses, for the speed now
+_RATES = (1e-6, 1e9)  # images per second: what lies outside is no log of a training
 _LIST = 50
 _REMEMBERED = 8  # files: the recipe and the log of the run that is watched, and of some that others look at
 _NICE = 5  # the page stays quick beside it
@@ -125,8 +127,13 @@ class Runs:
         return [name for _, name in sorted(found, reverse=True)[:_LIST]]
 
     def busy(self) -> str | None:
-        """The name of the run that is trained now; None if there is none."""
-        return next((name for name in self.names() if _at_it(self.folder / name)), None)
+        """The name of the directory that is trained in now, a run of the list or any other; None if there is none."""
+        with contextlib.suppress(OSError):
+            for path in sorted(self.folder.iterdir()):
+                with contextlib.suppress(OSError):  # a directory that is closed to us says nothing of the others
+                    if any((path / left).exists() for left in (HOLDER, PID)) and _at_it(path):
+                        return path.name
+        return None
 
     def state(self, name: str) -> State:
         """What there is to say of a run, from its files alone.
@@ -189,8 +196,12 @@ class Runs:
                 run.mkdir(parents=True)
             except FileExistsError:
                 raise Refused(f"there is a run {run.name!r} already: choose another name, or resume it") from None
-            write_text(run / RECIPE, to_toml(recipe))
-            self._begin(run)
+            try:
+                write_text(run / RECIPE, to_toml(recipe))
+                self._begin(run)
+            except BaseException:
+                shutil.rmtree(run, ignore_errors=True)  # the name stays free for another try
+                raise
         return self.state(run.name)
 
     def resume(self, name: str) -> State:
@@ -253,16 +264,21 @@ class Runs:
         command = [sys.executable, "-P", "-m", "snowmelt", "train", str(run / RECIPE), "--out", str(run), "--device", self.device]
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         with os.fdopen(os.open(run / LOG, flags, 0o666), "ab") as log:
-            log.write(f"{_MARK}{datetime.datetime.now():%Y-%m-%d %H:%M:%S} snowmelt train\n".encode())
+            log.write(f"{MARK}{datetime.datetime.now():%Y-%m-%d %H:%M:%S} snowmelt train\n".encode())
             log.flush()
             said = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
             process = subprocess.Popen(  # noqa: S603 - our own program, on a file of ours
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=said, start_new_session=True
             )
-        with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
-        write_text(run / PID, f"{process.pid}\n")
-        threading.Thread(target=process.wait, name=f"training {run.name}", daemon=True).start()  # so that nothing of it is left when it ends
+        try:
+            with contextlib.suppress(OSError, AttributeError):
+                os.setpriority(os.PRIO_PROCESS, process.pid, _NICE)
+            write_text(run / PID, f"{process.pid}\n")
+            threading.Thread(target=process.wait, name=f"training {run.name}", daemon=True).start()  # so that nothing of it is left when it ends
+        except BaseException:
+            process.kill()  # nobody could find it again
+            process.wait()
+            raise
 
     def _doing(self, run: Path, *, done: bool) -> tuple[Doing, str]:
         """Whether a run is at it, or how it ended, and its last words."""
@@ -327,13 +343,13 @@ def _last_words(run: Path) -> list[str]:
             lines = file.read(_TAIL_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return []
-    begun = max((i for i, line in enumerate(lines) if line.startswith(_MARK)), default=-1)
+    begun = max((i for i, line in enumerate(lines) if line.startswith(MARK)), default=-1)
     return [line.strip() for line in lines[begun + 1 :] if line.strip()]
 
 
 def _digest(path: Path) -> _Log:
     """What a log says."""
-    lines = read_lines(path)[0]
+    lines = counted(read_lines(path)[0])  # a stranger's may hold anything
     steps = [line for line in lines if _number(line, "loss") is not None and "lr" in line]
     return _Log(
         images=next((_number(line, "images") or 0.0 for line in lines[-1:]), 0.0),
@@ -346,7 +362,7 @@ def _digest(path: Path) -> _Log:
 
 def _number(line: Mapping[str, Any], name: str) -> Any:
     value = line.get(name)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _rate(steps: Sequence[Mapping[str, Any]]) -> float | None:
@@ -357,7 +373,8 @@ def _rate(steps: Sequence[Mapping[str, Any]]) -> float | None:
         known = [(0, 0), *known] if len(steps) == 1 else []
     if len(known) < 2 or known[-1][1] <= known[0][1] or known[-1][0] <= known[0][0]:
         return None
-    return float((known[-1][0] - known[0][0]) / (known[-1][1] - known[0][1]))
+    rate = float((known[-1][0] - known[0][0]) / (known[-1][1] - known[0][1]))
+    return rate if _RATES[0] < rate < _RATES[1] else None
 
 
 def _points(lines: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:

@@ -6,10 +6,8 @@ try, stands at ``/v1/docs``, which like all else asks no other server for anythi
 """
 
 import asyncio
-import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
 
@@ -21,17 +19,16 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.responses import JSONResponse, Response
-from torch import Tensor
 
 from snowmelt._version import __version__
 from snowmelt.data.images import Picture
-from snowmelt.degradations import Degradation
 from snowmelt.registry import spec
 from snowmelt.restoration.identity import Opened
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.gate import Turn
 from snowmelt.studio.limits import LONGEST_SPEC, Refused
 from snowmelt.studio.uploads import opened
+from snowmelt.studio.web.affordable import require_affordable
 from snowmelt.studio.web.answers import ERRORS, NOTE, Described, Health, Made, answer, failed, png, sheet
 from snowmelt.studio.words import expected, plain
 from snowmelt.studio.work import looking, making
@@ -44,7 +41,6 @@ Wish = Callable[[Turn], Response]
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.05  # how often a client is asked whether it is still there
-_PIECES_PX = (16, 32, 64, 128, 256)  # the sides of the pieces of a picture by which the time for the whole is judged
 _FIELDS, _FILES, _FIELD_BYTES = 16, 2, 16 * 2**10
 _ABOUT = "Undo any degradation, from a program. The page for people is at /. Errors are {\"error\": \"...\"} in plain words."
 _PNG: dict[str, Any] = {"content": {"image/png": {}}, "description": "The picture.", "headers": {NOTE: {"schema": {"type": "string"}}}}
@@ -182,13 +178,17 @@ def _degraded(
     picture = _picture(desk, upload)
     x = picture.x[None]
     other = None if endpoint is None else _picture(desk, endpoint).over()[None]
-    _affordable(D, x, severity, desk.limits.seconds, turn.check, other)
+    require_affordable(D, x, severity, desk.limits.seconds, turn.check, other)
     y = looking.degraded(D, x, [severity], seed=seed, endpoint=other, check=turn.check)[0]
     note = {"degradation": spec(D), "severity": severity, "seed": seed, "snowmelt": __version__}
     return answer([png(y[0], note, picture)], note, kind)
 
 
 def _sampled(desk: Desk, turn: Turn, name: str, n: int, seed: int, label: str | None, kind: str, board: bool) -> Response:
+    entry = desk.shelf.entry(name)
+    if not entry.generates:
+        what = "has no prior to begin from" if entry.signal == "picture" else f"takes {entry.signal}, and only pictures are made here"
+        raise Refused(f"{name} {what}: GET /v1/models says which models make them ('generates')")
     found = desk.shelf.opened(name)
     walked = making.generated(found.model, n, seed=seed, label=label, limits=desk.limits, check=turn.check)
     note = {**_note(found, seed), "label": label, "how": walked.how, "seconds": round(walked.seconds, 3)}
@@ -203,28 +203,6 @@ def _note(found: Opened, seed: int) -> dict[str, Any]:
 def _picture(desk: Desk, upload: UploadFile) -> Picture:
     """What was uploaded; of the name that a client gives to it nothing is used."""
     return opened("picture", desk.limits, upload.file.read())
-
-
-def _affordable(D: Degradation, x: Tensor, severity: float, seconds: float, check: Callable[[], None], endpoint: Tensor | None) -> None:
-    """Refuse a degradation that would take too long: a part of it is one call, which nothing could stop.
-
-    So pieces of the picture are tried, each of twice the side of the one before: what one takes tells about the next, and the last about the whole.
-    A step never goes far, as what a call costs whatever the size would count as often as the step is large.
-
-    Raises:
-        Refused: it would take longer than one wish may.
-    """
-    pieces = [x[..., :px, :px] for px in _PIECES_PX if px < max(x.shape[-2:])]
-    other = None if endpoint is None else endpoint[..., : _PIECES_PX[-1], : _PIECES_PX[-1]]
-    for piece, larger in itertools.pairwise([*pieces, x]):
-        began = time.perf_counter()
-        try:
-            looking.degraded(D, piece, [severity], endpoint=other, check=check)
-        except Refused:  # of a piece that is too small for it; of the whole it is said below
-            continue
-        if (expected_s := (time.perf_counter() - began) * larger.numel() / piece.numel()) > seconds:
-            words = f"would take about {expected_s:.1f} s or more on a picture of this size, and {seconds:g} s is the limit"
-            raise Refused(f"{spec(D)} {words}: make it smaller, or take fewer parts or steps")
 
 
 def _in_words(app: FastAPI) -> None:

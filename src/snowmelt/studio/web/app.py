@@ -1,5 +1,8 @@
 """The application: the page and the interface for programs on one process, behind one set of headers, limits and one token."""
 
+import asyncio
+import contextlib
+
 import gradio as gr
 from fastapi import FastAPI
 
@@ -19,6 +22,19 @@ def build(desk: Desk, token: str | None = None) -> FastAPI:
         desk: what it serves.
         token: what a visitor has to bring; None where only this machine can ask.
     """
+
+    async def built() -> FastAPI:
+        return _built(desk, token)
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # gradio would open an event loop for every lock that it makes, and close none
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            return loop.run_until_complete(built())
+    return _built(desk, token)
+
+
+def _built(desk: Desk, token: str | None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/v1", api(desk))
     gr.mount_gradio_app(

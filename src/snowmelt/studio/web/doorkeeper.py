@@ -3,8 +3,8 @@
 The studio of one's own machine listens on loopback, where no password is asked for. A page of somebody else's in the same browser could still reach
 it, in two ways: by a name of theirs that they let point at 127.0.0.1 (so the Host header has to name this machine), and by a form that posts here
 (so Origin, which browsers send and pages cannot choose, has to be ours, whatever the method: gradio would let any page on localhost read). Anywhere
-else a token is asked for: in the address once, which sets a cookie that no script can read and no other site sends along; or, by programs, as
-``Authorization: Bearer``.
+else a token is asked for: in the address once, which sets a cookie that no script can read and that comes along from another site with a link alone;
+or, by programs, as ``Authorization: Bearer``.
 
 Sources: RFC 6454 (Origin), RFC 6750 (Bearer), CSP level 3 (hashes of scripts), RFC 6265bis (SameSite).
 """
@@ -15,7 +15,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HEADER_BYTES = 32 * 2**10
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_IN_PATHS = "/:@!$&'()*+,;="  # what RFC 3986 lets stand in a path as it is
 _SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.S | re.I)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -75,7 +76,7 @@ class Doorkeeper:
         if self._token is None and not is_loopback(host):
             words = "this studio answers only under the name of this machine, http://127.0.0.1 or http://localhost; start it with --token for another"
             return refusal(421, words, headers)
-        foreign = "origin" in headers and urlsplit(headers["origin"]).netloc.lower() != host.lower()
+        foreign = "origin" in headers and _named(headers["origin"]) != host.lower()
         # A link that leads here from another site is a GET without Origin.
         if foreign or (scope["method"] not in _SAFE and headers.get("sec-fetch-site") in ("cross-site", "same-site")):
             return refusal(403, "this wish came from a page that is not the studio's", headers)
@@ -83,13 +84,14 @@ class Doorkeeper:
             return None
         asked = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         shown = next((value for name, value in asked if name == "token"), None)
-        if shown is not None and self._is_right(shown):
+        if shown is not None and scope["method"] in ("GET", "HEAD") and self._is_right(shown):  # a browser would send anything else again as a GET
             rest = urlencode([(name, value) for name, value in asked if name != "token"])
             # One slash: two would name another machine.
-            place = "/" + scope["path"].lstrip("/\\").encode("unicode_escape").decode() + ("?" + rest if rest else "")
+            place = "/" + quote(scope["path"].lstrip("/\\"), safe=_IN_PATHS) + ("?" + rest if rest else "")
             found = Response(status_code=303, headers={"Location": place, "Cache-Control": "no-store"})
             secure = scope.get("scheme") == "https"
-            found.set_cookie(self.cookie, self._token, httponly=True, samesite="strict", secure=secure, path="/", max_age=30 * 86400)
+            # Lax: a strict one would not come along to where this very answer sends whoever clicked the address on a page of somebody else's.
+            found.set_cookie(self.cookie, self._token, httponly=True, samesite="lax", secure=secure, path="/", max_age=30 * 86400)
             return found
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if (kind.lower() == "bearer" and self._is_right(bearer.strip())) or self._is_right(_cookie(headers, self.cookie)):
@@ -176,6 +178,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _named(origin: str) -> str:
+    """Whom an Origin header names; nobody where it is none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # half a bracket
+        return ""
 
 
 def refusal(status: int, words: str, headers: Headers, more: dict[str, str] | None = None) -> Response:

@@ -18,7 +18,7 @@ from snowmelt.studio.surroundings import sweep
 from snowmelt.studio.web.doorkeeper import refusal
 
 _FRAME = 64 * 2**10  # what multipart adds to a file
-_WORDS = 4 * 2**20  # of a request that carries no file
+_WORDS = 256 * 2**10  # of a request that carries no file: its JSON is read while nobody else is served
 _SILENCE_S = 30.0
 _WHOLE_S = 600.0
 _AT_ONCE = 16  # uploads of the largest size
@@ -52,7 +52,7 @@ class Intake:
             await refusal(400, "Content-Length is not a number", headers)(scope, receive, send)
             return
         if announced is not None and announced > most:
-            await self._too_large(headers)(scope, receive, send)
+            await self._too_large(headers, most)(scope, receive, send)
             return
         if "transfer-encoding" not in headers and not announced:
             await self._app(scope, receive, send)
@@ -66,12 +66,14 @@ class Intake:
         try:
             if carries and self._folder is not None:
                 await self._sweep(self._folder)
-            await _Counted(scope, receive, send, most, lambda: self._too_large(headers)).run(self._app)
+            await _Counted(scope, receive, send, most, lambda: self._too_large(headers, most)).run(self._app)
         finally:
             self._coming -= share if carries else 0
 
-    def _too_large(self, headers: Headers) -> ASGIApp:
+    def _too_large(self, headers: Headers, most: int) -> ASGIApp:
         words = f"this is more than {self._limits.megabytes:g} MB, the most that one request may carry: make the picture smaller"
+        if most == _WORDS:
+            words = f"this is more than {_WORDS // 2**10} kB, the most that a request without a picture may carry: send less"
         return refusal(413, words, headers, {"Connection": "close"})
 
     async def _sweep(self, folder: Path) -> None:

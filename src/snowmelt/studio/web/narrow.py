@@ -43,7 +43,7 @@ class Narrow:
     """
 
     def __init__(self, app: ASGIApp, folder: Path) -> None:
-        self._app, self._folder = app, folder
+        self._app, self._folder = app, folder.resolve()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -95,7 +95,7 @@ class Narrow:
         """Whether a path leads to a file in the studio's own folder, links followed."""
         try:
             found = Path(os.path.realpath(path))
-            return os.path.isabs(path) and found.is_relative_to(self._folder.resolve()) and found.is_file()
+            return os.path.isabs(path) and found.is_relative_to(self._folder) and found.is_file()
         except (OSError, ValueError):  # a name too long, or with a zero in it
             return False
 

@@ -79,7 +79,7 @@ def address_of(found: socket.socket, host: str, token: str | None) -> str:
 
 
 def serve(app: "FastAPI", gate: "Gate", found: socket.socket, address: str, *, open_page: bool = False) -> int:
-    """Serve until Ctrl-C or SIGTERM.
+    """Serve until Ctrl-C, SIGTERM, or the end of the terminal.
 
     Args:
         app: what is served.
@@ -94,7 +94,8 @@ def serve(app: "FastAPI", gate: "Gate", found: socket.socket, address: str, *, o
     server = _server(app, gate, address, open_page)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has ended
         server.run(sockets=[found])
-    print("the studio has ended; trainings that it began go on", flush=True)
+    with contextlib.suppress(OSError):  # the terminal is closed
+        print("the studio has ended; trainings that it began go on", flush=True)
     return 0
 
 
@@ -103,13 +104,16 @@ def leave(code: int) -> NoReturn:
 
     To take torch and gradio apart takes the interpreter seconds, and it would wait for threads whose call of a network nothing can stop.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
 def _server(app: "FastAPI", gate: "Gate", address: str, open_page: bool) -> "uvicorn.Server":
     import uvicorn
+
+    from snowmelt.studio.web.prompt import Prompt
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -127,7 +131,7 @@ def _server(app: "FastAPI", gate: "Gate", address: str, open_page: bool) -> "uvi
     return Server(
         uvicorn.Config(
             app,
-            http="h11",  # the one that bounds headers
+            http=Prompt,  # h11, the one that bounds the bytes of headers; and their time
             h11_max_incomplete_event_size=_HEADER_BYTES,
             ws="none",
             lifespan="on",

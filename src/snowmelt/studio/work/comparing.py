@@ -4,6 +4,7 @@ Only files of the runs are read, nothing is measured here. What was not evaluate
 not compare (other pictures, another degradation, weights that were trained further), that is said first.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,12 +37,13 @@ from snowmelt.studio.work.again import command, place
 from snowmelt.studio.work.looking import Check, Mode, measured, restored
 from snowmelt.studio.work.ways import Beside
 from snowmelt.training import history
+from snowmelt.training.learning import counted
 
 MOST_RUNS = 6
 MOST_BYTES = 32 * 2**20  # of a report that is shown within the page
 _POINTS = 400  # of a curve
 _SAME = {"degradation": "degradations", "data": "data", "test pictures": "test pictures"}
-_METHODS = {"direct": "one call"}
+_METHODS = {"direct": "Direct"}  # one call, as pictures and reports call it
 _SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 _NAMED = 12  # hexadecimal digits by which a report names its weights
 
@@ -247,7 +249,8 @@ def _numbers(row: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _points(lines: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    found = [(float(line["images"]), float(line[name])) for line in lines if isinstance(line.get(name), int | float) and line.get("images")]
+    numbers = [(float(line["images"]), float(line[name])) for line in counted(lines) if isinstance(line.get(name), int | float)]
+    found = [(images, value) for images, value in numbers if images and math.isfinite(value)]
     return evenly(found, _POINTS)
 
 

@@ -21,7 +21,7 @@ from snowmelt.data.images import Picture, resize, shrunk, stored, to_channels
 from snowmelt.degradations import Compose, Degradation, Mixture
 from snowmelt.degradations.several import share_of
 from snowmelt.model import Model
-from snowmelt.randomness import generators
+from snowmelt.randomness import generator, generators
 from snowmelt.restoration.folder import meant
 from snowmelt.restoration.loading import severity_for
 from snowmelt.restoration.picture import Loaded, compute, finished, psnr
@@ -38,6 +38,8 @@ from snowmelt.types import severity as severities_of
 Mode: TypeAlias = Literal["fast", "faithful", "best"]
 Check: TypeAlias = Callable[[], None]
 Tell: TypeAlias = Callable[[int, int], None]
+_MEANS = {"sigma_px": "blur of", "length_px": "smeared over"}  # where the name of a field says too little
+_UNITS = {"px": "px", "db": "dB", "m": "m"}
 _SMALL = 2**20  # numbers in a picture that one thread degrades
 MOST_FRAMES = 41  # of one walk; a longer one shows so many of its states, evenly spread
 _LEFT = {
@@ -64,6 +66,8 @@ class Walked(NamedTuple):
         start: what the walk began with, (n, c, h, w), on the CPU, at its own size; None if it is no picture.
         said: what else is worth knowing, a sentence each.
         note: how it was made, as the file of the result shall say it.
+        damage: what was done to the clean picture first, a sentence; empty if nothing was.
+        result: what came of it in the words of the glossary: Direct of one call, Sampled of a walk; empty if it was left as it was.
     """
 
     frames: list[Tensor]
@@ -74,6 +78,8 @@ class Walked(NamedTuple):
     start: Tensor | None = None
     said: tuple[str, ...] = ()
     note: Mapping[str, Any] = MappingProxyType({})
+    damage: str = ""
+    result: str = ""
 
 
 def meant_by(text: str) -> Degradation:
@@ -204,7 +210,21 @@ def _walked(work: Work, one: Loaded, gathering: "_Gathering", check: Check) -> W
         if work.degrade and gathering.moves > 1:
             said += _honest(dataclasses.replace(work, sampler=None), one, end)
     note = {**work.settings(), "severity": one.severity}
-    return Walked(*gathering.shown(start, end), end, f"{work.how()}, seed {work.seed}", 0.0, start, tuple(said), note)
+    damage = _damage(work, one) if work.degrade else ""
+    result = "Direct" if work.sampler is None else "Sampled"
+    return Walked(*gathering.shown(start, end), end, f"{work.how()}, seed {work.seed}", 0.0, start, tuple(said), note, damage, result)
+
+
+def _damage(work: Work, one: Loaded) -> str:
+    """What was done to a picture that came clean: of a mixture, which parts were drawn and how strong each is."""
+    D, severity = work.model.degradation, one.severity
+    if not isinstance(D, Mixture):
+        return f"Degraded here by `{registry.spec(D)}`, severity t = {severity:.2f}{in_words(D.in_units(severity))}, seed {work.seed}."
+    z = work.model.draw(one.x[None], [generator(work.seed, f"restore/{one.job.key}")])  # once more: a walk is not told what nobody could know
+    levels = D.unknowns(torch.full((1,), severity), z)
+    parts = [(name, part, float(levels[name])) for name, part in zip(D.names, D.parts, strict=True)]
+    found = [f"{name}, severity t = {t:.2f}{in_words(part.in_units(t))}" for name, part, t in parts if t > 0]
+    return f"Degraded here by what seed {work.seed} drew: {' + '.join(found) or 'nothing, this time'}."
 
 
 def measured(x: Tensor, clean: Tensor) -> tuple[float, float | None]:
@@ -323,13 +343,30 @@ class _Gathering:
         return frames, [f"t = {t:.2f}{in_words(self._units(t))}: degraded", *where, "t = 0: restored"]
 
 
-def in_words(units: Mapping[str, float]) -> str:
-    """A severity in the operator's own units, to stand behind t: " (sigma 3.2 px)"."""
-    found = []
-    for name, value in units.items():
-        word, _, unit = name.rpartition("_")
-        found.append(f"{word} {value:.3g} {unit}" if word else f"{name} {value:.3g}")
-    return f" ({', '.join(found)})" if found else ""
+def in_words(units: Mapping[str, float], whole: Mapping[str, float] | None = None) -> str:
+    """A severity in the operator's own units, to stand behind t: " (blur of 3.2 px)".
+
+    Args:
+        units: of this t.
+        whole: of t = 1, to be told besides: " (blur of 1.28 px; at t = 1 it is 8 px)".
+    """
+    found = [" ".join(_valued(name, value)) for name, value in units.items()]
+    if not found:
+        return ""
+    if not whole or whole == units:
+        return f" ({', '.join(found)})"
+    ends = [_valued(name, value) for name, value in whole.items()]
+    most = f"it is {ends[0][1]}" if len(ends) == 1 else ", ".join(" ".join(end) for end in ends)
+    return f" ({', '.join(found)}; at t = 1 {most})"
+
+
+def _valued(name: str, value: float) -> tuple[str, str]:
+    """A number of :meth:`Degradation.in_units` as what it means and how much: "blur of", "1.28 px"."""
+    which, dot, own = name.rpartition(".")  # a part of a composition has its number before it
+    word, _, unit = own.rpartition("_")
+    if unit not in _UNITS:
+        word, unit = own.replace("_", " "), ""
+    return f"{which}{dot}{_MEANS.get(own, word)}", f"{value:.3g} {_UNITS.get(unit, '')}".strip()
 
 
 def _sees(model: Model, estimate: Estimate) -> str:

@@ -1,7 +1,8 @@
 """The work of Generate, Translate and Interpolate: the library's own walks, taken a step at a time. Nothing here knows of a page or a request.
 
-What comes of a walk here is what :func:`snowmelt.generate`, :func:`snowmelt.translate`, :func:`snowmelt.interpolate` and :func:`snowmelt.edit`
-return, bit for bit. But between two steps it asks whether anybody still waits, and it keeps a few of the states to be looked at.
+What comes of a walk here is what :func:`snowmelt.generate`, :func:`snowmelt.translate`, :func:`snowmelt.interpolate` and
+:func:`snowmelt.restoration.blend` return, bit for bit. But between two steps it asks whether anybody still waits, and it keeps a few of the states to
+be looked at.
 """
 
 import dataclasses
@@ -13,20 +14,17 @@ import torch
 from torch import Tensor
 
 from snowmelt import registry
-from snowmelt.data.images import Picture, resize, shrunk, to_channels
+from snowmelt.data.images import Picture, shrunk
 from snowmelt.model import Model
 from snowmelt.pictures.sheets import evenly, severity_label
 from snowmelt.randomness import generator, generators
-from snowmelt.restoration import guided
-from snowmelt.restoration.editing import check as require_editable
-from snowmelt.restoration.editing import editing
-from snowmelt.restoration.editing import walk_for as edit_walk
+from snowmelt.restoration import blending, guided
+from snowmelt.restoration import fitted as prepared_for
 from snowmelt.restoration.generation import STREAM, beginning, fits, intended, interpolating
 from snowmelt.restoration.memory import Fitting
 from snowmelt.restoration.told import device_of
-from snowmelt.restoration.translation import Endpoint, prepared, translation
+from snowmelt.restoration.translation import Endpoint, translation
 from snowmelt.restoration.translation import walk_for as translating_walk
-from snowmelt.restorers import Restorer
 from snowmelt.restorers.guidance import conditions_of
 from snowmelt.samplers import Sampler, default_walk
 from snowmelt.studio.limits import Limits, Refused
@@ -191,46 +189,30 @@ def interpolated(
 def blended(
     model: Model, a: Batch, b: Batch, n: int, *, severity: float, seed: int = 0, limits: Limits = BOUNDS, check: Check
 ) -> Tensor:
-    """The way between two pictures of one's own, (n, c, h, w): each mixture of them is degraded with the same draw and walked back.
-
-    Every one is :func:`snowmelt.edit` of its mixture: what of the two a severity leaves is blended, what it takes away is made anew.
+    """The way between two pictures of one's own, (n, c, h, w), as :func:`snowmelt.restoration.blend` makes it.
 
     Args:
-        model: one that edits: of noise, or of another degradation that leaves less and less.
-        a: the one end (1, c, h, w), prepared as :func:`fitted` does.
+        model: one that edits.
+        a: the one end (1, c, h, w) as :func:`fitted` makes it.
         b: the other end, likewise.
         n: how many, both ends among them.
         severity: in (0, 1], how much is made anew.
-        seed: of the draw, the same all the way.
+        seed: of the draw.
         limits: what may be asked for.
         check: called between two steps; what it raises ends the work.
 
     Raises:
         Refused: more than the limits allow.
-        ValueError: as :func:`snowmelt.edit`; pictures of two sizes.
-
-    Source: Ho et al. 2020 (arXiv 2006.11239), section 4.3 (interpolation at a level of noise).
+        ValueError: as :func:`snowmelt.restoration.blend`.
     """
     require_samples(n, limits)
-    require_editable(model.degradation)
-    if a.shape != b.shape:
-        raise Refused(f"the two pictures are {a.shape[-1]} x {a.shape[-2]} and {b.shape[-1]} x {b.shape[-2]} px: crop them to one size")
-    way = torch.linspace(0, 1, n)[:, None, None, None]
-    mixed = torch.lerp(a.expand(n, -1, -1, -1), b.expand(n, -1, -1, -1), way.to(a))
-    require_steps(edit_walk(model, State(mixed[:1], severity, model.draw(mixed[:1], generator(seed, STREAM))), "default"), model, limits)
-    return torch.cat([_last(editing(model, one, severity, generator=[generator(seed, STREAM)]), check) for one in torch.split(mixed, 1)])
+    require_steps(default_walk(model), model, limits)
+    return torch.cat([_last(walk, check) for walk in blending(model, a, b, severity, n, seed=seed)])
 
 
 def fitted(model: Model, picture: Picture, limits: Limits = BOUNDS) -> Tensor:
-    """A picture as those of the training were prepared: its channels, its size; where squares were cut from these, at most as large as is shown.
-
-    What is transparent lies on white. (1, c, h, w)
-    """
-    x = picture.over()
-    if isinstance(model.restorer, Restorer):
-        x = to_channels(x, model.restorer.shape[0])
-    size = prepared(model)
-    return (shrunk(x, limits.walk_px) if size is None else resize(x, size))[None]
+    """A picture (1, c, h, w) as those of the training were prepared (:func:`snowmelt.restoration.fitted`), at most as large as is shown."""
+    return prepared_for(model, picture, limits.walk_px)
 
 
 def classes_of(model: Model) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def side_by_side(
     turn: int = 1,
     key: str = "",
 ) -> list[Beside]:
-    """One picture by several ways of as many calls: as it came, one call, Naive (Algorithm 1), TACoS (Algorithm 2), and TACoS of order 2.
+    """One picture by several ways of as many calls: degraded, direct (one call), Naive (Algorithm 1), TACoS (Algorithm 2), and TACoS of order 2.
 
     Where there is noise that can be solved for, TACoS solves it anew in every move, and Naive draws it anew. Nothing makes the walks agree with
     the picture (data consistency), so that they differ by their algorithms alone. Arguments as for :func:`~snowmelt.studio.work.looking.restored`.
@@ -77,7 +77,7 @@ def side_by_side(
         for name, sampler in ways.items():
             states = compute(dataclasses.replace(work, model=watching, sampler=sampler), [one])
             if not found:
-                found.append(_beside("As it came", finished(one, states[0].x[0])[None], 0, one, known=degrade))
+                found.append(_beside("Degraded", finished(one, states[0].x[0])[None], 0, one, known=degrade))
             calls = 1 if sampler is None else sampler.calls(model.degradation, one.severity)
             found.append(_beside(name, finished(one, states[-1].x[0])[None], calls, one, known=degrade))
     return found
@@ -93,7 +93,7 @@ def _ways(D: Degradation, steps: int) -> dict[str, Sampler | None]:
         "TACoS (Algorithm 2)": {"name": tacos, "steps": steps, "snap": snap, **further},
         "TACoS, order 2": {"name": tacos, "steps": steps, "snap": snap, "order": 2, **further},
     }
-    return {"One call": None, **{name: registry.build(table, "sampler") for name, table in tables.items()}}
+    return {"Direct": None, **{name: registry.build(table, "sampler") for name, table in tables.items()}}
 
 
 def _walks(D: Degradation, ways: dict[str, Sampler | None], *, knows_draw: bool) -> bool:

@@ -62,7 +62,8 @@ def test_all_severities_are_in_the_page_at_once(desk: Desk) -> None:
     found = look(desk, "gaussian-blur", Picked(None, "cat"), None, 0, lambda: None)
     assert found.frames.count("<img ") == len(SEVERITIES) == 21
     assert "t = 0.00: clean" in found.frames
-    assert "t = 0.50 (sigma 1.28 px)" in found.frames
+    assert "t = 0.50 (blur of 1.28 px; at t = 1 it is 8 px)" in found.frames
+    assert "t = 1.00 (blur of 8 px)" in found.frames
     assert "http" not in found.frames
 
 

@@ -22,6 +22,7 @@ from snowmelt.studio.desk import Desk  # noqa: E402
 from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Late, Left, Limits, Refused  # noqa: E402
 from snowmelt.studio.page.tabs import generate, interpolate, translate  # noqa: E402
+from snowmelt.studio.page.visiting import Visitor  # noqa: E402
 from snowmelt.studio.shelf import Shelf  # noqa: E402
 
 TINY = "unet:widths=(8,8),patch=2,groups=4,blocks=1"
@@ -54,25 +55,28 @@ def picture(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def asked(desk: Desk, tmp_path: Path) -> dict[str, Any]:
-    """What every handler is given."""
-    return {"left": threading.Event(), "progress": gr.Progress(), "cache": str(tmp_path / "cache")}
+def visitor(tmp_path: Path) -> Visitor:
+    return Visitor(threading.Event(), gr.Progress(), str(tmp_path / "cache"))
 
 
-def drawing(**other: object) -> dict[str, Any]:
-    return {"label": [], "number": 4, "seed": 3, "guidance": 1.0, "calls": None, **other}
+def drawing(**other: Any) -> generate.Wish:
+    return generate.Wish([], 4, 3, 1.0, None)._replace(**other)
 
 
-def morphing(**other: object) -> dict[str, Any]:
-    return {"answers": 1, "noise": 0.0, "endpoint": next(iter(translate.ENDPOINTS)), "calls": None, "seed": 0, **other}
+def morphing(source: str | None, **other: Any) -> translate.Wish:
+    return translate.Wish(source, 1, 0.0, next(iter(translate.ENDPOINTS)), None, 0)._replace(**other)
 
 
-def on_the_way(**other: object) -> dict[str, Any]:
-    return {"numbers": (0, 1), "seed": 0, "labels": (None, None), "steps": 4, **other}
+def on_the_way(**other: Any) -> interpolate.New:
+    return interpolate.New(0, 1, 0, None, None, 4)._replace(**other)
 
 
-def test_new_pictures_are_shown_with_their_walk_their_files_and_the_command(desk: Desk, asked: dict[str, Any]) -> None:
-    html, said, zipped, _, files, _, command = generate.made(desk, "animals", **drawing(label=["owl", "cat"], guidance=2.0), **asked)
+def between(one: str | None, other: str | None) -> interpolate.Own:
+    return interpolate.Own(one, other, 0.5, 0, 5)
+
+
+def test_new_pictures_are_shown_with_their_walk_their_files_and_the_command(desk: Desk, visitor: Visitor) -> None:
+    html, said, zipped, _, files, _, command = generate.made(desk, "animals", drawing(label=["owl", "cat"], guidance=2.0), visitor)
     assert html.count("<img") == 13, "the start and 12 calls"
     assert "data-scrubber" in html
     assert "seed 3" in said
@@ -90,38 +94,38 @@ def test_new_pictures_are_shown_with_their_walk_their_files_and_the_command(desk
     assert command.endswith("--number 4 --seed 3 --label owl,cat --guidance 2 --out new")
 
 
-def test_what_an_evaluation_said_of_new_pictures_stands_beside_them(desk: Desk, asked: dict[str, Any]) -> None:
-    assert "Nobody has measured" in generate.made(desk, "plain", **drawing(), **asked)[1]
+def test_what_an_evaluation_said_of_new_pictures_stands_beside_them(desk: Desk, visitor: Visitor) -> None:
+    assert "Nobody has measured" in generate.made(desk, "plain", drawing(), visitor)[1]
     said = ["Half of them *are* copies.", "<script>alert(1)</script>"]
     Report([], {}, said, generated={"measures": {}, "verdict": said}).write(desk.folder / "plain")
-    words = generate.made(desk, "plain", **drawing(), **asked)[1]
+    words = generate.made(desk, "plain", drawing(), visitor)[1]
     assert "Half of them \\*are\\* copies." in words
     assert "<script" not in words.replace("\\<", "")
 
 
-def test_a_model_that_does_something_else_or_is_gone_is_refused(desk: Desk, picture: str, asked: dict[str, Any]) -> None:
+def test_a_model_that_does_something_else_or_is_gone_is_refused(desk: Desk, picture: str, visitor: Visitor) -> None:
     for name, words in ((None, "choose a model first"), ("morphing", "not one that draws"), ("../plain", "no model")):
         with pytest.raises(Refused, match=words):
-            generate.made(desk, name, **drawing(), **asked)
+            generate.made(desk, name, drawing(), visitor)
     with pytest.raises(Refused, match="not one that translates"):
-        translate.made(desk, "plain", picture, **morphing(), **asked)
+        translate.made(desk, "plain", morphing(picture), visitor)
     with pytest.raises(Refused, match="undoes noise"):
-        interpolate.blended(desk, "morphing", picture, picture, severity=0.5, seed=0, steps=3, **asked)
+        interpolate.blended(desk, "morphing", between(picture, picture), visitor)
 
 
-def test_more_than_the_studio_allows_is_refused(desk: Desk, picture: str, asked: dict[str, Any]) -> None:
+def test_more_than_the_studio_allows_is_refused(desk: Desk, picture: str, visitor: Visitor) -> None:
     with pytest.raises(Refused, match="1 to 20"):
-        generate.made(desk, "plain", **drawing(number=21), **asked)
+        generate.made(desk, "plain", drawing(number=21), visitor)
     with pytest.raises(Refused, match="more than 100"):
-        generate.made(desk, "plain", **drawing(calls=1000), **asked)
+        generate.made(desk, "plain", drawing(calls=1000), visitor)
     with pytest.raises(Refused, match="more than 100"):
-        translate.made(desk, "morphing", picture, **morphing(calls=1000), **asked)
+        translate.made(desk, "morphing", morphing(picture, calls=1000), visitor)
     with pytest.raises(Refused, match="1 to 20"):
-        interpolate.made(desk, "plain", **on_the_way(steps=33), **asked)
+        interpolate.made(desk, "plain", on_the_way(steps=33), visitor)
 
 
-def test_a_picture_is_turned_into_another_with_all_that_was_believed(desk: Desk, picture: str, asked: dict[str, Any]) -> None:
-    wiper, walk, said, files, _, command = translate.made(desk, "morphing", picture, **morphing(noise=0.1, answers=2, seed=4), **asked)
+def test_a_picture_is_turned_into_another_with_all_that_was_believed(desk: Desk, picture: str, visitor: Visitor) -> None:
+    wiper, walk, said, files, _, command = translate.made(desk, "morphing", morphing(picture, noise=0.1, answers=2, seed=4), visitor)
     assert wiper["visible"]
     assert "data-scrubber" in walk
     assert walk.count("<img") == 13
@@ -132,16 +136,16 @@ def test_a_picture_is_turned_into_another_with_all_that_was_believed(desk: Desk,
     assert command.endswith("--noise 0.1 --seed 4 --out translated")
     for wrong, words in ((None, "no picture yet"), (__file__, "no picture|not a")):
         with pytest.raises(ValueError, match=words):
-            translate.made(desk, "morphing", wrong, **morphing(), **asked)
+            translate.made(desk, "morphing", morphing(wrong), visitor)
 
 
-def test_the_way_from_one_sample_to_another_and_the_python_that_walks_it_again(desk: Desk, asked: dict[str, Any], monkeypatch: Any) -> None:
-    html, row, said, zipped, _, code = interpolate.made(desk, "animals", **on_the_way(labels=("cat", "owl"), numbers=(2, 5)), **asked)
+def test_the_way_from_one_sample_to_another_and_the_python_that_walks_it_again(desk: Desk, visitor: Visitor, monkeypatch: Any) -> None:
+    html, row, said, zipped, _, code = interpolate.made(desk, "animals", on_the_way(a=2, b=5, first="cat", last="owl"), visitor)
     assert html.count("<img") == 4
     assert row.startswith("<img src=")
     assert "from the middle on owl" in said
     monkeypatch.chdir(desk.folder.parent)
-    again = interpolate.made(desk, "animals", **on_the_way(labels=("cat", "owl"), numbers=(2, 5)), **asked)[-1]
+    again = interpolate.made(desk, "animals", on_the_way(a=2, b=5, first="cat", last="owl"), visitor)[-1]
     scope: dict[str, Any] = {}
     exec(again, scope)  # noqa: S102 - our own words, which a reader is told to run
     rows = torch.tensor([0, 0, 2, 2])
@@ -151,15 +155,34 @@ def test_the_way_from_one_sample_to_another_and_the_python_that_walks_it_again(d
     assert "'animals'" in code, "elsewhere on the disk a model is called by its name alone"
 
 
-def test_the_way_between_two_pictures_of_ones_own(desk: Desk, picture: str, tmp_path: Path, asked: dict[str, Any]) -> None:
+def test_the_way_between_two_pictures_and_the_python_for_it(desk: Desk, picture: str, tmp_path: Path, visitor: Visitor, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.png"
     images.write(other, -torch.ones(3, 20, 16))
-    html, _, said, *_, code = interpolate.blended(desk, "plain", picture, str(other), severity=0.5, seed=0, steps=5, **asked)
+    html, row, said, zipped, _, code = interpolate.blended(desk, "plain", between(picture, str(other)), visitor)
     assert html.count("<img") == 5
+    assert row.startswith("<img src=")
     assert "severity 0.5" in said
-    assert "('three.png', 'other.png')" in code
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # noqa: S102 - our own words, which a reader is told to run
+    with zipfile.ZipFile(zipped["value"]) as archive:
+        files = [images.read(name, content=archive.read(name)).x for name in archive.namelist()]
+    assert len(files) == len(scope["x"]) == 5
+    for one, file in zip(scope["x"], files, strict=True):
+        assert (images.to_uint8(file) == images.to_uint8(one)).all()
     with pytest.raises(Refused, match="no picture yet"):
-        interpolate.blended(desk, "plain", picture, None, severity=0.5, seed=0, steps=5, **asked)
+        interpolate.blended(desk, "plain", between(picture, None), visitor)
+
+
+def test_the_python_says_the_size_where_the_training_says_none(desk: Desk, picture: str, tmp_path: Path, visitor: Visitor, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = desk.shelf.opened("plain").model
+    save(Model(made.degradation, made.restorer, made.prior, notes={"recipe": {"data": {"fit": "crop"}}}), desk.folder / "cropped")
+    small = Limits(walk_px=8)
+    code = interpolate.blended(Desk(small, Gate(small), desk.shelf, desk.folder), "cropped", between(picture, picture), visitor)[-1]
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # noqa: S102 - our own words, which a reader is told to run
+    assert scope["x"].shape == (5, 1, 8, 8)  # of a picture of 12 px
 
 
 def calls_of(desk: Desk, name: str, then: Callable[[int], None]) -> list[int]:
@@ -176,32 +199,32 @@ def calls_of(desk: Desk, name: str, then: Callable[[int], None]) -> list[int]:
 
 
 @pytest.mark.parametrize("tab", ["generate", "translate", "interpolate"])
-def test_a_closed_page_stops_its_work_within_a_call(desk: Desk, picture: str, asked: dict[str, Any], tab: str) -> None:
+def test_a_closed_page_stops_its_work_within_a_call(desk: Desk, picture: str, visitor: Visitor, tab: str) -> None:
     name = "morphing" if tab == "translate" else "plain"
     at = 9  # beyond what finding out how many samples fit takes
 
     def leave(n: int) -> None:
         if n == at:
-            asked["left"].set()
+            visitor.left.set()
 
     calls = calls_of(desk, name, leave)
     work = {
-        "generate": lambda: generate.made(desk, name, **drawing(calls=40), **asked),
-        "translate": lambda: translate.made(desk, name, picture, **morphing(calls=40), **asked),
-        "interpolate": lambda: interpolate.made(desk, name, **on_the_way(), **asked),
+        "generate": lambda: generate.made(desk, name, drawing(calls=40), visitor),
+        "translate": lambda: translate.made(desk, name, morphing(picture, calls=40), visitor),
+        "interpolate": lambda: interpolate.made(desk, name, on_the_way(), visitor),
     }
     with pytest.raises(Left):
         work[tab]()
     assert len(calls) == at
     assert desk.gate.waiting == 0
-    asked["left"].clear()
-    assert generate.made(desk, "animals", **drawing(number=1), **asked), "and the next one has its turn"
+    visitor.left.clear()
+    assert generate.made(desk, "animals", drawing(number=1), visitor), "and the next one has its turn"
 
 
-def test_a_wish_has_its_time_and_no_more(desk: Desk, asked: dict[str, Any]) -> None:
+def test_a_wish_has_its_time_and_no_more(desk: Desk, visitor: Visitor) -> None:
     short = Limits(seconds=1e-6)
     with pytest.raises(Late, match="limit of one wish"):
-        generate.made(Desk(short, Gate(short), desk.shelf, desk.folder), "plain", **drawing(), **asked)
+        generate.made(Desk(short, Gate(short), desk.shelf, desk.folder), "plain", drawing(), visitor)
 
 
 def built(tab: Callable[[Desk], None], desk: Desk) -> Any:
@@ -247,3 +270,27 @@ def test_where_no_model_translates_it_says_the_command_and_sends_nobody_to_a_tab
     assert "morph" not in train.trainable()
     assert "choose *morph*" not in translate.NONE
     assert "snowmelt train --degradation morph --data FACES --data.endpoint CATS" in translate.NONE
+
+
+def test_gradio_hands_every_handler_what_it_asks_for_and_takes_what_it_gives(desk: Desk, picture: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    file = {"path": picture, "orig_name": "three.png", "meta": {"_type": "gradio.FileData"}}
+
+    def told(tab: Any, name: str, *given: Any) -> list[Any]:
+        page = built(tab.tab, desk)
+        for block in page.blocks.values():
+            if isinstance(block, gr.Dropdown):
+                block.allow_custom_value = True  # what the menus hold is sent to the browser as the page opens
+        fn = next(fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ == name)
+        monkeypatch.setattr("gradio.processing_utils.check_all_files_in_cache", lambda data: None)
+        request = gr.Request(username=None, session_hash="somebody")
+        return asyncio.run(page.process_api(fn, list(given), request=request))["data"]
+
+    (labels,) = told(generate, "chosen", "animals")
+    assert [name for name, _ in labels["choices"]] == NAMES
+    first, last = told(interpolate, "chosen", "animals")
+    assert [name for name, _ in first["choices"]] == [name for name, _ in last["choices"]] == ["anything", *NAMES]
+    assert "2 new pictures" in told(generate, "made", "animals", ["owl"], 2, 3, 2.0, 4)[0]
+    assert "from picture 0 to picture 1 of seed 5" in told(interpolate, "made", "plain", 0, 1, 5, "", "", 3)[2]
+    assert "degraded to severity 0.25" in told(interpolate, "blended", "plain", file, file, 0.25, 5, 3)[2]
+    assert "seed 4" in told(translate, "make", "morphing", file, 1, 0.1, next(iter(translate.ENDPOINTS)), 3, 4)[2]

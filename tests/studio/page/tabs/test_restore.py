@@ -1,6 +1,7 @@
 """The Restore tab: its handlers called as functions."""
 
 import asyncio
+import dataclasses
 import re
 import shlex
 import shutil
@@ -20,12 +21,13 @@ from snowmelt.cli import main  # noqa: E402
 from snowmelt.data.images import note, read, write  # noqa: E402
 from snowmelt.files import read_json, write_sealed  # noqa: E402
 from snowmelt.model import Model, save  # noqa: E402
+from snowmelt.randomness import generator  # noqa: E402
 from snowmelt.restorers import Restorer  # noqa: E402
 from snowmelt.studio.desk import Desk  # noqa: E402
 from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Limits, Refused  # noqa: E402
 from snowmelt.studio.page.examples import example  # noqa: E402
-from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, shown, work  # noqa: E402
+from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, shown, trained_on, work  # noqa: E402
 from snowmelt.studio.page.tabs.restore import CLEAN, DAMAGED, _Handlers, tab  # noqa: E402
 from snowmelt.studio.shelf import Entry, Shelf  # noqa: E402
 
@@ -80,8 +82,16 @@ def test_a_wish_is_granted_with_before_and_after_every_step_and_the_file(
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
     out = _Handlers(desk).restored(NOBODY, *asked("blur", file, CLEAN, "best", severity=0.5), progress=lambda *_, **__: None)
     wiper, words, download, every, steps, shell, python = out
-    assert [one.shape for one in wiper] == [(7 * 40, 7 * 60, 3)] * 2  # small ones in squares
-    assert not np.array_equal(*wiper)
+    assert wiper["label"] == "Degraded | Sampled"
+    assert [one.shape for one in wiper["value"]] == [(7 * 40, 7 * 60, 3)] * 2  # small ones in squares
+    assert not np.array_equal(*wiper["value"])
+    assert words.startswith("Degraded here by `gaussian-blur")
+    assert ", severity t = 0.50 (blur of " in words
+    assert ", seed 0. **blur** was trained to undo `gaussian-blur" in words
+    assert "| Degraded | Sampled |" in words
+    assert "1 of 13: t = 0.50" in steps
+    assert "13 of 13: t = 0: restored" in steps
+    assert "1 = degraded … 13 = restored (sampled)" in steps
     assert "PSNR" in words
     assert "SSIM" in words
     assert "**blur**" in words
@@ -182,6 +192,46 @@ def test_the_photo_model_restores_an_example_and_says_so(desk: Desk) -> None:
     (before, _), (after, _) = done.scores
     assert after > before + 3
     assert "What the model sees: " in done.summary()
+    assert done.result == "Direct"
+    assert re.search(r"^Degraded here by what seed 0 drew: .*\. \*\*photo\*\* was trained on the pictures of \S+ to undo grey, ", done.summary())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_what_a_blind_models_damage_was_is_what_was_drawn(desk: Desk, seed: int) -> None:
+    wish = Wish("photo", None, "cat", seed=seed)
+    walked, model = work(desk, wish, nothing).walked, desk.shelf.opened("photo").model
+    x = example("cat")[None]
+    z = model.draw(x, [generator(seed, "restore/cat.png")])
+    assert torch.equal(model.degrade(x, torch.ones(1), z), walked.start)
+    levels = {name: float(t) for name, t in model.degradation.unknowns(torch.ones(1), z).items() if t > 0}
+    said = walked.damage.partition("drew: ")[2]
+    if not levels:
+        assert said == "nothing, this time."
+    else:
+        found = {part.partition(", severity t = ")[0]: part.partition(", severity t = ")[2][:4] for part in said.split(" + ")}
+        assert found == {name: f"{t:.2f}" for name, t in levels.items()}
+
+
+def test_what_was_brought_degraded_is_not_said_to_be_degraded_here(desk: Desk, file: Path) -> None:
+    said = work(desk, Wish("blur", str(file), clean=False, severity=0.5), nothing).summary()
+    assert "Degraded here" not in said
+    assert said.startswith("**blur** was trained to undo `gaussian-blur")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (None, "was trained to undo"),
+        ({"data": {"path": "bundled:digits"}}, "was trained on the pictures of bundled:digits to undo"),
+        ({"data": {"path": "/home/me/my <b>pictures"}}, r"was trained on the pictures of my \<b\>pictures to undo"),
+        ({"data": {"path": 3}}, "was trained to undo"),
+        ("strange", "was trained to undo"),
+    ],
+)
+def test_what_a_model_was_trained_on_is_said_without_the_servers_paths(desk: Desk, recipe: object, said: str) -> None:
+    found = desk.shelf.opened("blur")
+    notes = {} if recipe is None else {"recipe": recipe}
+    assert said in trained_on(found._replace(model=dataclasses.replace(found.model, notes=notes)))
 
 
 def test_what_looks_clean_is_left_and_the_file_is_what_came(desk: Desk, tmp_path: Path) -> None:
@@ -197,7 +247,7 @@ def test_what_looks_clean_is_left_and_the_file_is_what_came(desk: Desk, tmp_path
 def test_ways_side_by_side_come_with_their_captions(desk: Desk, file: Path) -> None:
     found = _Handlers(desk).compared(NOBODY, *asked("blur", file, CLEAN), 3)
     captions = re.findall(r"<figcaption><b>(.*?)</b><br>(.*?)</figcaption>", found)
-    assert [name for name, _ in captions][::3] == ["As it came", "TACoS (Algorithm 2), 3 calls"]
+    assert [name for name, _ in captions][::3] == ["Degraded", "TACoS (Algorithm 2), 3 calls"]
     assert len(captions) == 5
     assert all(re.fullmatch(r"\d+\.\d\d dB, SSIM -?[01]\.\d{3}", scores) for _, scores in captions)
     with pytest.raises(Refused, match="251 calls lie outside"):

@@ -162,6 +162,35 @@ def test_a_tick_without_news_sends_nothing_and_a_new_page_finds_the_run(tmp_path
     assert found[9] == "snowmelt train mine/recipe.toml --out mine"
 
 
+def test_time_is_asked_for_only_while_a_run_is_shown_and_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = handlers(tmp_path)
+    to, away = (SimpleNamespace(value=name) for name in (train.NAME, "Look"))
+    assert tab.turned(to, None)[-2]["active"] is False  # no run
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text('degradation = "pixelate:levels=2"\n')
+    assert tab.turned(to, "mine")[-2]["active"] is False  # stopped
+    monkeypatch.setattr(tab.runs, "state", lambda name: State(name, "running" if name == "mine" else "stopped"))
+    assert tab.turned(to, "mine")[-2]["active"] is True
+    assert tab.looked("mine")[-2]["active"] is True
+    assert tab.looked("other")[-2]["active"] is False
+    assert tab.ticked("other", None)[-2]["active"] is False
+    left = tab.turned(away, "mine")
+    assert left[-2]["active"] is False
+    assert [one for i, one in enumerate(left) if i != len(left) - 2] == [gr.skip()] * (len(left) - 1)
+    assert set(tab.listed()["choices"]) == {"mine", "other"}
+
+
+def test_a_page_that_is_opened_asks_no_clock(tmp_path: Path) -> None:
+    async def built() -> gr.Blocks:
+        with gr.Blocks() as page:
+            train.tab(desk(tmp_path))
+        return page
+
+    page = asyncio.run(built())
+    assert [block.active for block in page.blocks.values() if isinstance(block, gr.Timer)] == [False]
+
+
 def test_the_command_names_no_folder_of_the_server_s_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert train.command(tmp_path / "runs" / "my first") == "snowmelt train 'runs/my first/recipe.toml' --out 'runs/my first'"
@@ -211,7 +240,7 @@ def test_numbers_of_a_run_in_words() -> None:
     shown = train.status(state)
     assert "500 of 1,000 images (50%) · loss 0.25 · 50 images/s · about 10 s left" in shown
     assert 'value="0.5000"' in shown
-    assert train.curves(state).startswith("<svg")
+    assert train.curves(state).startswith('<div style="max-width:560px"><svg')
     assert train.curves(State("mine", "starting")) == ""
     assert [train._time(s) for s in (10, 89, 600, 7200)] == ["10 s", "89 s", "10 min", "2.0 h"]
 

@@ -1,6 +1,6 @@
 """Generate: new pictures from a model with a prior, and the whole walk that made them, to be moved through by hand."""
 
-import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -11,9 +11,9 @@ from snowmelt.model import located
 from snowmelt.pictures import scrubber
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
-from snowmelt.studio.page.asking import chosen_of, counted, escaped, generating, whole
+from snowmelt.studio.page.asking import chosen_of, counted, escaped, whole
+from snowmelt.studio.page.visiting import QUIET, Menus, Visitor
 from snowmelt.studio.shelf import Entry
-from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again, making
 from snowmelt.studio.work.looking import Walked
@@ -53,18 +53,32 @@ class _Panel(NamedTuple):
     repeat: gr.Code
 
 
+class Wish(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        label: the names of what to draw; none for whatever comes.
+        number: how many pictures.
+        seed: of the draws.
+        guidance: how strongly the labels guide.
+        calls: of the restorer; None as suits the model.
+    """
+
+    label: Sequence[str]
+    number: int
+    seed: int
+    guidance: float
+    calls: int | None
+
+
 def tab(desk: Desk) -> None:
     """The tab."""
     handlers, panel = _Handlers(desk), _panel(desk)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    listed = [panel.empty, panel.room, panel.model, panel.label]
-    gr.on(None, handled(handlers.listed), None, listed, **quiet)  # when the page opens
-    panel.model.focus(handled(handlers.listed), panel.model, listed, **quiet)
-    panel.model.change(handled(handlers.chosen), panel.model, panel.label, **quiet)
+    handlers.keep(panel.empty, panel.room, panel.model, [panel.label])
     asked = [panel.model, panel.label, panel.number, panel.seed, panel.guidance, panel.calls]
     result = [panel.walk, panel.said, panel.everything, panel.single, panel.files, panel.again, panel.repeat]
     panel.go.click(handled(handlers.made), asked, result, api_visibility="private")
-    further = panel.another.click(lambda seed: int(seed or 0) + 1, panel.seed, panel.seed, **quiet)
+    further = panel.another.click(lambda seed: int(seed or 0) + 1, panel.seed, panel.seed, **QUIET)
     further.then(handled(handlers.made), asked, result, api_visibility="private")
 
 
@@ -97,78 +111,46 @@ def _panel(desk: Desk) -> _Panel:
     return _Panel(empty, room, *asked, walk, said, everything, single, files, again, repeat)
 
 
-class _Handlers:
+class _Handlers(Menus):
     """What the events of the tab do: each returns the values of its outputs."""
 
     def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+        super().__init__(desk, labels_of)
 
-    def listed(self, now: str | None = None) -> list[Any]:
-        """The models there are now, and the labels of the one that is chosen."""
-        shown, entry = generating(self.desk, now)
-        return [*shown, labels_of(entry)]
-
-    def chosen(self, name: str | None) -> Any:
-        """The labels of another model."""
-        return labels_of(self.desk.shelf.entry(name) if name else None)
-
-    def made(
-        self,
-        name: str | None,
-        label: list[str],
-        number: int,
-        seed: int,
-        guidance: float,
-        calls: int | None,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds out that a handler wants one
-    ) -> list[Any]:
+    # How gradio finds out that a handler wants its progress: by the default.
+    def made(self, request: gr.Request, name: str | None, progress: gr.Progress = gr.Progress(), *wish: Any) -> list[Any]:  # noqa: B008
         """New pictures."""
-        wish: dict[str, Any] = {"label": label, "number": number, "seed": seed, "guidance": guidance, "calls": calls}
-        return made(self.desk, name, **wish, left=self.desk.gate.leaving(request.session_hash), progress=progress, cache=str(kept_in()))
+        return made(self.desk, name, Wish(*wish), Visitor.of(self.desk, request, progress))
 
 
-def made(
-    desk: Desk,
-    name: str | None,
-    *,
-    label: list[str],
-    number: int,
-    seed: int,
-    guidance: float,
-    calls: int | None,
-    left: threading.Event,
-    progress: gr.Progress,
-    cache: str,
-) -> list[Any]:
+def made(desk: Desk, name: str | None, wish: Wish, visitor: Visitor) -> list[Any]:
     """What the page shows of new pictures: the walk, words about it, the files, the command.
 
     Raises:
         Refused: no model was chosen, or it does not generate; or as :func:`~snowmelt.studio.work.making.generated`.
     """
     entry = chosen_of(desk, name, "draws new pictures", lambda one: one.generates)
-    with desk.gate.turn(left) as turn:
+    n, seed, calls = int(wish.number), whole(wish.seed) or 0, whole(wish.calls)
+    guidance = float(wish.guidance) if wish.label else None  # without a label it has nothing to guide towards
+    with desk.gate.turn(visitor.left) as turn:
         opened = desk.shelf.opened(entry.name)
-        wish: dict[str, Any] = {"calls": whole(calls), "seed": whole(seed) or 0, "label": label or None}
-        if label:
-            wish["guidance"] = float(guidance)
-        check = counted(turn.check, progress, "drawing")
-        walk = making.generated(opened.model, int(number), **wish, limits=desk.limits, check=check)
-    folder = keeping.folder_in(cache, desk.limits)
+        asked: dict[str, Any] = {"calls": calls, "seed": seed, "label": wish.label or None, "guidance": guidance}
+        walk = making.generated(opened.model, n, **asked, limits=desk.limits, check=counted(turn.check, visitor.progress, "drawing"))
+    folder = keeping.folder_in(visitor.cache, desk.limits)
     paths = keeping.pictures(folder, walk.x, opened, walk.how)
     line = again.command(
         "sample",
         again.place(entry),
-        number=int(number),
-        seed=wish["seed"],
-        label=",".join(label) or None,
-        guidance=float(guidance) if label and guidance != 1 else None,
-        steps=wish["calls"],
+        number=n,
+        seed=seed,
+        label=",".join(wish.label) or None,
+        guidance=guidance if guidance != 1 else None,
+        steps=calls,
         out="new",
     )
     caption = f"{len(walk.x)} new picture{'' if len(walk.x) == 1 else 's'}. Move the slider: from noise to picture."
     html = scrubber(walk.frames, walk.labels, caption=caption)
-    shown = gr.update(value=keeping.zipped(paths, f"{entry.name}-{wish['seed']}"), visible=True)
+    shown = gr.update(value=keeping.zipped(paths, f"{entry.name}-{seed}"), visible=True)
     return [html, words(entry, walk), shown, gr.update(visible=True), paths, gr.update(visible=True), line]
 
 
@@ -190,7 +172,7 @@ def remark(entry: Entry) -> str:
     return UNMEASURED.format(command=again.command("evaluate", again.place(entry), generate=1000))
 
 
-def labels_of(entry: Entry | None) -> Any:
+def labels_of(entry: Entry | None) -> list[Any]:
     """The choice of labels for a model: none where it knows none."""
     names = list(entry.labels) if entry else []
-    return gr.update(choices=names, value=[], visible=bool(names))
+    return [gr.update(choices=names, value=[], visible=bool(names))]

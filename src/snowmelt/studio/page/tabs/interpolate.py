@@ -1,6 +1,5 @@
 """Interpolate: the way from one picture to another through what a model knows, as a strip and to be moved along by hand."""
 
-import threading
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +12,13 @@ from torch import Tensor
 from snowmelt.pictures import data_url, png_bytes, scrubber, strip
 from snowmelt.pictures.sheets import evenly
 from snowmelt.restoration.identity import Opened
+from snowmelt.restoration.translation import prepared
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
-from snowmelt.studio.page.asking import chosen_of, counted, generating, whole
+from snowmelt.studio.page.asking import chosen_of, counted, whole
 from snowmelt.studio.page.dropping import drop
+from snowmelt.studio.page.visiting import Menus, Visitor
 from snowmelt.studio.shelf import Entry
-from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again, making
@@ -64,14 +64,48 @@ class _Panel(NamedTuple):
     repeat: gr.Code
 
 
+class New(NamedTuple):
+    """The way that is asked for between two new pictures.
+
+    Attributes:
+        a: the number of the first, as Generate counts those of this seed.
+        b: the number of the last.
+        seed: of both.
+        first: what to draw first; nothing for whatever comes.
+        last: what to draw at the end.
+        steps: how many pictures, both ends among them.
+    """
+
+    a: int
+    b: int
+    seed: int
+    first: str | None
+    last: str | None
+    steps: int
+
+
+class Own(NamedTuple):
+    """The way that is asked for between two pictures of the visitor's.
+
+    Attributes:
+        one: the file of the first.
+        other: the file of the last.
+        severity: how much is made anew.
+        seed: of the draw.
+        steps: how many pictures, both ends among them.
+    """
+
+    one: str | None
+    other: str | None
+    severity: float
+    seed: int
+    steps: int
+
+
 def tab(desk: Desk) -> None:
     """The tab."""
     handlers, panel = _Handlers(desk), _panel(desk)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    listed = [panel.empty, panel.room, panel.model, panel.first, panel.last]
-    gr.on(None, handled(handlers.listed), None, listed, **quiet)  # when the page opens
-    panel.model.focus(handled(handlers.listed), panel.model, listed, **quiet)
-    panel.model.change(handled(handlers.chosen), panel.model, [panel.first, panel.last], **quiet)
+    handlers.keep(panel.empty, panel.room, panel.model, [panel.first, panel.last])
     result = [panel.way, panel.row, panel.said, panel.files, panel.again, panel.repeat]
     asked = [panel.model, panel.a, panel.b, panel.seed, panel.first, panel.last, panel.steps]
     panel.go.click(handled(handlers.made), asked, result, api_visibility="private")
@@ -115,126 +149,77 @@ def _panel(desk: Desk) -> _Panel:
     return _Panel(empty, room, *asked, way, row, said, files, again, repeat)
 
 
-class _Handlers:
+class _Handlers(Menus):
     """What the events of the tab do: each returns the values of its outputs."""
 
     def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+        super().__init__(desk, labels_of)
 
-    def listed(self, now: str | None = None) -> list[Any]:
-        """The models there are now, and the labels of the one that is chosen."""
-        shown, entry = generating(self.desk, now)
-        return [*shown, *labels_of(entry)]
-
-    def chosen(self, name: str | None) -> list[Any]:
-        """The labels of another model."""
-        return labels_of(self.desk.shelf.entry(name) if name else None)
-
-    def made(
-        self,
-        name: str | None,
-        a: int,
-        b: int,
-        seed: int,
-        first: str | None,
-        last: str | None,
-        steps: int,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds out that a handler wants one
-    ) -> list[Any]:
+    # How gradio finds out that a handler wants its progress: by the default.
+    def made(self, request: gr.Request, name: str | None, progress: gr.Progress = gr.Progress(), *way: Any) -> list[Any]:  # noqa: B008
         """The way between two new pictures."""
-        wish: dict[str, Any] = {"numbers": (a, b), "seed": seed, "labels": (first, last), "steps": steps}
-        return made(self.desk, name, **wish, left=self.desk.gate.leaving(request.session_hash), progress=progress, cache=str(kept_in()))
+        return made(self.desk, name, New(*way), Visitor.of(self.desk, request, progress))
 
-    def blended(
-        self,
-        name: str | None,
-        one: str | None,
-        other: str | None,
-        severity: float,
-        seed: int,
-        steps: int,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds out that a handler wants one
-    ) -> list[Any]:
+    def blended(self, request: gr.Request, name: str | None, progress: gr.Progress = gr.Progress(), *way: Any) -> list[Any]:  # noqa: B008
         """The way between two pictures of the visitor's."""
-        wish: dict[str, Any] = {"severity": severity, "seed": seed, "steps": steps}
-        left = self.desk.gate.leaving(request.session_hash)
-        return blended(self.desk, name, one, other, **wish, left=left, progress=progress, cache=str(kept_in()))
+        return blended(self.desk, name, Own(*way), Visitor.of(self.desk, request, progress))
 
 
-def made(
-    desk: Desk,
-    name: str | None,
-    *,
-    numbers: tuple[int, int],
-    seed: int,
-    labels: tuple[str | None, str | None],
-    steps: int,
-    left: threading.Event,
-    progress: gr.Progress,
-    cache: str,
-) -> list[Any]:
+def made(desk: Desk, name: str | None, way: New, visitor: Visitor) -> list[Any]:
     """What the page shows of the way between two new pictures.
 
     Raises:
         Refused: no model was chosen; or as :func:`~snowmelt.studio.work.making.interpolated`.
     """
     entry = chosen_of(desk, name, "draws new pictures", lambda one: one.generates)
-    pair = (whole(numbers[0]) or 0, whole(numbers[1]) or 0)
-    asked = [label or found for label, found in ((labels[0], labels[1]), (labels[1], labels[0]))]
+    pair, seed, steps = (whole(way.a) or 0, whole(way.b) or 0), whole(way.seed) or 0, int(way.steps)
+    asked = [label or found for label, found in ((way.first, way.last), (way.last, way.first))]
     label = list(dict.fromkeys(one for one in asked if one))
-    with desk.gate.turn(left) as turn:
+    with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
-        wish: dict[str, Any] = {"seed": whole(seed) or 0, "label": label or None, "limits": desk.limits}
-        x = making.interpolated(found.model, pair, int(steps), **wish, check=counted(turn.check, progress, "drawing"))
-        rows = making.shared(making.numbers_of(found.model, label), int(steps)).tolist() if label else None
-    where = f"snowmelt.load({again.place(entry)!r})"
+        check = counted(turn.check, visitor.progress, "drawing")
+        x = making.interpolated(found.model, pair, steps, seed=seed, label=label or None, limits=desk.limits, check=check)
+        rows = making.shared(making.numbers_of(found.model, label), steps).tolist() if label else None
     told = f', conditions={{"label": torch.tensor({rows})}}' if rows else ""
-    code = f"x = snowmelt.interpolate(model, {int(steps)}, seed={wish['seed']}, pair={pair}{told})"
-    how = f"{name}: from picture {pair[0]} to picture {pair[1]} of seed {wish['seed']}"
+    lines = [
+        *(["import torch", ""] if rows else []),
+        "import snowmelt",
+        "",
+        f"model = snowmelt.load({again.place(entry)!r})",
+        f"x = snowmelt.interpolate(model, {steps}, seed={seed}, pair={pair}{told})",
+    ]
+    how = f"{name}: from picture {pair[0]} to picture {pair[1]} of seed {seed}"
     how += f", drawing {label[0]}" + (f", from the middle on {label[1]}" if len(label) > 1 else "") if label else ""
-    lines = [*(["import torch", ""] if rows else []), "import snowmelt", "", f"model = {where}", code]
-    return shown(x, found, how, lines, keeping.folder_in(cache, desk.limits), f"{pair[0]}-to-{pair[1]}")
+    return shown(x, found, how, lines, keeping.folder_in(visitor.cache, desk.limits), f"{pair[0]}-to-{pair[1]}")
 
 
-def blended(
-    desk: Desk,
-    name: str | None,
-    one: str | None,
-    other: str | None,
-    *,
-    severity: float,
-    seed: int,
-    steps: int,
-    left: threading.Event,
-    progress: gr.Progress,
-    cache: str,
-) -> list[Any]:
+def blended(desk: Desk, name: str | None, way: Own, visitor: Visitor) -> list[Any]:
     """What the page shows of the way between two pictures of the visitor's.
 
     Raises:
         Refused: no model or a picture too few; or as :func:`~snowmelt.studio.work.making.blended`.
     """
     entry = chosen_of(desk, name, "undoes noise, which pictures of your own need", edits)
-    read = [opened(source, desk.limits) for source in (one, other)]
-    with desk.gate.turn(left) as turn:
+    read = [opened(source, desk.limits) for source in (way.one, way.other)]
+    severity, seed, steps = float(way.severity), whole(way.seed) or 0, int(way.steps)
+    with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
         a, b = (making.fitted(found.model, picture, desk.limits) for picture in read)
-        wish: dict[str, Any] = {"severity": float(severity), "seed": whole(seed) or 0, "limits": desk.limits}
-        x = making.blended(found.model, a, b, int(steps), **wish, check=counted(turn.check, progress, "drawing"))
-    names = [Path(str(source)).name for source in (one, other)]
+        check = counted(turn.check, visitor.progress, "drawing")
+        x = making.blended(found.model, a, b, steps, severity=severity, seed=seed, limits=desk.limits, check=check)
+    names = tuple(Path(str(source)).name for source in (way.one, way.other))
+    largest = "" if prepared(found.model) else f", {desk.limits.walk_px}"  # where the training says no size
     lines = [
         "import snowmelt",
         "from snowmelt.data.images import read",
-        "from snowmelt.studio.work.making import blended, fitted",
+        "from snowmelt.restoration import blend, fitted",
         "",
         f"model = snowmelt.load({again.place(entry)!r})",
-        f"a, b = (fitted(model, read(name)) for name in {tuple(names)!r})",
-        f"x = blended(model, a, b, {int(steps)}, severity={severity:g}, seed={wish['seed']}, check=lambda: None)",
+        f"a, b = (fitted(model, read(name){largest}) for name in {names!r})",
+        f"x = blend(model, a, b, {severity!r}, steps={steps}, seed={seed})",
     ]
-    how = f"{name}: mixtures of your two pictures, degraded to severity {severity:g} with one draw (seed {wish['seed']}) and walked back"
-    return shown(x, found, how, lines, keeping.folder_in(cache, desk.limits), "own-pictures")
+    how = f"{name}: mixtures of your two pictures, degraded to severity {severity:g} with one draw (seed {seed}) and walked back"
+    return shown(x, found, how, lines, keeping.folder_in(visitor.cache, desk.limits), "own-pictures")
 
 
 def shown(x: Tensor, found: Opened, how: str, lines: list[str], folder: Path, stem: str) -> list[Any]:

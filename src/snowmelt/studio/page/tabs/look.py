@@ -27,6 +27,7 @@ FIRST = "gaussian-blur"
 FIRST_PICTURE, SECOND_PICTURE = examples.NAMES[:2]
 SEVERITIES = tuple(i / 20 for i in range(21))
 _SHOWN = 10  # t = 0.5
+_DROP_PX = 120
 _SPEC = "All of it in one line. Edit it and press Enter; + puts one after another: jpeg+grey"
 _BEGUN = {
     "compose": "gaussian-blur:sigma_px=2+poisson-noise:peak=20",
@@ -97,7 +98,7 @@ def look(desk: Desk, spec: str, picked: Picked, second: Picked | None, seed: int
     x = picked.pixels(desk.limits)
     endpoint = second.pixels(desk.limits) if second is not None and D.needs else None
     frames = degraded(D, x, SEVERITIES, seed=seed, endpoint=endpoint, check=check)
-    labels = [f"t = {t:.2f}{in_words(D.in_units(t)) if t else ': clean'}" for t in SEVERITIES]
+    labels = [f"t = {t:.2f}{in_words(D.in_units(t), D.in_units(1.0)) if t else ': clean'}" for t in SEVERITIES]
     file, other = picked.file, second.file if second is not None and endpoint is not None else None
     return Looked(scrubber(frames, labels, start=_SHOWN), about(D), command(D, file, other, seed), python(D, file, seed))
 
@@ -158,21 +159,21 @@ def tab(desk: Desk) -> None:
         with gr.Column(scale=1, min_width=320):
             frames = gr.HTML(now.frames, elem_id="look-frames")
             words = gr.Markdown(now.about)
-            with gr.Accordion("Do it again without this page", open=False):
-                shell = gr.Code(now.command, language="shell", label="Command line", interactive=False, lines=1, wrap_lines=True)
-                lines = gr.Code(now.python, language="python", label="Python", interactive=False, lines=1, wrap_lines=True)
-                gr.Markdown(f"Here the picture is made {desk.limits.look_px} px large first; these lines take it as it is.")
         with gr.Column(scale=1, min_width=320):
             name = gr.Dropdown(names, value=FIRST, label="Degradation", info="Move the slider under the picture from clean (t = 0) to gone (t = 1).")
+            spec = gr.Textbox(FIRST, elem_id="look-spec", label="Spec", buttons=["copy"], info=_SPEC, max_length=LONGEST_SPEC)
             form = forms.Form(names, shown=FIRST)
             with gr.Row():
                 example = gr.Dropdown(list(examples.NAMES), value=FIRST_PICTURE, label="Picture", min_width=120)
                 seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=80)
-            upload = drop("or your own", 160)
+            upload = drop("or your own", _DROP_PX)
             with gr.Column(visible=False) as ending:
                 second = gr.Dropdown(list(examples.NAMES), value=SECOND_PICTURE, label="Second picture, in which it ends")
-                upload_second = drop("or your own", 160)
-            spec = gr.Textbox(FIRST, elem_id="look-spec", label="Spec", buttons=["copy"], info=_SPEC, max_length=LONGEST_SPEC)
+                upload_second = drop("or your own", _DROP_PX)
+    with gr.Accordion("Do it again without this page", open=False):
+        shell = gr.Code(now.command, language="shell", label="Command line", interactive=False, lines=1, wrap_lines=True)
+        lines = gr.Code(now.python, language="python", label="Python", interactive=False, lines=1, wrap_lines=True)
+        gr.Markdown(f"Here the picture is made {desk.limits.look_px} px large first; these lines take it as it is.")
 
     pictures = [example, upload, second, upload_second, seed]
     shown = [frames, words, shell, lines, ending]

@@ -1,11 +1,10 @@
-"""Restore: a degraded picture made clean, before and after under a wiper, with every step between."""
+"""Restore: a degraded picture made clean, degraded and restored under a wiper, with every step between."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from snowmelt.pictures import scrubber
 from snowmelt.pictures.markup import Html
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import examples
@@ -19,11 +18,11 @@ FIRST = "photo"
 DAMAGED, CLEAN = "is damaged", "is clean: damage it first"
 MODES = [
     ("fast: a tuned copy's few calls", "fast"),
-    ("faithful: one call, the smallest error", "faithful"),
-    ("best: a walk, more plausible detail", "best"),
+    ("faithful: one call (Direct), the smallest error", "faithful"),
+    ("best: a walk (Sampled), more plausible detail", "best"),
 ]
 _STEPS = 12
-_EMPTY = "Press **Restore**. Before and after appear here, and below them every step between the two."
+_EMPTY = "Press **Restore**. Degraded and restored appear here, and below them every step between the two."
 
 
 class _Panel(NamedTuple):
@@ -88,10 +87,10 @@ def _panel(desk: Desk, models: Sequence[str]) -> _Panel:
             if text := elsewhere(desk.shelf.entries()):
                 gr.Markdown(text)
         with gr.Column(scale=3, min_width=320):
-            wiper = gr.ImageSlider(label="Before | after", format="png", interactive=False, max_height=560, buttons=["fullscreen"])
+            wiper = gr.ImageSlider(label="Degraded | Restored", format="png", interactive=False, max_height=560, buttons=["fullscreen"])
             words = gr.Markdown(_EMPTY)
             download = gr.DownloadButton("Download at full size (PNG)", visible=False)
-            with gr.Accordion("Every step, from what came to what it became", open=True, visible=False) as every:
+            with gr.Accordion("Every step", open=True, visible=False) as every:
                 steps = gr.HTML("")
     with gr.Accordion("Naive next to TACoS next to order 2", open=False):
         gr.Markdown(
@@ -153,11 +152,11 @@ class _Handlers:
             done = work(self.desk, wish, turn.check, lambda i, n: progress((i, n), unit="calls"))
         path = done.write(folder_in(kept_in(), self.desk.limits))
         return [
-            done.wiper(),
+            gr.update(value=done.wiper(), label=f"Degraded | {done.result}"),
             done.summary(),
             gr.update(value=str(path), visible=True),
             gr.update(visible=True),
-            scrubber(done.walked.frames, done.walked.labels),
+            done.steps(),
             *commands(self.desk, wish),
         ]
 

@@ -1,6 +1,7 @@
 """Train: from a folder or a bundled set to a model of one's own, watched live; it goes on when the page closes."""
 
 import base64
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +25,11 @@ from snowmelt.studio.work import again
 FOLDER = "a folder of mine"
 SETS = ("bundled:digits", "bundled:photos")
 FIRST = "gaussian-blur:sigma_px=2"
-_TICK_S = 1.5
+NAME = "Train"
+_TICK_S = 1.5  # while a run is shown and alive
+_CHART_PX = 560  # wide, and half as high: the samples below it are to be seen, too
 _MOST_GRID_BYTES = 8 << 20
-_OUTPUTS = 11  # of what shows a run
+_OUTPUTS = 12  # of what shows a run
 _WORDS = {
     "starting": "is starting: the first picture takes some seconds",
     "running": "is being trained",
@@ -52,8 +55,12 @@ class Priced(NamedTuple):
     recipe: Recipe
 
 
-def tab(desk: Desk) -> None:
-    """The tab."""
+def tab(desk: Desk) -> Callable[[gr.Tabs], None]:
+    """The tab.
+
+    Returns:
+        What follows the visitor from tab to tab: the run is drawn anew when this one is opened, and nothing is asked for while another one is.
+    """
     runs = Runs(desk.folder, desk.device, allowed=desk.trains)
     handlers = _Handlers(desk, runs)
     gr.Markdown(_BEGIN if desk.trains else f"**Training is closed here.** {CLOSED[0].upper()}{CLOSED[1:]}.")
@@ -81,11 +88,11 @@ def tab(desk: Desk) -> None:
             grid = gr.HTML(elem_id="train-grid")
     with gr.Accordion("Do it again without this page", open=False):
         shell = gr.Code(language="shell", label="Command line", interactive=False, lines=1, wrap_lines=True)
-    seen, priced = gr.State(None), gr.State(None)
+    seen, priced, timer = gr.State(None), gr.State(None), gr.Timer(_TICK_S, active=False)
 
     private: dict[str, Any] = {"api_visibility": "private"}
     order = [source, folder, spec, size, images, name]
-    shown = [chosen, status, *buttons, curve, grid, learning, shell, seen]
+    shown = [chosen, status, *buttons, curve, grid, learning, shell, timer, seen]
     quiet: dict[str, Any] = {"show_progress": "hidden", **private}
     source.input(lambda value: gr.update(visible=value == FOLDER), source, folder, **quiet)
     known.input(handled(handlers.begun), known, spec, **quiet)
@@ -97,7 +104,9 @@ def tab(desk: Desk) -> None:
     for button, work in zip(buttons, (handlers.save, handlers.sample, handlers.stop, handlers.resume), strict=True):
         button.click(handled(work), chosen, shown, **quiet)
     chosen.input(handled(handlers.looked), chosen, shown, **quiet)
-    gr.Timer(_TICK_S).tick(handled(handlers.ticked), [chosen, seen], shown, trigger_mode="once", **quiet)
+    chosen.focus(handled(handlers.listed), None, chosen, **quiet)
+    timer.tick(handled(handlers.ticked), [chosen, seen], shown, trigger_mode="once", **quiet)
+    return lambda tabs: tabs.select(handled(handlers.turned), chosen, shown, **quiet)
 
 
 class _Handlers:
@@ -115,8 +124,8 @@ class _Handlers:
         wanted = _order(*order)
         self.runs.require_free(wanted.name)
         with self.desk.gate.turn(self.desk.gate.leaving(request.session_hash)) as turn:
-            recipe, reasons = wanted.recipe()
             try:
+                recipe, reasons = wanted.recipe(turn.check)
                 found = measure(recipe, device=self.desk.device, check=turn.check)
             except Late:
                 limit = f"the cost of this was not known within {self.desk.limits.seconds:g} s, the limit of one wish"
@@ -158,12 +167,22 @@ class _Handlers:
         """Another run is looked at."""
         return self._shown(name)
 
+    def listed(self) -> Any:
+        """The runs there are now: somebody else may have begun one."""
+        return gr.update(choices=self.runs.names())
+
+    def turned(self, to: gr.SelectData, name: str | None) -> list[Any]:
+        """The visitor has turned to this tab, or to another."""
+        if to.value == NAME:
+            return self.ticked(name, None)
+        return [*[gr.skip()] * (_OUTPUTS - 2), gr.update(active=False), gr.skip()]
+
     def ticked(self, name: str | None, seen: Any) -> list[Any]:
-        """Time has passed: what is new; of a page that was just opened, the run that is trained now, or the newest."""
+        """Time has passed: what is new; where no run was chosen yet, the one that is trained now, or the newest."""
         names = self.runs.names()
         known = name in names
         if not known:
-            name = self.runs.busy() or next(iter(names), None)
+            name = next((one for one in (self.runs.busy(), *names) if one in names), None)  # another program's run may have a name that none has here
         state = self.runs.state(name) if name is not None else None
         if _signature(names, state) == seen:
             return [gr.skip()] * _OUTPUTS
@@ -178,7 +197,8 @@ class _Handlers:
     def _drawn(self, names: list[str], state: State | None) -> list[Any]:
         if state is None:
             nothing = '<p class="train-none">No run yet. What you start appears here.</p>'
-            return [gr.update(choices=names), nothing, *[gr.update(interactive=False)] * 4, "", "", "", "", _signature(names, None)]
+            locked, idle = [gr.update(interactive=False)] * 4, gr.update(active=False)
+            return [gr.update(choices=names), nothing, *locked, "", "", "", "", idle, _signature(names, None)]
         busy, can = state.doing in BUSY, self.desk.trains
         enabled = (state.doing == "running", state.doing == "running", state.doing == "running", state.resumes and can)
         return [
@@ -189,6 +209,7 @@ class _Handlers:
             sheet(state),
             "\n".join(f"- {escape(line, quote=False)}" for line in state.learning) if state.learning or not busy else "",
             command(self.runs.folder / state.name),
+            gr.update(active=busy),
             _signature(names, state),
         ]
 
@@ -215,7 +236,8 @@ def curves(state: State) -> str:
     losses = {name: points for name, points in state.losses.items() if points}
     if not losses:
         return ""
-    return pictures.curve_svg(losses, title="Loss", x_label="images seen", y_label="loss", log_y=True)
+    chart = pictures.curve_svg(losses, title="Loss", x_label="images seen", y_label="loss", log_y=True)
+    return f'<div style="max-width:{_CHART_PX}px">{chart}</div>'
 
 
 def sheet(state: State) -> str:
@@ -227,8 +249,8 @@ def sheet(state: State) -> str:
     except OSError:  # a run that is begun anew
         return ""
     encoded = base64.b64encode(content).decode()
-    caption = f"Samples after {int(state.grid.stem):,} images: degraded, one call, the walk, clean."
-    picture = f'<img src="data:image/png;base64,{encoded}" alt="{caption}" style="max-width:100%;max-height:640px;image-rendering:pixelated">'
+    caption = f"Samples after {int(state.grid.stem):,} images: Degraded, Direct (one call), Sampled (a walk), Clean."
+    picture = f'<img src="data:image/png;base64,{encoded}" alt="{caption}" style="max-width:100%;max-height:460px;image-rendering:pixelated">'
     return f"<figure style='margin:0'>{picture}<figcaption>{caption}</figcaption></figure>"
 
 

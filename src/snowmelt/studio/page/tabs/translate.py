@@ -1,8 +1,7 @@
 """Translate: a picture of one kind turned into one of another by a model of morph, with what it believes at every step."""
 
-import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
@@ -14,6 +13,7 @@ from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
 from snowmelt.studio.page.asking import chosen_of, counted, whole
 from snowmelt.studio.page.dropping import drop
+from snowmelt.studio.page.visiting import QUIET, Visitor
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again, making
@@ -35,6 +35,26 @@ _CAPTION = (
 )
 _SHOWN_PX = 384
 _SHARP = 4  # times enlarged, from which on every pixel counts
+
+
+class Wish(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+        source: the file of the picture.
+        answers: how many.
+        noise: what is added to the picture; 0 for what the model was trained with.
+        endpoint: one of :data:`ENDPOINTS`.
+        calls: of the restorer; None as suits the model.
+        seed: of the noise.
+    """
+
+    source: str | None
+    answers: int
+    noise: float
+    endpoint: str
+    calls: int | None
+    seed: int
 
 
 def tab(desk: Desk) -> None:
@@ -66,72 +86,49 @@ def tab(desk: Desk) -> None:
         chosen = now if now in names else next(iter(names), None)
         return [gr.update(visible=not names), gr.update(visible=bool(names)), gr.update(choices=names, value=chosen)]
 
-    @handled
-    def make(
-        name: str | None,
-        source: str | None,
-        answers: int,
-        noise: float,
-        endpoint: str,
-        calls: int | None,
-        seed: int,
-        request: gr.Request,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds out that a handler wants one
-    ) -> list[Any]:
-        wish: dict[str, Any] = {"answers": answers, "noise": noise, "endpoint": endpoint, "calls": calls, "seed": seed}
-        return made(desk, name, source, **wish, left=desk.gate.leaving(request.session_hash), progress=progress, cache=files.GRADIO_CACHE)
+    # How gradio finds out that a handler wants its progress: by the default.
+    def make(request: gr.Request, name: str | None, progress: gr.Progress = gr.Progress(), *wish: Any) -> list[Any]:  # noqa: B008
+        return made(desk, name, Wish(*wish), Visitor.of(desk, request, progress))
 
-    gr.on(None, handled(lambda: refresh(None)), None, [empty, room, model], show_progress="hidden", api_visibility="private")  # when the page opens
-    model.focus(handled(refresh), model, [empty, room, model], show_progress="hidden", api_visibility="private")
+    listed = [empty, room, model]
+    gr.on(None, handled(lambda: refresh(None)), None, listed, **QUIET)  # when the page opens
+    model.focus(handled(refresh), model, listed, **QUIET)
     inputs = [model, picture, answers, noise, endpoint, calls, seed]
-    go.click(make, inputs, [wiper, walk, said, files, again, repeat], api_visibility="private")
+    go.click(handled(make), inputs, [wiper, walk, said, files, again, repeat], api_visibility="private")
 
 
-def made(
-    desk: Desk,
-    name: str | None,
-    source: str | None,
-    *,
-    answers: int,
-    noise: float,
-    endpoint: str,
-    calls: int | None,
-    seed: int,
-    left: threading.Event,
-    progress: gr.Progress,
-    cache: str,
-) -> list[Any]:
+def made(desk: Desk, name: str | None, wish: Wish, visitor: Visitor) -> list[Any]:
     """What the page shows of a translation: before and after, the walk, words about it, the files, the command.
 
     Raises:
         Refused: no model or no picture; or as :func:`~snowmelt.studio.work.making.translated`.
     """
     entry = chosen_of(desk, name, "translates", lambda one: one.translates)
-    picture = opened(source, desk.limits)
-    file = Path(str(source)).name
-    wish: dict[str, Any] = {"calls": whole(calls), "noise": float(noise) or None, "seed": whole(seed) or 0}
-    wish["endpoint"] = ENDPOINTS.get(endpoint, endpoint)
-    with desk.gate.turn(left) as turn:
+    picture = opened(wish.source, desk.limits)
+    file, answers = Path(str(wish.source)).name, int(wish.answers)
+    endpoint, calls, noise, seed = ENDPOINTS.get(wish.endpoint, wish.endpoint), whole(wish.calls), float(wish.noise) or None, whole(wish.seed) or 0
+    asked: dict[str, Any] = {"endpoint": endpoint, "calls": calls, "noise": noise, "seed": seed, "answers": answers}
+    with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
         x = making.fitted(found.model, picture, desk.limits)
-        check = counted(turn.check, progress, "translating")
-        walk = making.translated(found.model, x, **wish, answers=int(answers), key=file, limits=desk.limits, check=check)
+        check = counted(turn.check, visitor.progress, "translating")
+        walk = making.translated(found.model, x, **asked, key=file, limits=desk.limits, check=check)
     stem = f"{Path(file).stem}-translated"
-    paths = keeping.pictures(keeping.folder_in(cache, desk.limits), walk.x, found, walk.how, stem)
+    paths = keeping.pictures(keeping.folder_in(visitor.cache, desk.limits), walk.x, found, walk.how, stem)
     line = again.command(
         "translate",
         file,
         model=again.place(entry),
-        endpoint=wish["endpoint"] if wish["endpoint"] != "estimated" else None,
-        steps=wish["calls"],
-        noise=wish["noise"],
-        seed=wish["seed"],
+        endpoint=endpoint if endpoint != "estimated" else None,
+        steps=calls,
+        noise=noise,
+        seed=seed,
         out="translated",
     )
     before, after = (tiles(one, size_px=_SHOWN_PX)[0] for one in (x, walk.x[:1]))
-    told = f"{walk.how}; {max(walk.seconds, 0.1):.1f} s." + (f" Further answers have the seeds {wish['seed'] + 1} and so on." if answers > 1 else "")
+    told = f"{walk.how}; {max(walk.seconds, 0.1):.1f} s." + (f" Further answers have the seeds {seed + 1} and so on." if answers > 1 else "")
     shown = gr.update(value=(before, after), visible=True)
-    return [shown, moving(walk, int(answers)), told, gr.update(value=paths, visible=True), gr.update(visible=True), line]
+    return [shown, moving(walk, answers), told, gr.update(value=paths, visible=True), gr.update(visible=True), line]
 
 
 def moving(walk: Walked, answers: int) -> str:

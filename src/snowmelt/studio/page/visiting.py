@@ -1,0 +1,70 @@
+"""What the tabs that make pictures have in common: who asks, and the menus of models that draw and of what they can draw."""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
+
+import gradio as gr
+
+from snowmelt.studio.desk import Desk
+from snowmelt.studio.page.asking import generating
+from snowmelt.studio.shelf import Entry
+from snowmelt.studio.surroundings import kept_in
+from snowmelt.studio.words import handled
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+class Visitor(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        left: set as soon as nobody waits any more.
+        progress: where it is said how far the work is.
+        cache: the folder that files for the visitor are written to.
+    """
+
+    left: threading.Event
+    progress: gr.Progress
+    cache: str
+
+    @classmethod
+    def of(cls, desk: Desk, request: gr.Request, progress: gr.Progress) -> Self:
+        """Who sent a request."""
+        return cls(desk.gate.leaving(request.session_hash), progress, str(kept_in()))
+
+
+class Menus:
+    """The menus of a tab that draws: each handler returns the values of its outputs.
+
+    Args:
+        desk: whose models there are.
+        labels_of: the menus of labels for a model.
+    """
+
+    def __init__(self, desk: Desk, labels_of: Callable[[Entry | None], list[Any]]) -> None:
+        self.desk, self.labels_of = desk, labels_of
+
+    def listed(self, now: str | None = None) -> list[Any]:
+        """The models there are now, and the labels of the one that is chosen."""
+        shown, entry = generating(self.desk, now)
+        return [*shown, *self.labels_of(entry)]
+
+    def chosen(self, name: str | None) -> Any:
+        """The labels of another model: of a single menu, gradio takes what there is without a list around it."""
+        menus = self.labels_of(self.desk.shelf.entry(name) if name else None)
+        return menus if len(menus) > 1 else menus[0]
+
+    def keep(self, empty: gr.Markdown, room: gr.Row, model: gr.Dropdown, labels: Sequence[gr.Dropdown]) -> None:
+        """Have the menus say what there is: as the page opens, as the list of models is opened, and as another model is chosen.
+
+        Args:
+            empty: what is said where no model draws.
+            room: all that is shown where one does.
+            model: the menu of models.
+            labels: the menus of what to draw.
+        """
+        listed = [empty, room, model, *labels]
+        gr.on(None, handled(self.listed), None, listed, **QUIET)  # when the page opens
+        model.focus(handled(self.listed), model, listed, **QUIET)
+        model.change(handled(self.chosen), model, list(labels), **QUIET)
