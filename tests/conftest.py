@@ -37,9 +37,10 @@ def script() -> Callable[[str], ModuleType]:
 def registry_as_it_was() -> Iterator[None]:
     """What a test registers is forgotten after it."""
     registry.kinds()  # everything that is installed is known before the snapshot
-    parts, names, plugins = {k: dict(v) for k, v in registry._parts.items()}, dict(registry._names), dict(registry._plugins)
+    parts = {k: dict(v) for k, v in registry._parts.items()}
+    tables = [(registry._names, dict(registry._names)), (registry._papers, dict(registry._papers)), (registry._plugins, dict(registry._plugins))]
     yield
-    for now, before in ((registry._parts, parts), (registry._names, names), (registry._plugins, plugins)):
+    for now, before in ((registry._parts, parts), *tables):
         now.clear()
         now.update(before)
 

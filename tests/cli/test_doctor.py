@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -158,6 +160,16 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     assert "no C++ compiler nocc" in health._compiler(cuda=False).says
     monkeypatch.setattr(health.util, "find_spec", lambda name: None)
     assert "Triton" in health._compiler(cuda=True).says
+
+
+def test_a_torch_that_cannot_be_imported_is_all_that_is_blamed() -> None:
+    code = "import sys; sys.modules['torch'] = None; from snowmelt.cli import main; sys.exit(main(['doctor', '--json']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    found = json.loads(done.stdout)["findings"]
+    assert {one["mend"] for one in found if one["state"] == "broken"} == {"pip install --force-reinstall torch"}
+    assert {one["state"] for one in found if one["group"] == "model"} == {"good"}
+    assert [(one["name"], one["says"]) for one in found if one["group"] == "plug-in"] == [("parts", "not looked at: they need torch")]
 
 
 def test_a_torch_that_cannot_be_imported_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from snowmelt import pictures
@@ -17,6 +18,17 @@ from snowmelt.recipes.overview import overview
 
 def state_of(place: Path) -> dict[str, str]:
     return {str(p.relative_to(place)): hashlib.sha256(p.read_bytes()).hexdigest() for p in place.rglob("*") if p.is_file()}
+
+
+def asked_of_the_network(html: str) -> list[str]:
+    """Whatever a browser would fetch; not what lies in the page itself, whose letters are those of chance."""
+    named = re.sub(r"data:[^\"')]+", "", html).replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+    return re.findall(r"""https?:.{0,40}|src(?:set)?=["']?[^"'\s>]+|url\(["']?[^"')]+""", named)
+
+
+def test_letters_of_a_picture_are_no_address() -> None:
+    assert asked_of_the_network('<img src="data:image/webp;base64,AAhttpA+src=">') == []
+    assert asked_of_the_network('<img src="a.png"><p style="background: url(b.png)">http://c.d') == ["src=\"a.png", "url(b.png", "http://c.d"]
 
 
 @pytest.fixture
@@ -39,8 +51,12 @@ def test_a_run_that_was_never_evaluated(cli, own: Path, tmp_path: Path) -> None:
     assert html.count("<figure data-scrubber") == 2, "the walk, and the samples over the training"
     assert re.findall(r'alt="(t = [\d.]+)"', html)[0] == "t = 1.00"
     assert re.findall(r'alt="(t = [\d.]+)"', html)[-1] == "t = 0.00"
-    assert "http" not in html.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+    assert asked_of_the_network(html) == []
     assert "Measured" not in html
+    assert f"wrote {tmp_path / 'page.html'}" in done.out
+    assert (tmp_path / "page.html").as_uri() in done.out, "what a browser takes"
+    said = "Degraded is what was given, Direct one call of the restorer, Sampled the end of the walk, Clean the truth."
+    assert html.count(said) >= 2, "the captions speak of the words over the columns"
 
 
 def test_what_was_measured_is_in_the_page(cli, own: Path) -> None:
@@ -73,12 +89,13 @@ def test_without_the_data_the_stored_walk_is_shown(cli, own: Path, tmp_path: Pat
     assert cli("evaluate", own, "--images", 8).code == 0
     done = cli("report", own, "--data", tmp_path / "gone", "--out", tmp_path / "page.html")
     assert done.code == 0, done.err
-    assert "data could not be used" in done.err
+    assert "No walk is shown: " in done.err
+    assert "give --data" in done.err
     html = (tmp_path / "page.html").read_text()
-    assert "these are the pictures that its last evaluation stored" in html
+    assert "these are the pictures that the last evaluation stored" in html
     assert "data:image/gif" in html
     assert html.count("<figure data-scrubber") == 1, "the samples over the training"
-    assert str(tmp_path) not in html.split("<summary>Recipe")[0], "the page says nothing of the machine's folders"
+    assert str(tmp_path) not in html, "the page says nothing of the machine's folders"
 
 
 def test_a_run_that_has_only_begun(cli, own: Path, tmp_path: Path) -> None:
@@ -142,7 +159,7 @@ def test_what_is_called_a_moving_picture_and_is_none_is_left_out(data: bytes, cl
     pictures.save(own / "grid.png", Image.new("RGB", (8, 8)))
     assert cli("report", own, "--data", tmp_path / "gone").code == 0
     html = (own / "report.html").read_text()
-    assert "these are the pictures that its last evaluation stored" in html
+    assert "these are the pictures that the last evaluation stored" in html
     assert "The walk, as it was stored." not in html
 
 
@@ -177,6 +194,60 @@ def test_whose_pictures_it_shows_is_said_where_the_recipe_names_them(cli, own: P
     assert f"the page shows samples of {private}, as the run's recipe names them" in done.err
     assert "shows samples" not in cli("report", own, "--data", private).err
     assert "shows samples" not in cli("report", own, "--data", "bundled:digits").err
+
+
+def test_other_data_are_walked_on_and_the_run_keeps_its_own(cli, own: Path, tmp_path: Path) -> None:
+    for i in range(40):
+        pictures.save(tmp_path / "others" / f"{i}.png", Image.new("L", (8, 8), 6 * i))
+    done = cli("report", own, "--data", tmp_path / "others", "--out", tmp_path / "page.html")
+    assert (done.code, "No walk" in done.err) == (0, False), done.err
+    html = (tmp_path / "page.html").read_text()
+    assert "On samples of others." in html
+    assert html.count("others") == 1, "what it was trained on is what the recipe says"
+    assert "path = &quot;bundled:digits&quot;" in html
+
+
+FAILS = [OSError(5, "Input/output error"), RuntimeError("of memory"), torch.OutOfMemoryError("of memory"), ValueError("of memory")]
+
+
+@pytest.mark.parametrize("error", FAILS, ids=lambda error: type(error).__name__)
+def test_a_walk_that_fails_is_no_reason_to_show_nothing(error: Exception, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_, **__) -> None:
+        raise error
+
+    monkeypatch.setattr(figures, "journey", fails)
+    done = overview(own)
+    (said,) = (line for line in done.lacks if line.startswith(f"No walk is shown: {error}."))
+    assert ("give --data" in said) == (not isinstance(error, RuntimeError)), "only where the data may be the cause"
+    html = done.path.read_text()
+    assert "Validation loss by severity" in html
+    assert ">Seen<" not in html
+
+
+def test_a_finished_run_looks_finished(own: Path) -> None:
+    (own / "model.json").unlink()
+    recipe = own / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("images = 160\n", "images = 170\n"))
+    assert "images = 170" in recipe.read_text()
+    assert "160 of 160 pictures" in overview(own).path.read_text(), "steps are whole: 10 of 16 pictures"
+
+
+@pytest.mark.parametrize("verdict", [[None], [1], ["well", 3], [["a"]]], ids=str)
+def test_a_verdict_of_a_stranger_is_no_reason_to_show_nothing(verdict: list[object], own: Path) -> None:
+    (own / "model.json").unlink()
+    (own / "evaluation.json").write_text(json.dumps({"rows": [], "facts": {}, "verdict": verdict}))
+    done = overview(own)
+    assert [line for line in done.lacks if "A part of the evaluation" in line or "evaluation could not be read" in line]
+    assert "Over the training" in done.path.read_text()
+
+
+def test_every_part_of_a_page_speaks_of_a_picture_in_the_same_words(cli, own: Path) -> None:
+    assert cli("evaluate", own, "--images", 8).code == 0
+    evaluated = set(re.findall("<figcaption>(.*?)</figcaption>", (own / "report.html").read_text()))
+    assert [said for said in evaluated if said.startswith("The pictures in the middle, which stand for all, with the PSNR")]
+    (own / "model.json").unlink()
+    stored = set(re.findall("<figcaption>(.*?)</figcaption>", overview(own).path.read_text()))
+    assert [said for said in stored - evaluated if not said.startswith("The walk, as it was stored")] == []
 
 
 def test_what_is_no_run_is_refused(cli, own: Path, tmp_path: Path) -> None:

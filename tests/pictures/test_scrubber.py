@@ -4,7 +4,6 @@ import base64
 import hashlib
 import io
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.studio.browsing import CHROMIUM, WITHOUT
 from torch import Tensor
 
 from snowmelt.data.images import to_uint8
@@ -67,6 +67,11 @@ def test_what_is_too_large_is_reduced() -> None:
     assert max(shown.size) <= 640
 
 
+def test_what_webp_cannot_hold_is_reduced() -> None:
+    frames = [Image.new("RGB", size) for size in ((16_383, 1), (16_384, 1), (3, 40_000))]
+    assert [frame.size for frame in images(of_images(frames, ["a", "b", "c"]))] == [(16_383, 1), (8192, 1), (1, 13_334)]
+
+
 def test_one_frame_needs_no_slider() -> None:
     assert "<input" not in scrubber(walk()[:1], ["t = 1"])
 
@@ -103,11 +108,10 @@ def test_a_page_without_stays_free_of_scripts() -> None:
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
     api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no chromium on this machine: apt-get install chromium")
+    if CHROMIUM is None:
+        pytest.skip(WITHOUT)
     with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield opened
         opened.close()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import snowmelt
 from snowmelt.pictures import grid, show, strip
-from snowmelt.pictures.sheets import GAP_PX, MARGIN_PX, evenly, severity_label
+from snowmelt.pictures.sheets import GAP_PX, LABEL_PX, MARGIN_PX, evenly, severity_label
 from snowmelt.types import State
 
 
@@ -57,7 +57,7 @@ def test_many_columns_get_smaller_tiles() -> None:
 
 def test_tiny_tiles_leave_room_for_their_labels() -> None:
     image = grid({"Degraded": flat(0), "Clean": flat(0)}, scale=1)
-    assert image.width == 2 * MARGIN_PX + 2 * 64 + GAP_PX
+    assert image.width == 2 * MARGIN_PX + 2 * LABEL_PX + GAP_PX
 
 
 def test_refusals() -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from snowmelt.pictures.tiles import fit, font, lay, plain, tiles
+from snowmelt.pictures.sheets import LABEL_PX
+from snowmelt.pictures.tiles import FONT_PX, fit, font, lay, plain, tiles
 
 
 def test_a_tile_is_the_picture_enlarged_without_smoothing() -> None:
@@ -56,13 +57,18 @@ def test_nan_and_scale_zero_are_refused() -> None:
     ],
 )
 def test_labels_break_at_commas_then_evenly(label: str, lines: list[str]) -> None:
-    assert fit(label, 128) == (lines, 15)
+    assert fit(label, 128) == (lines, FONT_PX)
+
+
+@pytest.mark.parametrize("word", ["Degraded", "Direct", "Sampled", "Clean", "Estimate"])
+def test_the_words_of_every_comparison_keep_their_size_over_the_narrowest_column(word: str) -> None:
+    assert fit(word, LABEL_PX) == ([word], FONT_PX)
 
 
 def test_long_words_shrink_and_are_cut_at_last() -> None:
     lines, size = fit("recursive-gaussian", 96)
     assert lines == ["recursive-gaussian"]
-    assert 10 <= size < 15
+    assert 10 <= size < FONT_PX
     lines, size = fit("x" * 90, 60)
     assert size == 10
     assert lines[0].endswith("…")

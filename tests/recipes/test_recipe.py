@@ -84,6 +84,42 @@ def test_clearing_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> N
     assert [p.name for p in tmp_path.iterdir()] == ["my notes.txt"]
 
 
+STUDIOS = b"=== 2026-01-01 00:00:00 snowmelt train\nsnowmelt: stopped\n"
+
+
+def theirs(run: Path, log: bytes, tracking: str | None = None) -> None:
+    """What the studio and trackers leave beside a run, and others by the same names."""
+    for folder in ("tensorboard", "wandb"):
+        (run / folder).mkdir(parents=True)
+        (run / folder / "notes.txt").write_text("mine")
+    for name, data in (("train.log", log), ("train.pid", b"7\n"), (directory.RECIPE, b"")):
+        (run / name).write_bytes(data)
+    if tracking is not None:
+        (run / "tracking.json").write_text(tracking)
+
+
+@pytest.mark.parametrize(
+    ("log", "tracking", "kept"),
+    [
+        (b"a log of my own\n", None, {"train.log", "train.pid", "tensorboard", "wandb"}),
+        (b"", "[1]", {"train.log", "train.pid", "tensorboard", "wandb"}),
+        (b"==\n", "{", {"train.log", "train.pid", "tensorboard", "wandb"}),
+        (STUDIOS, '{"id": "a", "told": 3}', {"tensorboard", "wandb"}),
+        (STUDIOS, '{"id": "a", "told": ["trackio", "wandb"]}', {"tensorboard"}),
+        (STUDIOS, '{"id": "a", "told": ["tensorboard", "wandb"]}', set()),
+    ],
+)
+def test_clearing_keeps_what_others_called_by_the_same_names(log: bytes, tracking: str | None, kept: set[str], tmp_path: Path) -> None:
+    theirs(tmp_path, log, tracking)
+    directory.clear(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_log_of_the_studio_is_known_by_its_beginning() -> None:
+    runs = (Path(directory.__file__).parents[1] / "studio" / "trainings" / "runs.py").read_text(encoding="utf-8")
+    assert f'_MARK = "{directory.MARK}"' in runs or "import LOG, MARK" in runs
+
+
 def test_a_recipe_is_laid_over_its_base(tmp_path: Path) -> None:
     (tmp_path / "low.toml").write_text('degradation = "mask"\nabout = "low"\n[training]\nimages = 100\nlr = 0.5\n', encoding="utf-8")
     (tmp_path / "high.toml").write_text(f'base = "{tmp_path / "low.toml"}"\nabout = "high"\n[training]\nimages = 7\n', encoding="utf-8")

@@ -43,6 +43,13 @@ def test_sample_grids_are_moved_through_in_order(tmp_path: Path) -> None:
     assert "<figure data-scrubber" in scrubber
 
 
+def test_a_sheet_that_is_too_wide_hides_no_other(tmp_path: Path) -> None:
+    save(tmp_path / "samples" / "000001000.png", Image.new("RGB", (40, 30)))
+    save(tmp_path / "samples" / "000002000.png", Image.new("RGB", (17_000, 10)))
+    _, scrubber = sections.grown(tmp_path)
+    assert re.findall(r'alt="([^"]+)" width="(\d+)"', scrubber) == [("after 1,000 images", "40"), ("after 2,000 images", "8500")]
+
+
 def test_a_stored_picture_is_opened_as_it_is(tmp_path: Path) -> None:
     save(tmp_path / "a.png", Image.new("RGB", (3, 2), (1, 2, 3)))
     found = sections.opened(tmp_path / "a.png", tmp_path)

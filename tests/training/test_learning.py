@@ -121,6 +121,8 @@ def test_below_degraded_is_said_first_with_cause_and_way_out() -> None:
         (log(20.0, 20.0, 20.0), "the same at all 3 validations.* larger --training.lr"),
         (log(20.0, 20.0, 20.0, lr=1e-9), "the same at all 3 .*far too low"),
         (log(20.0, 20.01, 20.02, 20.03), r"stands still: .* try --training\.lr 0\.0003"),
+        (log(20.0, 20.0, 19.97, 19.98), r"stands still: .* -0\.02 dB against the best of the first half\."),
+        (log(20.0, 20.01, 20.02, 20.03), r"stands still: .* \+0\.02 dB against the best of the first half\."),
         (log(20.0, 20.01, 20.02, 20.03, decay=True), "stands still: .* a longer run, or a larger network"),
         (log(20.0, 21.0, 19.0, loss=lambda share: 0.01 + share**3), r"got worse: .* but 21\.00 dB after 20,000.*too high: .*lr 0\.0003"),
         (log(18.0, 20.0, lr=0.5), r"^Learning: .* far above the usual: try --training\.lr 0\.001"),

@@ -132,6 +132,40 @@ def test_a_tracker_that_fails_is_told_of_once_and_the_run_is_the_same(
     assert digest(tmp_path / "run") == digest(tmp_path / "alone")
 
 
+def test_one_that_failed_midway_is_told_what_it_lacks_when_it_comes_again(tmp_path: Path, wandb: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(first: int, last: int, fails: int | None = None) -> None:
+        with following(("wandb",), tmp_path, 16 * (first - 1), RECIPE) as tracker:
+            for step in range(first, last + 1):
+                line = {"step": step, "images": 16 * step, "loss": 1.0 / step}
+                history.add(tmp_path, line)
+                with monkeypatch.context() as patched:
+                    if step == fails:
+                        patched.setattr(wandb, "log", lambda values: 1 / 0)
+                    tracker.line(line)
+
+    trained(1, 6, fails=4)
+    assert [line["images"] for line in wandb.lines] == [16, 32, 48]
+    assert json.loads((tmp_path / tracking.NAME).read_text())["lacks"] == ["wandb"]
+    trained(7, 8)
+    assert [line["images"] for line in wandb.lines[3:]] == [16 * step for step in range(1, 9)]
+    assert wandb.begun[0]["id"] == wandb.begun[1]["id"]
+    wandb.lines.clear()
+    assert json.loads((tmp_path / tracking.NAME).read_text())["lacks"] == []
+    trained(9, 9)  # it knows all of them now
+    assert [line["images"] for line in wandb.lines] == [144]
+
+
+def test_one_that_cannot_be_opened_again_lacks_what_follows(tmp_path: Path, wandb: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    with following(("wandb",), tmp_path, 0, RECIPE):
+        pass
+    history.add(tmp_path, {"step": 1, "images": 16, "loss": 1.0})
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["wandb"], "init", lambda **settings: 1 / 0)
+        with following(("wandb",), tmp_path, 16, RECIPE):
+            pass
+    assert json.loads((tmp_path / tracking.NAME).read_text())["lacks"] == ["wandb"]
+
+
 def test_a_missing_package_and_an_unknown_name_are_refused_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tracking.importlib.util.find_spec
     monkeypatch.setattr(tracking.importlib.util, "find_spec", lambda name: None if name in ("wandb", "trackio") else found(name))

@@ -124,6 +124,67 @@ def test_a_bug_is_not_hidden(tmp_path: Path, eager: None, error: Exception) -> N
         wishes.Wishes(tmp_path, {"save": bug}).look()
 
 
+@pytest.mark.parametrize("may_age", [True, False])
+def test_what_cannot_be_taken_away_is_granted_once_and_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: None, may_age: bool) -> None:
+    if not may_age:
+        monkeypatch.setattr(wishes, "_aged", lambda path: False)
+    (tmp_path / "wishes" / "save").mkdir(parents=True)
+    granted: list[str] = []
+    told: list[str] = []
+    book = wishes.Wishes(tmp_path, {"save": lambda: granted.append("save"), "sample": lambda: granted.append("sample")}, tell=told.append)
+    for _ in range(5):
+        book.look()
+    wishes.ask(tmp_path, "sample")
+    book.look()
+    assert granted == ["save", "sample"]
+    assert len(told) == 1
+    assert f"{tmp_path / 'wishes' / 'save'} cannot be taken away" in told[0]
+    (tmp_path / "wishes" / "save").rmdir()
+    book.look()
+    wishes.ask(tmp_path, "save")
+    book.look()
+    assert granted == ["save", "sample", "save"]
+    assert wishes.asked(tmp_path) == ()
+
+
+@pytest.mark.parametrize("may_age", [True, False])
+def test_a_wish_that_is_made_while_the_same_one_is_granted_is_granted_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eager: None, may_age: bool
+) -> None:
+    if not may_age:
+        monkeypatch.setattr(wishes, "_aged", lambda path: False)
+    granted: list[tuple[str, ...]] = []
+
+    def sample() -> None:
+        granted.append(wishes.asked(tmp_path))
+        if len(granted) == 1:
+            wishes.ask(tmp_path, "sample")
+
+    book = wishes.Wishes(tmp_path, {"sample": sample})
+    wishes.ask(tmp_path, "sample")
+    for _ in range(4):
+        book.look()
+    assert granted == [("sample",) if may_age else ()] * 2  # while it is granted one sees that it is not done yet, where that can be
+    assert wishes.asked(tmp_path) == ()
+
+
+def test_a_wish_that_is_a_link_leaves_alone_what_it_leads_to(tmp_path: Path, eager: None) -> None:
+    other = tmp_path / "other"
+    other.touch()
+    before = other.stat().st_mtime_ns
+    (tmp_path / "wishes").mkdir()
+    (tmp_path / "wishes" / "save").symlink_to(other)
+    wishes.Wishes(tmp_path, {"save": lambda: None}).look()
+    assert (other.stat().st_mtime_ns, wishes.asked(tmp_path)) == (before, ())
+
+
+def test_what_is_withdrawn_goes_beside_what_cannot(tmp_path: Path) -> None:
+    (tmp_path / "wishes" / "save").mkdir(parents=True)
+    wishes.ask(tmp_path, "sample")
+    wishes.Wishes(tmp_path, {"save": lambda: None}).withdraw()
+    assert wishes.asked(tmp_path) == ("save",)
+
+
 def test_it_looks_at_most_twice_a_second_and_only_where_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, done = [100.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -169,7 +230,7 @@ def test_the_folder_of_wishes_belongs_to_the_run(tmp_path: Path) -> None:
     wishes.ask(tmp_path, "save")
     claim(recipe, tmp_path, fresh=False)  # nobody's work lies there
     for name in ("recipe.toml", "train.log", "train.pid", "tracking.json", "notes.txt"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text("=== now\n" if name == "train.log" else "")
     clear(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert not checkpoint.there(tmp_path)

@@ -36,4 +36,4 @@ def report(
         print(f"snowmelt: {line}", file=sys.stderr)
     if page.shows:
         print(f"snowmelt: the page shows samples of {', '.join(page.shows)}, as the run's recipe names them", file=sys.stderr)
-    print(f"wrote {page.path} ({page.path.stat().st_size / 1e6:.1f} MB)")
+    print(f"wrote {page.path} ({page.path.stat().st_size / 1e6:.1f} MB), one file for any browser: {page.path.resolve().as_uri()}")

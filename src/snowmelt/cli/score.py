@@ -117,7 +117,7 @@ def _number(text: str) -> int:
 
 def demo(
     *,
-    out: Path = Path("runs/demo"),
+    out: Path | None = None,
     quick: Switch = False,
     fresh: Switch = False,
     machine: OnMachine = HERE,
@@ -125,8 +125,8 @@ def demo(
     """Restore damaged photographs with the model in the package, then train a small restorer of digits and write a report.
 
     Args:
-        out: the run directory.
-        quick: a few seconds of training, in OUT-quick; its pictures convince nobody.
+        out: the run directory; by default runs/demo, with --quick runs/demo-quick, beside a demo in full and not in its place.
+        quick: a few seconds of training; its pictures convince nobody.
         fresh: start over.
         machine: where to compute.
     """
@@ -135,7 +135,7 @@ def demo(
     from snowmelt.recipes.demo import opening
     from snowmelt.recipes.report import OPENING
 
-    out = out.with_name(f"{out.name}-quick") if quick else out  # beside a demo in full, not in its place
+    out = out if out is not None else Path("runs", "demo-quick" if quick else "demo")
     print("Photographs the shipped model has never seen, damaged and restored:")
     for title, (before, after) in opening(out).items():
         print(f"  {title:24} {before:5.1f} dB -> {after:5.1f} dB")

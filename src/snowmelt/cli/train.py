@@ -57,7 +57,6 @@ def train(
     from snowmelt.recipes.recipe import from_table
     from snowmelt.signals import PICTURE
     from snowmelt.training import history, tracking
-    from snowmelt.training.learning import words
     from snowmelt.training.prior import noise_at_end
 
     followed = tracking.named(track)
@@ -70,7 +69,7 @@ def train(
         _dry_run(resolved, out, where, fresh=fresh)
         return
     assert out is not None  # noqa: S101 - asked above
-    there = out.exists()
+    there, before = out.exists(), history.read(out)
     try:
         model = run.train(resolved, out, fresh=fresh, device=where, workers=workers, inexact=allow_inexact, track=followed)
     except BaseException:
@@ -78,7 +77,7 @@ def train(
             _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}.")
-    for line in words(history.read(out)) if not resolved.training.gap else ():
+    for line in _said(before, history.read(out)) if not resolved.training.gap else ():
         print(f"  {line}")
     print("Next:")
     if model.prior is not None:
@@ -94,6 +93,17 @@ def train(
     elif model.prior is None:
         print(f"  snowmelt restore {files} --model {out} --severity 1 --out restored{_again(machine.plugin)}")
     print(f"  snowmelt evaluate {out}{_again(machine.plugin)}")
+
+
+def _said(before: list[dict[str, Any]], lines: list[dict[str, Any]]) -> list[str]:
+    """Whether it learned, in words; of what the last validation has just said to the same reader, the verdict alone."""
+    from snowmelt.training.learning import words
+
+    verdict, *others = words(lines) or [""]
+    if lines != before and any("validation_loss" in line for line in lines):
+        first, stop, _ = verdict.partition(". ")
+        verdict = f"{first}{stop}".strip()
+    return [verdict, *others] if verdict else others
 
 
 def _with_pairs(asked: dict[str, Any], pairs: tuple[Path, Path] | None) -> dict[str, Any]:

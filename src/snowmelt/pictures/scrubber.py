@@ -32,6 +32,7 @@ MARGIN_PX = 2  # room for the hairline round a tile
 ALONE_PX = 384  # a single picture is shown about this large
 LARGEST_PX = 640  # and never larger
 QUALITY = 90  # of photographs, 0 to 100
+_WIDEST_PX = 16_383  # of a side, which is all that WebP holds
 
 
 def scrubber(
@@ -62,7 +63,7 @@ def of_images(
     """A scrubber of pictures that are laid out already: sheets of samples over a training, say.
 
     Args:
-        images: the frames; one larger than the others makes room for itself.
+        images: the frames; one larger than the others makes room for itself. One with a side over 16383 px, which WebP cannot hold, is reduced.
         labels: one per frame.
         caption: stands below.
         lossless: whether every pixel counts.
@@ -79,6 +80,7 @@ def of_images(
     shown = last if start is None else start
     if not 0 <= shown <= last:
         raise ValueError(f"start = {start} is no frame: give 0 to {last}, or leave it out for the last")
+    images = [_held(image) for image in images]
     pictures = "".join(_image(image, label, lossless, i == shown) for i, (image, label) in enumerate(zip(images, labels, strict=True)))
     now = escape(labels[shown])
     slider = f'<input type="range" min="0" max="{last}" step="1" value="{shown}" aria-label="Step" aria-valuetext="{now}">'
@@ -101,6 +103,11 @@ def _frame(x: Tensor, signal: Signal) -> Image.Image:
     longer = max(x.shape[-2:])
     image = tiles(x, scale=max(1, round(ALONE_PX / longer)), signal=signal)[0]
     return board([image.reduce(-(-longer // LARGEST_PX)) if longer > LARGEST_PX else image], MARGIN_PX)
+
+
+def _held(image: Image.Image) -> Image.Image:
+    """The picture, reduced by a whole factor where WebP could not hold it."""
+    return image if max(image.size) <= _WIDEST_PX else image.reduce(-(-max(image.size) // _WIDEST_PX))
 
 
 def _image(image: Image.Image, label: str, lossless: bool, shown: bool) -> str:

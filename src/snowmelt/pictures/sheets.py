@@ -26,7 +26,7 @@ WIDE = 8
 NARROW_TILE_PX = 96
 BLOCK_PX = 20  # between the blocks of wide tiles
 # A column of tiny tiles is still as wide as a short label.
-LABEL_PX = 64
+LABEL_PX = 84
 
 
 def grid(

@@ -19,7 +19,7 @@ from snowmelt.signals import PICTURE, Signal
 TILE_PX = 128
 LARGEST_PX = 256
 LONG = 3  # times as wide as high: of such pictures the board is nearly square, not their rows and columns
-FONT_PX = 15
+FONT_PX = 18
 SMALLEST_FONT_PX = 10
 LINE = 1.25
 GAP_PX = 6
@@ -105,7 +105,7 @@ def plain(label: str) -> str:
 def fit(label: str, width_px: int) -> tuple[list[str], int]:
     """`label` broken between words into lines of at most `width_px`, and the font size in px that allows it.
 
-    The size goes down from 15 to 10 px until the longest word fits; one that never does is cut with an ellipsis.
+    The size goes down from 18 to 10 px until the longest word fits; one that never does is cut with an ellipsis.
     """
     words = plain(label).split()
     size = FONT_PX

@@ -19,6 +19,7 @@ from snowmelt.training.loop import BEST
 
 RECIPE = "recipe.toml"
 LOG, PID = "train.log", "train.pid"  # what the studio keeps of the process that it has begun
+MARK = "=== "  # begins that log, and each line of it that says that a process was begun
 # Fields that change nothing of the restorer.
 _UNTRAINED = ("about", "evaluation", "model.prior", "training.severity_images", "training.keep", "training.keep_best")
 
@@ -68,8 +69,9 @@ def _require_same_parent(init: str, out: Path) -> None:
 def clear(out: Path) -> None:
     """Delete what a run of snowmelt wrote to `out`, and nothing else."""
     reports = ("evaluation.*", *WRITTEN, *FURTHER, OPENING)
+    begun, followed = (LOG, PID) if _of_studio(out / LOG) else (), _followed(out / tracking.NAME)
     checkpoint.clear(out)
-    for pattern in (RECIPE, "model.json", history.NAME, tracking.NAME, LOG, PID, "*-????????????.safetensors", *reports):
+    for pattern in (RECIPE, "model.json", history.NAME, tracking.NAME, *begun, "*-????????????.safetensors", *reports):
         for path in out.glob(pattern):
             path.unlink()
     for part in {path.parent for name in ("evaluation.json", "bound.json") for path in out.glob(f"*/{name}")}:
@@ -79,9 +81,28 @@ def clear(out: Path) -> None:
             path.unlink()
         with contextlib.suppress(OSError):  # what somebody put beside a report stays, and its folder with it
             part.rmdir()
-    further = (out / name for name in ("samples", BEST, wishes.FOLDER, *tracking.FOLDERS))
+    further = (out / name for name in ("samples", BEST, wishes.FOLDER, *followed))
     for folder in (*further, *out.glob(f"{PREFIX}*"), *out.glob(f"*/{PREFIX}*")):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of_studio(log: Path) -> bool:
+    """Whether the studio wrote a log; another's may have that name."""
+    try:
+        with log.open("rb") as file:
+            return file.read(len(MARK)) == MARK.encode()
+    except OSError:
+        return False
+
+
+def _followed(told: Path) -> list[str]:
+    """The folders of the trackers that followed a run; others may have those names."""
+    try:
+        said = read_json(told)
+    except (OSError, ValueError):
+        return []
+    known = said.get("told") if isinstance(said, dict) else None
+    return [name for name in tracking.FOLDERS if isinstance(known, list) and name in known]
 
 
 def stored(run: Path) -> Recipe:

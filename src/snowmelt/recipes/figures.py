@@ -58,7 +58,7 @@ def handed(model: Model, sampler: Sampler) -> bool:
 
 
 def compared(walk: list[State], clean: Batch) -> dict[str, Batch]:
-    """Degraded, after one call, after the whole walk, and the truth."""
+    """What was given, one call, the end of the walk, and the truth, by the words that every caption explains."""
     return {"Degraded": walk[0].x, "Direct": estimate(walk[1]), "Sampled": walk[-1].x, "Clean": clean}
 
 

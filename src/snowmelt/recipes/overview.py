@@ -36,20 +36,6 @@ _BUNDLED = "bundled:"
 _GIF_BYTES = 64_000_000  # of the stored walk; what is larger, no run has made
 _OF_EVALUATION = "A part of the evaluation cannot be shown, since another version of snowmelt wrote it: 'snowmelt evaluate' writes it anew."
 _OF_RUN = "A part of what the run says of itself cannot be shown, since another program or version wrote it."
-_STORED = {
-    "grid": "The first test pictures: as degraded, after one call, after the whole walk, and the truth.",
-    "trajectory": "What the restorer believes at each step of the walk.",
-    "degradation": "The degradation from t = 0 to t = 1.",
-}
-_LOOKED_AT = {
-    "worst": "The pictures that one call restores worst, with the main measure of that call.",
-    "median": "The pictures in the middle, which stand for all.",
-}
-_MADE = {
-    "generated": "The first generated pictures, as they came: none was chosen.",
-    "nearest": "The generated pictures that lie closest to a training picture, each with it: the most suspicious ones.",
-    "walks": "The first pictures of each walk, one walk a row; a column is one start.",
-}
 
 
 class Written(NamedTuple):
@@ -104,16 +90,16 @@ def overview(run: str | Path, *, out: str | Path | None = None, path: str | None
     """
     run = Path(run)
     target = Path(out) if out is not None else run / NAME
-    recipe = with_path(stored(run), path)
+    recipe = stored(run)
     if target.is_dir():
         raise ValueError(f"--out {target} is a directory: give the name of a file, such as {target / NAME}")
     lacks: list[str] = []
     found = _Run(run, recipe, _model(run, lacks), _report(run, lacks), lacks, [])
     body = [
-        *_how_well(found),
+        *_whole(found, [lambda: _how_well(found)], _OF_EVALUATION),
         page.heading("What it is"),
         *_whole(found, [lambda: [page.facts(dict(_described(found)))]], _OF_RUN),
-        *_walked(found, device, _named(recipe, path)),
+        *_walked(found, device, path),
         *_scored(found),
         page.heading("Trained"),
         *_whole(found, [lambda: sections.charted(run), lambda: sections.learns(run), lambda: sections.grown(run)], _OF_RUN),
@@ -177,7 +163,7 @@ def _described(run: _Run) -> Iterator[tuple[str, object]]:
     """Degradation, data, model and parameters, as far as they are known."""
     recipe, model = run.recipe, run.model
     yield "undoes", recipe.degradation if model is None else registry.spec(model.degradation)
-    yield "data", Path(recipe.data.path).name if "/" in recipe.data.path else recipe.data.path
+    yield "data", _called(recipe.data.path)
     if model is not None and isinstance(model.restorer, Restorer):
         net = model.restorer
         yield "network", registry.spec(net.backbone)
@@ -191,29 +177,38 @@ def _described(run: _Run) -> Iterator[tuple[str, object]]:
         yield "input", f"{model.input}, noise floor {model.noise_floor:g}"
         yield "prior", "none: it restores" if model.prior is None else registry.spec(model.prior)
     lines = [line for line in counted(history.read(run.place)) if "loss" in line]
+    planned = f"{recipe.training.steps * recipe.training.step_images:,} {run.signal.many}"  # whole steps, as they are counted
     if lines:
         done, minutes = lines[-1]["images"], lines[-1].get("wall_s", 0.0) / 60
-        yield "trained on", f"{done:,} of {recipe.training.images:,} {run.signal.many}, in {minutes:.1f} minutes"
+        yield "trained on", f"{done:,} of {planned}, in {minutes:.1f} minutes"
     else:
-        yield "trained on", f"0 of {recipe.training.images:,} {run.signal.many}"
+        yield "trained on", f"0 of {planned}"
 
 
-def _walked(run: _Run, device: torch.device | str, named: list[str]) -> list[str]:
-    """A walk of the model on data that it has not seen; the stored one where there is none."""
+def _called(path: str) -> str:
+    """Data without the folders in which they lie."""
+    return Path(path).name if "/" in path else path
+
+
+def _walked(run: _Run, device: torch.device | str, path: str | None) -> list[str]:
+    """A walk of the model on data that it has not seen, which lie at `path` if not where the recipe says; the stored one where there is none."""
     if run.model is not None:
-        data, why = _unseen(run.recipe, run.model)
+        way = " If the data lie elsewhere now, give --data."
+        data, why = _unseen(with_path(run.recipe, path), run.model)
         if data is not None:
             try:
                 walked = sections.seen(run.model, data, run.recipe.evaluation.seed, shown(run.recipe.evaluation, run.model), None, device)
-                run.shows.extend(named)
-                return walked
-            except ValueError as error:  # data of another shape or signal than the model's
-                why = str(error)
-        run.lacks.append(f"No walk of the model is shown, since its data could not be used: {why} Give --data where they lie now.")
-    pictures = _pictures(run, _STORED)
+                run.shows.extend(_named(run.recipe, path))
+                return walked if path is None else [*walked[:1], page.text(f"On samples of {_called(path)}."), *walked[1:]]
+            except (OSError, ValueError, RuntimeError) as error:  # data of another shape or signal, files that are gone, a device that is full
+                why = f"{str(error).rstrip('.') or type(error).__name__}."
+                if isinstance(error, RuntimeError):  # not the fault of the data
+                    way = "" if torch.device(device).type == "cpu" else " Try --device cpu."
+        run.lacks.append(f"No walk is shown: {why}{way}")
+    pictures = _pictures(run, "grid", "trajectory", "degradation")
     if not pictures:
         return []
-    said = "The run's data cannot be opened here, or there is no model to walk: these are the pictures that its last evaluation stored."
+    said = "No walk could be made for this page: these are the pictures that the last evaluation stored."
     return [page.heading("Seen"), page.note(said), *pictures[:1], *_moving(run.place), *pictures[1:]]
 
 
@@ -245,10 +240,10 @@ def _unseen(recipe: Recipe, model: Model) -> tuple[Dataset | None, str]:
     return None, why or "neither test nor validation data are left aside."
 
 
-def _pictures(run: _Run, wanted: dict[str, str]) -> list[str]:
+def _pictures(run: _Run, *wanted: str) -> list[str]:
     """The stored pictures there are."""
-    found = ((sections.opened(run.place / f"{name}.png", run.place), said) for name, said in wanted.items())
-    return [page.figure(sheet, sections.worded(said, run.signal)) for sheet, said in found if sheet is not None]
+    found = ((sections.opened(run.place / f"{name}.png", run.place), name) for name in wanted)
+    return [page.figure(sheet, sections.captioned(name, run.signal, run.recipe.degradation)) for sheet, name in found if sheet is not None]
 
 
 def _scored(run: _Run) -> list[str]:
@@ -281,7 +276,7 @@ def _whole(run: _Run, parts: Sequence[Callable[[], list[str]]], lack: str) -> li
 
 
 def _typical(run: _Run) -> list[str]:
-    found = _pictures(run, _LOOKED_AT)
+    found = _pictures(run, "worst", "median")
     return [page.heading("Worst and typical"), *found] if found else []
 
 
@@ -289,13 +284,13 @@ def _generated(run: _Run, report: Report) -> list[str]:
     """What was measured of generated samples, and those that were stored."""
     out: list[str] = []
     if made := report.generated:
-        out += [page.heading("Generated"), page.text(" ".join(made["verdict"])), *_pictures(run, {"generated": _MADE["generated"]})]
+        out += [page.heading("Generated"), page.text(" ".join(made["verdict"])), *_pictures(run, "generated")]
         if isinstance(run.signal, Sound):
             out.append(page.text("To hear some: 'snowmelt sample' writes as many as you ask for."))
-        out += [page.table(generated_rows(made), mark=False), *_pictures(run, {"nearest": _MADE["nearest"]}), page.facts(made["facts"])]
+        out += [page.table(generated_rows(made), mark=False), *_pictures(run, "nearest"), page.facts(made["facts"])]
     if report.walks:
         table = page.table(walk_rows(report.walks), mark=False)
-        out += [page.heading("Walks beside each other"), table, *_pictures(run, {"walks": _MADE["walks"]})]
+        out += [page.heading("Walks beside each other"), table, *_pictures(run, "walks")]
     return out
 
 

@@ -17,7 +17,6 @@ from snowmelt.evaluation import Report
 from snowmelt.evaluation.bits import WRITTEN as BITS
 from snowmelt.evaluation.curve import WRITTEN as CURVE
 from snowmelt.evaluation.report import generated_rows, walk_rows
-from snowmelt.metrics.measures import measures_for
 from snowmelt.model import Model
 from snowmelt.pictures import page
 from snowmelt.pictures.scan import explained_portraits
@@ -34,7 +33,6 @@ WRITTEN = ("degradation.png", "trajectory.png", "trajectory.gif", "grid.png", "l
 # Written where there is something to show.
 FURTHER = ("curve.svg", "severity.svg", "worst.png", "median.png", "generated.png", "nearest.png", "walks.png", "birds-eye.png", *BITS, *CURVE)
 _HEARD, _VIEWED = 16, 16  # of what was generated
-_SUSPICIOUS = "The generated pictures that lie closest to a training picture, each above it: the most suspicious ones."
 OPENING = "photo.png"  # what the demo shows before it trains
 
 
@@ -92,14 +90,12 @@ def write(
 
 
 def _extremes(report: Report, model: Model, test: Dataset, sampler: Sampler, seed: int, out: Path) -> list[str]:
-    told = {"worst": "The pictures that one call restores worst", "median": "The pictures in the middle, which stand for all"}
-    main = measures_for(model.signal).first.title
     shown: list[str] = []
-    for name, said in told.items():
+    for name in ("worst", "median"):
         if found := report.extremes.get(name):
             sheet = figures.extreme(model, test, sampler, found, seed)
             pictures.save(out / f"{name}.png", sheet)
-            shown.append(page.figure(sheet, f"{sections.worded(said, model.signal)}, with the {main} of that call."))
+            shown.append(page.figure(sheet, sections.captioned(name, model.signal)))
     return [page.heading("Worst and typical"), *shown] if shown else []
 
 
@@ -113,7 +109,7 @@ def _generated(report: Report, made: Made, out: Path, signal: Signal) -> list[st
         page.text(" ".join(found["verdict"])),
         *_made(made, sheets["generated"], signal),
         page.table(generated_rows(found), mark=False),
-        page.figure(sheets["nearest"], sections.worded(_SUSPICIOUS, signal)),
+        page.figure(sheets["nearest"], sections.captioned("nearest", signal)),
         page.facts(found["facts"]),
         *_walks(report, made, out, signal),
     ]
@@ -121,7 +117,7 @@ def _generated(report: Report, made: Made, out: Path, signal: Signal) -> list[st
 
 def _made(made: Made, sheet: Image.Image, signal: Signal) -> list[str]:
     """The first generated samples: seen, and heard or seen from above where that can be done."""
-    said = sections.worded("The first generated pictures, as they came: none was chosen.", signal)
+    said = sections.captioned("generated", signal)
     if isinstance(signal, Sound):
         return [page.players(made.pictures[:_HEARD], signal, caption=f"{said} {pictures.explained(signal)}")]
     if isinstance(signal, Scan):
@@ -140,7 +136,7 @@ def _walks(report: Report, made: Made, out: Path, signal: Signal) -> list[str]:
     against = f"{n} {signal.many} each, against as many test {signal.many}"
     said = page.text(f"The same prior and seeds for each; {against}. Distances compare at equal N only.")
     table = page.table(walk_rows(report.walks), mark=False)
-    figure = page.figure(sheet, sections.worded("The first pictures of each walk, one walk a row; a column is one start.", signal))
+    figure = page.figure(sheet, sections.captioned("walks", signal))
     return [page.heading("Walks beside each other"), said, table, figure]
 
 

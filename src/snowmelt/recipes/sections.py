@@ -17,6 +17,7 @@ from snowmelt.evaluation.bits import Bits
 from snowmelt.evaluation.report import severity_rows
 from snowmelt.evaluation.scoring import LAST, MEASUREMENT
 from snowmelt.evaluation.sets import ACCURACY
+from snowmelt.metrics.measures import measures_for
 from snowmelt.model import Model
 from snowmelt.pictures import page
 from snowmelt.pictures.scan import explained_views
@@ -31,6 +32,19 @@ from snowmelt.types import Batch, State
 _GRIDS = 24  # of a training, in the page
 _LOSSLESS_PX = 24_000_000  # in all: beyond that sheets are compressed as photographs are, or the page would weigh too much
 _STORED_PX = 50_000_000  # of a sheet; what is larger, no run has made
+# The words that stand over the columns of a sheet, explained: the same in every caption.
+LEGEND = "Degraded is what was given, Direct one call of the restorer, Sampled the end of the walk, Clean the truth."
+# What stands under a picture of a run, by the name of its file. "picture" is read as below, {measure} is the main one, {degradation} a spec.
+CAPTIONS = {
+    "grid": f"The first test pictures. {LEGEND}",
+    "trajectory": "What the restorer believes at each step of the walk.",
+    "degradation": "The degradation {degradation} from t = 0 to t = 1.",
+    "worst": "The pictures that one call restores worst, with the {measure} of that call.",
+    "median": "The pictures in the middle, which stand for all, with the {measure} of that call.",
+    "generated": "The first generated pictures, as they came: none was chosen.",
+    "nearest": "The generated pictures that lie closest to a training picture, each with it: the most suspicious ones.",
+    "walks": "The first pictures of each walk, one walk a row; a column is one start.",
+}
 # What a reader has to know of the columns. Of other signals, "picture" is read as their own word.
 COLUMNS = {
     "calls": "how often the restorer was asked; time is nearly proportional to it.",
@@ -73,6 +87,11 @@ def worded(text: str, signal: Signal) -> str:
     return text.replace("pictures", signal.many).replace("picture", signal.one)
 
 
+def captioned(name: str, signal: Signal, degradation: str = "") -> str:
+    """What stands under the picture of that name."""
+    return worded(CAPTIONS[name], signal).format(measure=measures_for(signal).first.title, degradation=degradation)
+
+
 def seen(model: Model, test: Dataset, seed: int, sampler: Sampler, out: Path | None, device: torch.device | str = "cpu") -> list[str]:
     """A walk on some test samples: as outcomes, to move through, as estimates, and the degradation itself.
 
@@ -103,15 +122,14 @@ def seen(model: Model, test: Dataset, seed: int, sampler: Sampler, out: Path | N
         page.heading("Seen"),
         *_first(walk, clean, sheets["grid"], signal, out),
         of_images(frames, labels, caption=moved, lossless=figures.small(clean)),
-        page.figure(sheets["trajectory"], "What the restorer believes at each step of the walk."),
-        page.figure(sheets["degradation"], f"The degradation {registry.spec(model.degradation)} from t = 0 to t = 1."),
+        page.figure(sheets["trajectory"], captioned("trajectory", signal)),
+        page.figure(sheets["degradation"], captioned("degradation", signal, registry.spec(model.degradation))),
     ]
 
 
 def _first(walk: list[State], clean: Batch, sheet: Image.Image, signal: Signal, out: Path | None) -> list[str]:
     """The first samples: seen, and whatever else one can do with them."""
-    said = worded("The first test pictures: as degraded, after one call, after the whole walk, and the truth.", signal)
-    said = f"{said} {pictures.explained(signal)}".strip()
+    said = f"{captioned('grid', signal)} {pictures.explained(signal)}".strip()
     if isinstance(signal, Sound):
         heard = {name: torch.nan_to_num(x) for name, x in figures.compared(walk, clean).items()}
         return [page.listening(heard, signal, caption=said)]
@@ -206,7 +224,7 @@ def grown(run: Path) -> list[str]:
         return []
     labels = [f"after {int(name):,} images" if name.isdecimal() else name for name in sheets]
     lossless = sum(sheet.width * sheet.height for sheet in sheets.values()) <= _LOSSLESS_PX and len({s.size for s in sheets.values()}) == 1
-    said = "The same validation samples all through the training: as degraded, after one call, after the whole walk, and the truth."
+    said = f"The same validation samples all through the training. {LEGEND}"
     return [page.heading("Over the training", 3), of_images(list(sheets.values()), labels, caption=said, lossless=lossless)]
 
 

@@ -60,9 +60,9 @@ def play(model: Model, scene: Scene, seed: int = 0) -> tuple[Batch, Batch, Batch
 
 
 def sheet(model: Model, scenes: tuple[Scene, ...] = SCENES) -> tuple[Image.Image, dict[str, tuple[float, float]]]:
-    """All scenes as rows, damaged | restored | original, and each one's PSNR in dB before and after."""
+    """All scenes as rows, Degraded | Direct (one call) | Clean, and each one's PSNR in dB before and after."""
     played = [play(model, scene) for scene in scenes]
-    columns = {name: torch.cat(column) for name, column in zip(("Damaged", "Restored", "Original"), zip(*played, strict=True), strict=True)}
+    columns = {name: torch.cat(column) for name, column in zip(("Degraded", "Direct", "Clean"), zip(*played, strict=True), strict=True)}
     scores = {s.title: (_psnr(damaged, clean), _psnr(restored, clean)) for s, (damaged, restored, clean) in zip(scenes, played, strict=True)}
     rows = [f"{title}: {before:.1f} → {after:.1f} dB" for title, (before, after) in scores.items()]
     return pictures.grid(columns, rows=rows), scores

@@ -179,7 +179,7 @@ def _verdict(run: Run) -> list[str]:
     elif run.by_heart:
         verdict = f"Learning by heart: {held}, {_since(first, last)}, while the loss of its own training pictures fell to less than half."
     elif run.growth < _STILL_DB:
-        verdict = f"It stands still: {held}, {run.growth:+.2f} dB above the best of the first half."
+        verdict = f"It stands still: {held}, {run.growth:+.2f} dB against the best of the first half."
     else:
         ahead = f", {last.restored - run.seen[-2].restored:+.2f} dB since the last validation"
         high = [f"A learning rate of {run.peak:.2g} is far above the usual: try --training.lr {_USUAL_LR:g}."] if run.peak > _HIGH_LR else []

@@ -115,6 +115,7 @@ class Trainer:
         self._owed = False  # a validation, which was broken off
         self._new = True  # nothing has been trained, nor taken up
         self._asked = threading.Event()
+        self._advised = ""  # by the last validation
         self.diary = Diary(self.out, keeps=self.process.first)
         granted: dict[str, Callable[[], None]] = {SAVE: functools.partial(self.save, validate=False, regular=False), SAMPLE: self._show}
         self._wishes = Wishes(self.out, granted if self.process.first else {}, tell=self._tell)
@@ -222,8 +223,15 @@ class Trainer:
             except _Asked:
                 self._owed = True
             else:
-                if bar is not None and not self.options.gap and (said := self.diary.verdict()):  # a tuning is not about distances from the truth
-                    bar.say(said)
+                if bar is not None and not self.options.gap:  # a tuning is not about distances from the truth
+                    self._judge(bar)
+
+    def _judge(self, bar: Bar) -> None:
+        """Say whether it learns; what to do about it only where that is not what the last validation had to say."""
+        verdict, stop, advice = self.diary.verdict().partition(". ")
+        if verdict:
+            bar.say(f"{verdict}{stop}{advice}" if advice != self._advised else f"{verdict}{stop}".strip())
+        self._advised = advice
 
     def _validated(self) -> bool:
         """Whether no validation was broken off, as the first process knows and the others learn."""

@@ -5,9 +5,10 @@ Each gets the lines of metrics.jsonl as they are written, over the images seen: 
 command (``snowmelt train --track tensorboard``) and not in the recipe, and a tracker that fails is told of once and left out, while the training
 goes on.
 
-A run that is taken up again goes on in the same place. ``RUN/tracking.json`` keeps its name there, and which trackers know the run so far: one that
-comes later is first told the lines that there are. Of a run that was killed some lines are made twice, with the same values. Nothing is sent
-anywhere unless a tracker's own settings (``TRACKIO_SPACE_ID``, ``WANDB_MODE``) say so.
+A run that is taken up again goes on in the same place. ``RUN/tracking.json`` keeps its name there, which trackers were told of the run, and which of
+them failed since and lack lines: one of these that comes again, like one that comes later, is first told the lines that there are. So, and of a run
+that was killed, some lines are told twice, with the same values. Nothing is sent anywhere unless a tracker's own settings (``TRACKIO_SPACE_ID``,
+``WANDB_MODE``) say so.
 """
 
 import contextlib
@@ -114,12 +115,22 @@ def following(names: Sequence[str], run: Path, images: int, recipe: Mapping[str,
         return
     known = _known(run) if images else {}
     story = Story(run, known.get("id") or uuid.uuid4().hex[:8], images, recipe)  # a name, of which no number of the run depends
-    several = _Several()
+    told, lacks = set(known.get("told", ())), set(known.get("lacks", ()))
+
+    def note() -> None:
+        with contextlib.suppress(OSError):
+            write_text(run / NAME, json.dumps({"id": story.id, "told": sorted(told), "lacks": sorted(lacks & told)}) + "\n")
+
+    def left(name: str) -> None:
+        lacks.add(name)
+        note()
+
+    several = _Several(left)
     for name in names:
-        several.add(name, story, told=name in known.get("told", ()))
-    told = sorted({*known.get("told", ()), *several.trackers})
-    with contextlib.suppress(OSError):
-        write_text(run / NAME, json.dumps({"id": story.id, "told": told}) + "\n")
+        several.add(name, story, told=name in told - lacks)
+    told |= several.trackers.keys()
+    lacks -= several.trackers.keys()
+    note()
     try:
         yield several
     finally:
@@ -134,16 +145,20 @@ def _known(run: Path) -> dict[str, Any]:
         return {}
     if not isinstance(said, dict):
         return {}
-    told, own = said.get("told"), said.get("id")
-    found: dict[str, Any] = {"told": [name for name in NAMES if isinstance(told, list) and name in told]}
+    found: dict[str, Any] = {}
+    for key in ("told", "lacks"):
+        listed = said.get(key)
+        found[key] = [name for name in NAMES if isinstance(listed, list) and name in listed]
+    own = said.get("id")
     return found | ({"id": own} if isinstance(own, str) and own.isalnum() and own.isascii() and len(own) <= 32 else {})
 
 
 class _Several(Tracker):
-    """Trackers that may fail one by one."""
+    """Trackers that may fail one by one; `left` gets the name of each that did."""
 
-    def __init__(self) -> None:
+    def __init__(self, left: Callable[[str], None]) -> None:
         self.trackers: dict[str, Tracker] = {}
+        self._left = left
 
     def add(self, name: str, story: Story, *, told: bool) -> None:
         """Open one; one that does not know the run yet is told its lines so far."""
@@ -172,6 +187,7 @@ class _Several(Tracker):
 
     def _leave(self, name: str, error: Exception) -> None:
         self.trackers.pop(name, None)
+        self._left(name)
         why = " ".join(str(error).split())[:300] or type(error).__name__
         _log.warning("%s failed and follows this run no longer, which goes on; metrics.jsonl has everything: %s", name, why)
 
