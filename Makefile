@@ -25,7 +25,7 @@ help:  ## this list
 	@echo "PYTHON=python3.12 picks an interpreter, DEMO_FLAGS=--quick shortens the demo, TESTS=4 runs four test processes."
 
 demo: $(VENV)/.with-core  ## install if needed, train and restore, write runs/demo
-	$(VENV)/bin/snowmelt demo --out runs/demo $(DEMO_FLAGS)
+	$(VENV)/bin/snowmelt demo $(DEMO_FLAGS)
 
 test: $(VENV)/.with-test  ## the fast tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(TESTS) --dist loadgroup -m "not slow" $(TEST_FLAGS)

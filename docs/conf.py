@@ -114,6 +114,13 @@ def _escape(text: str) -> str:
     return "".join(pieces)
 
 
+def _language(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Pages under zh/ say that they are Chinese: browsers and readers of screens choose letters, hyphens and voices by it."""
+    if pagename.startswith("zh/"):
+        context["language"] = "zh"
+
+
 def setup(app: Any) -> None:
+    app.connect("html-page-context", _language)
     app.connect("source-read", _fill)
     app.connect("autodoc-process-docstring", _as_written, priority=900)  # after napoleon

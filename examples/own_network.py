@@ -1,5 +1,7 @@
 """A network of your own: any module net(x, t) that keeps height and width will do. Trained here for some seconds to undo a blur.
 
+    python examples/own_network.py
+
 Writes own_network.png, and the run to own_network/; 'snowmelt report own_network --plugin examples/own_network.py' makes a page of it.
 """
 

@@ -39,7 +39,7 @@ def main(out: Path = Path()) -> None:
         damaged.append(x)
         restored.append(snowmelt.restore(model, x))
         print(f"{name:20} {psnr(x, clean):5.2f} dB -> {psnr(restored[-1], clean):5.2f} dB")
-    columns = {"Damaged": torch.cat(damaged), "Restored": torch.cat(restored), "Original": clean.expand(len(damaged), -1, -1, -1)}
+    columns = {"Degraded": torch.cat(damaged), "Direct": torch.cat(restored), "Clean": clean.expand(len(damaged), -1, -1, -1)}
     pictures.save(out / "restore_a_photo.png", pictures.grid(columns, rows=list(DAMAGE)))
 
     D, steps = snowmelt.build("gaussian-blur:sigma_px=6"), [i / 12 for i in range(13)]

@@ -1,6 +1,6 @@
 """Draw every registered degradation at five severities, and write the gallery page: docs/see.md and docs/images/degradations.
 
-    python scripts/gallery.py
+    python scripts/gallery.py          # or a folder: the pictures go there, and the page stays as it is
 
 A degradation is shown at its defaults unless SHOWN says otherwise, so a new one appears by itself. Pictures are a bundled photograph (chelsea, CC0);
 recordings a few notes and scans a yard, both made here, since no recording and no scan comes with the package.
@@ -25,7 +25,8 @@ from snowmelt.signals import PICTURE, Scan, Signal, Sound
 from snowmelt.testing.samples import scans, signal_of
 from snowmelt.types import Batch, severity
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs" / "images" / "degradations"
 SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHOWN = {  # those that need parts, or that show more of themselves with other fields than the defaults
     "choice": "choice:parts=(gaussian-blur,mask)",
@@ -101,11 +102,13 @@ def gallery() -> str:
     return "\n".join(parts).strip()
 
 
-def main(out: Path) -> None:
-    """One strip a degradation, named after it, and the page between its markers."""
+def main(out: Path = PICTURES) -> None:
+    """One strip a degradation, named after it; into the documentation's own folder, also the page between its markers."""
     out.mkdir(parents=True, exist_ok=True)
     for name, spec in {**shown(), **BESIDE}.items():
         drawn(spec).save(out / f"{name}.webp", quality=80, method=6)
+    if out.resolve() != PICTURES:
+        return
     page = ROOT / "docs" / "see.md"
     page.write_text(pictures.between_markers(page.read_text(encoding="utf-8"), "gallery", gallery()), encoding="utf-8")
 
@@ -124,4 +127,4 @@ def _notes(scale: float) -> Batch:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images" / "degradations")
+    main(*map(Path, sys.argv[1:2]))

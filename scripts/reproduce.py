@@ -12,7 +12,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -286,14 +286,15 @@ def _section(place: str, report: Report) -> str:
 
 SIGNALS = """Recordings of spoken digits by a speaker whom no training heard, and LiDAR scans of a drive apart: small networks, some
 minutes of one core each, one seed, 95 % intervals on the pages. *Without a network* is the best classical method of the row by that
-measure, tuned on validation samples; *a walk* the best walk of the row, and so a little flattered. Of `kitti-next`, *as given* is the last
-frame again."""
+measure, tuned on validation samples; *Direct* is one call; *Sampled* the best walk of the row, and so a little flattered. Of `kitti-next`,
+*Degraded* is the last frame again."""
 SHOWN_OF = {"sound": ("si_sdr", "lsd"), "scan": ("mae_m", "rmse_m", "chamfer_m")}
-READMES = ("README.md", "README.zh.md")
+CHINESE = ("条目", "指标", "退化 Degraded", "不用网络", "一次调用 Direct", "轨迹 Sampled")
+READMES = {"README.md": (), "README.zh.md": CHINESE}  # the words over the table of signals; the names of methods are those of the reports
 
 
-def signals(*, measures: int | None = None) -> str:
-    """What sound and scans score, every measure (or the first so many) a row; empty where nothing has been kept."""
+def signals(*, measures: int | None = None, heads: Sequence[str] = ()) -> str:
+    """What sound and scans score, every measure (or the first so many) a row, under `heads` if given; empty where nothing has been kept."""
     rows = []
     for path in sorted(KEPT.glob(f"*/{REPORT}")):
         report = Report.read(path)
@@ -306,12 +307,13 @@ def signals(*, measures: int | None = None) -> str:
                 continue
             sign = 1 if column.better == "high" else -1
             cells: dict[str, Any] = {"row": path.parent.name, "measure": f"{column.header} {'↑' if sign > 0 else '↓'}"}
-            for title, kind in (("as given", "degraded"), ("without a network", "filter"), ("one call", "direct"), ("a walk", "walk")):
+            for title, kind in (("Degraded", "degraded"), ("without a network", "filter"), ("Direct", "direct"), ("Sampled", "walk")):
                 known = [row for row in found if row["kind"] == kind and isinstance(row.get(column.name), float)]
                 best = max(known, key=lambda row: sign * row[column.name], default=None)
                 cells[title] = "–" if best is None else f"{best[column.name]:.3g}" + (f" ({best['method']})" if kind == "filter" else "")
             rows.append(cells)
-    return markdown_table(rows, mark=False) if rows else ""
+    table: str = markdown_table([dict(zip(heads or row, row.values(), strict=True)) for row in rows], mark=False) if rows else ""
+    return table
 
 
 def _generators() -> list[str]:
@@ -473,8 +475,8 @@ def main() -> None:
         reproduce(options.row, options.data, options.runs / options.row, again=options.again, images=options.images)
     for name, text in pages().items():
         (KEPT / name).write_text(text, encoding="utf-8")
-    for readme in (ROOT / name for name in READMES):
-        table = signals(measures=1).strip()
+    for readme, heads in ((ROOT / name, heads) for name, heads in READMES.items()):
+        table = signals(measures=1, heads=heads).strip()
         readme.write_text(pictures.between_markers(readme.read_text(encoding="utf-8"), "signals", table), encoding="utf-8")
     import calls_page  # beside this script
 

@@ -74,3 +74,12 @@ def test_one_that_needs_parts_is_asked_for(gallery: ModuleType) -> None:
 
     with pytest.raises(ValueError, match=r"needy needs number: add a spec such as .* to SHOWN"):
         gallery.shown()
+
+
+def test_another_folder_leaves_the_page_as_it_is(gallery: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "drawn", lambda spec: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr(gallery, "gallery", lambda: "not written")
+    before = (DOCS / "see.md").read_bytes()
+    gallery.main(tmp_path)
+    assert (DOCS / "see.md").read_bytes() == before
+    assert any(tmp_path.iterdir())

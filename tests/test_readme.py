@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,6 +142,25 @@ def test_the_chinese_page_has_the_same_code_headings_and_tables(english: Path, c
     assert [path.removeprefix("../") for path in pictures[1]] == pictures[0]
 
 
+@pytest.mark.parametrize(("english", "chinese"), TWINS, ids=lambda page: page.name)
+def test_what_has_to_be_said_of_code_is_said_in_the_language_of_the_page(english: Path, chinese: Path) -> None:
+    """Blocks are the same, so a comment in words would be English on the Chinese one: only names of files and shapes may stand there."""
+    said = [line.partition("# ")[2] for _, code in blocks(chinese) for line in code.splitlines() if "# " in line]
+    assert [one for one in said if not re.fullmatch(r"\w+\.py|\([a-z0-9, ]+\)", one)] == []
+    bare = re.findall(r"\{doc\}`[^`<]*`", chinese.read_text(encoding="utf-8"))
+    assert bare == [], "a link without a text shows the title of the English page"
+
+
+def test_pages_in_chinese_say_so(script: Callable[[str], ModuleType]) -> None:
+    """What `make docs` writes into <html lang>."""
+    hooks: dict[str, Callable[..., None]] = {}
+    script("docs/conf.py").setup(SimpleNamespace(connect=lambda event, hook, **_: hooks.update({event: hook})))
+    for page, language in (("zh/idea", "zh"), ("idea", "en")):
+        context = {"language": "en"}
+        hooks["html-page-context"](None, page, "page.html", context, None)
+        assert context["language"] == language, page
+
+
 def table(text: str) -> list[str]:
     """The rows of all tables."""
     return [line for line in text.splitlines() if line.startswith("|")]
@@ -153,9 +172,10 @@ def test_each_readme_links_the_other() -> None:
 
 
 def test_the_figures_of_sound_and_scans_are_those_kept(script: Callable[[str], ModuleType]) -> None:
-    figures = script("scripts/reproduce.py").signals(measures=1).strip()
-    assert figures
+    reproduce = script("scripts/reproduce.py")
     for page in (README, CHINESE):
+        figures = reproduce.signals(measures=1, heads=reproduce.READMES[page.name]).strip()
+        assert figures
         assert f"<!-- begin signals -->\n\n{figures}\n\n<!-- end signals -->" in page.read_text(encoding="utf-8"), "run python scripts/reproduce.py"
 
 

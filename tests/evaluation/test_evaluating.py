@@ -99,7 +99,7 @@ def row(method: str, rmse: float, psnr: float, **more: object) -> dict[str, obje
 
 def test_the_headline_says_when_it_does_not_convince() -> None:
     degraded, good = row("Degraded", 0.3, 10.0), row("Direct", 0.1, 20.0)
-    assert verdict([degraded, good])[0].startswith("One call of the restorer gains +10.00 dB")
+    assert verdict([degraded, good])[0].startswith("One call of the restorer lies 10.00 dB above the degraded pictures")
     assert verdict([degraded, row("Direct", 0.25, 12.0)])[0].startswith("Not convincing")
     assert verdict([degraded, row("Diagonal Wiener", 0.09, 21.0), good])[0].startswith("Not convincing")
 

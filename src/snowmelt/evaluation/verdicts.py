@@ -40,11 +40,16 @@ def _headline(by_name: Mapping[str, Row]) -> str:
     direct, degraded = by_name["Direct"], by_name["Degraded"]
     linear = min((by_name[name] for name in _FILTERS if name in by_name), key=lambda row: float(row["rmse"]), default=None)
     gain = direct["psnr"] - degraded["psnr"]
-    against = "" if linear is None else f", {direct['psnr'] - linear['psnr']:+.2f} dB against the best linear filter"
-    headline = f"One call of the restorer gains {gain:+.2f} dB over the degraded pictures{against}."
+    against = "" if linear is None else f", {level(direct['psnr'] - linear['psnr'])} the best linear filter"
+    headline = f"One call of the restorer lies {level(gain)} the degraded pictures{against}."
     if gain < 3 or (linear is not None and direct["rmse"] >= linear["rmse"]):
         return "Not convincing: " + headline[0].lower() + headline[1:]
     return headline
+
+
+def level(db: float) -> str:
+    """How a PSNR lies to another, `db` lower: a number without a sign, and a word, as one says it."""
+    return "level with" if abs(db) < 0.005 else f"{abs(db):.2f} dB {'above' if db > 0 else 'below'}"
 
 
 def _walks(walks: Sequence[Row], direct: Row) -> str:
