@@ -40,7 +40,7 @@ class Lattice:
     def convolution(self, width: int, out: int, *, strided: bool = False) -> nn.Conv2d:
         """A convolution that keeps the number of places, or divides it by `halving`."""
         stride = self.halving if strided else 1
-        make = _Circular if self.circular else nn.Conv2d
+        make = _Circular if self.circular else _Narrowing if strided else nn.Conv2d
         return make(width, out, self.kernel, stride=stride, padding=(self.kernel[0] // 2, self.kernel[1] // 2))
 
     def doubling(self, width: int) -> nn.Sequential:
@@ -159,6 +159,21 @@ def unfolded(x: Tensor, patch: tuple[int, int]) -> Tensor:
     b, c, h, w = x.shape
     x = x.reshape(b, c // (rows * columns), rows, columns, h, w).permute(0, 1, 4, 2, 5, 3)
     return x.reshape(b, c // (rows * columns), h * rows, w * columns)
+
+
+class _Narrowing(nn.Conv2d):
+    """A convolution with strides; on CPUs in fp32 where it leaves a single column.
+
+    There oneDNN's bf16 for processors with AMX reads memory that nobody wrote, and gives numbers of any size, or NaN: a strip of 1 x 5,000 px.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type != "cpu" or input.shape[-1] > self.stride[1] or not (torch.is_autocast_enabled("cpu") or input.dtype != torch.float32):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.float()
+            out: Tensor = self._conv_forward(input.float(), self.weight.float(), bias)
+        return out.to(input.dtype)
 
 
 class _Circular(nn.Conv2d):
