@@ -112,7 +112,7 @@ def main() -> int:
         exec(compile(asked["before"], "before", "exec"), {"__name__": "before"})
     from snowmelt.cli import main as command
 
-    return command(asked["arguments"])
+    return command()  # of sys.argv, as the command itself does
 
 
 if __name__ == "__main__":

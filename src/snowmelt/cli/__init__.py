@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
@@ -42,6 +43,7 @@ from snowmelt.cli import (
     tune,
 )
 from snowmelt.cli.speaking import speak
+from snowmelt.stopping import Stopped
 
 __all__ = ["app", "main"]
 
@@ -79,6 +81,7 @@ _VERBS: dict[str, Callable[..., int | None]] = {
     "demo": score.demo,
     "doctor": doctor.doctor,
 }
+_MOMENT_S = 1.0
 _SHARED = ("train", "tune", "restore", "sample", "translate", "evaluate")
 for _order, (_name, _verb) in enumerate(_VERBS.items()):
     app.command(_verb, name=_name, sort_key=_order)
@@ -96,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     speak()
     given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with _sigterm_as_ctrl_c(), _together(given):
+        with _interruptible(ends=arguments is None), _together(given):
             code = app(given, exit_on_error=False, print_error=False)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
@@ -105,21 +108,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """While this lasts, SIGTERM ends what is under way as Ctrl-C does: with what is done kept, and nothing half written."""
+def _interruptible(*, ends: bool) -> Iterator[None]:
+    """While this lasts, SIGTERM ends what is under way as Ctrl-C does: with what is done kept, and nothing half written.
+
+    What goes wrong within a moment of a signal is the signal's doing: native code that it breaks into may say anything (torch, that it cannot tell
+    the shape of a storage). Where the process `ends` with the command, a signal that comes while it leaves changes nothing any more.
+    """
+    heard = list[float]()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        heard.append(time.monotonic())
         raise KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
     except ValueError:  # not in the main thread, to which signals go
         yield
         return
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
+    except (Exception, KeyboardInterrupt) as error:
+        broken = bool(heard) and time.monotonic() - heard[-1] < _MOMENT_S
+        if ends and (broken or isinstance(error, KeyboardInterrupt | Stopped)):
+            before = dict.fromkeys(before, signal.SIG_IGN)
+        if broken and not isinstance(error, KeyboardInterrupt | Stopped):
+            raise KeyboardInterrupt from error
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
