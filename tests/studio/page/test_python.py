@@ -26,6 +26,7 @@ from snowmelt.studio.page.restoring import Wish, commands  # noqa: E402
 from snowmelt.studio.page.tabs import interpolate, look  # noqa: E402
 from snowmelt.studio.page.visiting import Visitor  # noqa: E402
 from snowmelt.studio.shelf import Shelf  # noqa: E402
+from snowmelt.studio.work.looking import degraded  # noqa: E402
 
 TINY = "unet:widths=(8,8),patch=2,groups=4,blocks=1"
 
@@ -54,10 +55,12 @@ SHOWN: dict[str, list[Callable[[Desk, str, Visitor], str]]] = {
     "Look": [
         lambda desk, picture, visitor: looked(desk, "gaussian-blur", picture),
         lambda desk, picture, visitor: looked(desk, "morph", picture),
+        lambda desk, picture, visitor: look.look(desk, "morph", look.Picked(None, "cat"), look.Picked(None, "coffee"), 0, lambda: None).python,
     ],
     "Restore": [
         lambda desk, picture, visitor: commands(desk, Wish("digits", picture, "", True, "faithful", 0.5, 3, anyway=True))[1],
         lambda desk, picture, visitor: commands(desk, Wish("digits", picture, "", False, "fast", None, 0, anyway=False))[1],
+        lambda desk, picture, visitor: commands(desk, Wish("digits", None, "cat"))[1],
     ],
     "Interpolate": [
         lambda desk, picture, visitor: interpolate.made(desk, "digits", interpolate.New(0, 1, 0, None, None, 3), visitor)[-1],
@@ -92,6 +95,18 @@ def test_lines_of_a_tab_name_what_is_in_the_library_and_nothing_of_the_studio(ta
         assert f"{module}.{name}.".partition("snowmelt.studio.")[1] == "", code
         found = importlib.import_module(module)
         assert not name or hasattr(found, name), code
+
+
+@pytest.mark.parametrize("spec", ["gaussian-blur", "morph"])
+def test_the_lines_of_look_run_and_do_what_it_shows(spec: str, desk: Desk, picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images.write(tmp_path / "colour.png", torch.linspace(-1, 1, 3 * 5 * 12).reshape(3, 5, 12))  # another size, and colour where the first is grey
+    code = look.look(desk, spec, look.Picked(picture, ""), look.Picked("colour.png", ""), 3, lambda: None).python
+    names: dict[str, torch.Tensor] = {}
+    exec(code, names)  # noqa: S102 - the lines that the page shows
+    x, other = images.read(picture).x[None], images.read("colour.png").x[None]
+    expected = degraded(snowmelt.build(spec), x, [0.5], seed=3, endpoint=other, check=lambda: None)[0]
+    assert torch.equal(names["y"], expected)
 
 
 def test_no_tab_shows_python_that_nobody_looks_at(desk: Desk) -> None:

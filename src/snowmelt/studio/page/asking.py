@@ -1,7 +1,7 @@
 """What the handlers of a page have in common: the model that was chosen, the numbers of a form, and the way a walk says how far it is."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -37,16 +37,23 @@ def chosen_of(desk: Desk, name: str | None, does: str, fits: Callable[[Entry], b
 
 
 def generating(desk: Desk, now: str | None) -> tuple[list[Any], Entry | None]:
-    """The models that generate, as a page shows them: whether the words in their place, the room for them, and the menu; and the one to be chosen.
-
-    Args:
-        desk: whose shelf they stand on.
-        now: the one that is chosen; where there is none, it is the first.
-    """
+    """The models that generate, as a page shows them (:func:`menu_of`), and the one that is chosen: `now`, or else the first."""
     entries = desk.shelf.entries(lambda entry: entry.generates)
     chosen = next((entry for entry in entries if entry.name == now), entries[0] if entries else None)
-    menu = gr.update(choices=[entry.name for entry in entries], value=chosen.name if chosen else None)
-    return [gr.update(visible=not entries), gr.update(visible=bool(entries)), menu], chosen
+    return menu_of([entry.name for entry in entries], now), chosen
+
+
+def menu_of(names: Sequence[str], now: str | None) -> list[Any]:
+    """Models as a page shows them: whether the words in their place, the room for them, and the menu.
+
+    A choice that still stands there is not sent back: the answer comes later than the question, and would undo what was chosen meanwhile.
+
+    Args:
+        names: of the models.
+        now: the one that is chosen; where it is none of them, the first one will be.
+    """
+    menu = gr.update(choices=list(names)) if now in names else gr.update(choices=list(names), value=next(iter(names), None))
+    return [gr.update(visible=not names), gr.update(visible=bool(names)), menu]
 
 
 def whole(value: float | None) -> int | None:

@@ -64,7 +64,12 @@ class Wish:
     @property
     def file(self) -> str:
         """What the picture is called: by this its random numbers are keyed, here and on the command line."""
-        return Path(self.upload).name if self.upload else f"{self.example.partition(',')[0]}.png"
+        return Path(self.upload).name if self.upload else examples.file_of(self.example)
+
+    @property
+    def bundled(self) -> str | None:
+        """The bundled picture that is taken; None where one was brought, or is lacking."""
+        return self.example if self.clean and not self.upload else None
 
     def picture(self, desk: Desk) -> Picture:
         """The picture.
@@ -73,8 +78,8 @@ class Wish:
             Refused: there is none, or too much of it.
             UnreadableImage: it is none.
         """
-        if not self.upload and self.clean:
-            return Picture(examples.example(self.example), None, 8)
+        if self.bundled is not None:
+            return Picture(examples.example(self.bundled), None, 8)
         return opened(self.upload, desk.limits)
 
     def opened(self, desk: Desk) -> Opened:
@@ -198,7 +203,7 @@ def _way(one: Beside, px: int) -> str:
 
 
 def commands(desk: Desk, wish: Wish) -> tuple[str, str]:
-    """The command line, and the Python, that make the same file."""
+    """The command line, and the Python, that make the same file; of a bundled picture, they write that first."""
     entry = desk.shelf.entry(wish.model)
     blind = entry.degradation == "mixture"
     level = wish.severity if not blind else None
@@ -208,8 +213,10 @@ def commands(desk: Desk, wish: Wish) -> tuple[str, str]:
     given = {"model": model, "severity": level, "sampler": "default" if wish.mode != "faithful" and not blind else None}
     given |= {"degrade": wish.clean or None, "anyway": wish.anyway or None, "seed": wish.seed or None}
     lines = [f"    {name}={value!r}," for name, value in given.items() if value is not None or name == "sampler"]
-    python = ["from snowmelt.restoration import restore_folder", "", "restore_folder(", f"    {json.dumps(wish.file)},", *lines, ")"]
-    return line, "\n".join(python)
+    own = wish.bundled
+    python = [*([examples.IMPORTS] if own else []), "from snowmelt.restoration import restore_folder", "", *([examples.python(own)] if own else [])]
+    python += ["restore_folder(", f"    {json.dumps(wish.file)},", *lines, ")"]
+    return "\n".join([*([examples.shell(own)] if own else []), line]), "\n".join(python)
 
 
 def about(desk: Desk, name: str) -> str:

@@ -46,9 +46,10 @@ class Menus:
         self.desk, self.labels_of = desk, labels_of
 
     def listed(self, now: str | None = None) -> list[Any]:
-        """The models there are now, and the labels of the one that is chosen."""
+        """The models there are now; where that chooses another one, its labels too. Else nothing that was chosen is touched."""
         shown, entry = generating(self.desk, now)
-        return [*shown, *self.labels_of(entry)]
+        labels = self.labels_of(entry)
+        return [*shown, *([gr.skip()] * len(labels) if entry is not None and entry.name == now else labels)]
 
     def chosen(self, name: str | None) -> Any:
         """The labels of another model: of a single menu, gradio takes what there is without a list around it."""

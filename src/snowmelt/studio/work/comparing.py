@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,6 @@ from snowmelt.studio.limits import Refused
 from snowmelt.studio.shelf import Entry
 from snowmelt.studio.work.again import command, place
 from snowmelt.studio.work.looking import Check, Mode, measured, restored
-from snowmelt.studio.work.ways import Beside
 from snowmelt.training import history
 from snowmelt.training.learning import counted
 
@@ -78,6 +77,22 @@ class Told:
         """Its report.html; None where there is none."""
         path = located(self.entry.path) / "report.html"
         return path if path.is_file() else None
+
+
+class Result(NamedTuple):
+    """What one model makes of a picture.
+
+    Attributes:
+        name: of the model.
+        x: its picture (1, c, h, w).
+        psnr: in dB, next to the clean picture; None if nobody knows it.
+        ssim: likewise; None also of pictures that are too small for it.
+    """
+
+    name: str
+    x: Tensor
+    psnr: float | None = None
+    ssim: float | None = None
 
 
 def told(entry: Entry) -> Told:
@@ -188,7 +203,7 @@ def tabulated(rows: Sequence[Row], *, mark: bool = True) -> str:
 
 def restored_by(
     models: Sequence[Opened], x: Tensor, *, clean: bool, severity: float, mode: Mode, seed: int = 0, check: Check
-) -> tuple[Tensor, list[Beside]]:
+) -> tuple[Tensor, list[Result]]:
     """One degraded picture, and what each model makes of it.
 
     Args:
@@ -196,7 +211,7 @@ def restored_by(
         x: (1, c, h, w).
         clean: degrade it first.
         severity: how much, or how degraded it is.
-        mode: "faithful" or "best".
+        mode: "faithful" or "best"; a model that is tuned for few calls is fast instead, since nothing else suits it.
         seed: of what is random.
         check: called before every call of the network; what it raises ends the work.
 
@@ -214,9 +229,10 @@ def restored_by(
     out = []
     for one in models:
         check()
-        walked = restored(one.model, given, severity=severity, mode=mode, seed=seed, anyway=True, check=check)
+        own: Mode = "fast" if one.model.gap else mode
+        walked = restored(one.model, given, severity=severity, mode=own, seed=seed, anyway=True, check=check)
         psnr, ssim = measured(walked.x, x) if clean and walked.x.shape == x.shape else (None, None)
-        out.append(Beside(one.name, walked.x, len(walked.frames) - 1, psnr, ssim))
+        out.append(Result(one.name, walked.x, psnr, ssim))
     return given, out
 
 
@@ -226,6 +242,12 @@ def same_degradation(models: Sequence[Opened]) -> str:
     if len(set(specs.values())) < 2:
         return ""
     return "They undo different things: " + ", ".join(f"{name} {spec}" for name, spec in specs.items()) + "."
+
+
+def tuned(models: Sequence[Opened]) -> str:
+    """Which models are tuned for few calls, in which :func:`restored_by` restores with them; empty where none is."""
+    found = [one.name for one in models if one.model.gap]
+    return f"Tuned for few calls, and restored in those whatever was chosen: {', '.join(found)}." if found else ""
 
 
 def _rows(report: Report) -> list[dict[str, Any]]:

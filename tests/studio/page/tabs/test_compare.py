@@ -1,6 +1,7 @@
 """The handlers of Compare as functions."""
 
 import asyncio
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 gr = pytest.importorskip("gradio")
 
 import snowmelt  # noqa: E402
+from snowmelt.data import images  # noqa: E402
 from snowmelt.model import Model, save  # noqa: E402
 from snowmelt.recipes.recipe import from_table, to_toml  # noqa: E402
 from snowmelt.restorers import Restorer  # noqa: E402
@@ -27,11 +29,11 @@ TINY = "unet:widths=(8,8),patch=2,groups=4,blocks=1"
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     folder = tmp_path / "runs"
-    for name, spec, images in (("one", "gaussian-blur", 100), ("two", "gaussian-blur", 200), ("turns", "morph", 100)):
+    for name, spec, seen in (("one", "gaussian-blur", 100), ("two", "gaussian-blur", 200), ("turns", "morph", 100)):
         torch.manual_seed(0)
         D = snowmelt.build(spec)
         save(Model(D, Restorer(D, snowmelt.registry.build(TINY, "backbone"), (1, 8, 8))), folder / name)
-        (folder / name / "recipe.toml").write_text(to_toml(from_table({"degradation": spec, "training": {"images": images}})))
+        (folder / name / "recipe.toml").write_text(to_toml(from_table({"degradation": spec, "training": {"images": seen}})))
     (folder / "one" / "report.html").write_text("<p>fine</p>")
     return Desk(Limits(), Gate(Limits()), Shelf([], folder), folder)
 
@@ -67,6 +69,38 @@ def test_one_picture_restored_by_each_run_that_restores(desk: Desk) -> None:
         compare.beside(desk, ["turns", "turns"], **wish())
     with pytest.raises(Refused, match="no picture yet"):
         compare.beside(desk, ["one", "two"], **wish(which="my picture"))
+
+
+def test_a_tuned_copy_is_restored_in_its_few_calls_and_it_says_so(desk: Desk) -> None:
+    found = desk.shelf.opened("one").model
+    save(dataclasses.replace(found, estimates="consistency(0.94)"), desk.folder / "one" / "fast")
+    for mode in compare.MODES:
+        html, said = compare.beside(desk, ["one", "one/fast"], **wish(mode=mode))
+        assert html.count("<tr>") == 3
+        assert "Tuned for few calls, and restored in those whatever was chosen: one/fast." in said
+    assert "Tuned" not in compare.beside(desk, ["one", "two"], **wish())[1]
+
+
+def test_opening_the_list_of_runs_sends_no_choice_back_unless_one_is_gone(desk: Desk) -> None:
+    handlers = compare._Handlers(desk)
+    for now in (None, [], ["two"], ["two", "one"]):
+        menu = handlers.listed(now)[2]
+        assert set(menu["choices"]) == {"one", "two", "turns", "photo"}
+        assert "value" not in menu, "it would undo what is chosen while the answer is under way"
+    assert handlers.listed(["gone", "two"])[2]["value"] == ["two"]
+
+
+def test_who_waits_for_a_turn_holds_no_pixels(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images.write(tmp_path / "mine.png", torch.zeros(1, 8, 8))
+    waiting, read = [], compare.opened
+
+    def opened(*told: Any) -> Any:
+        waiting.append(not desk.gate._line)
+        return read(*told)
+
+    monkeypatch.setattr(compare, "opened", opened)
+    compare.beside(desk, ["one", "two"], **wish(which=compare._OWN, source=str(tmp_path / "mine.png")))
+    assert waiting == [False]
 
 
 def test_a_closed_page_stops_the_work_within_a_call(desk: Desk) -> None:

@@ -17,10 +17,11 @@ from snowmelt.registry import SpecError  # noqa: E402
 from snowmelt.studio.desk import Desk  # noqa: E402
 from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Left, Limits, Refused  # noqa: E402
-from snowmelt.studio.page.examples import example  # noqa: E402
+from snowmelt.studio.page.examples import NAMES, example  # noqa: E402
 from snowmelt.studio.page.forms import Form, needs_spec, pictured  # noqa: E402
 from snowmelt.studio.page.tabs.look import SEVERITIES, Picked, _Handlers, about, begun, drawn, look, tab  # noqa: E402
 from snowmelt.studio.shelf import Shelf  # noqa: E402
+from snowmelt.studio.work.looking import degraded  # noqa: E402
 
 NOBODY = SimpleNamespace(session_hash=None)
 
@@ -99,10 +100,26 @@ def test_the_command_it_shows_runs_and_the_python_does_too(desk: Desk, file: str
     assert Path("mine-compose.png").is_file()
     names: dict[str, object] = {}
     exec(found.python, names)  # noqa: S102 - the lines that the page shows
-    from snowmelt.studio.work.looking import degraded
-
     x = read(file).over()[None]
     assert torch.equal(names["y"], degraded(build("snow:level=1+jpeg"), x, [0.5], seed=3, check=lambda: None)[0])
+
+
+@pytest.mark.parametrize("spec", ["gaussian-blur", "morph"])
+def test_what_it_shows_of_bundled_pictures_needs_no_file(desk: Desk, spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = look(desk, spec, Picked(None, NAMES[-1]), Picked(None, "cat"), 0, lambda: None)
+    for words in map(shlex.split, found.command.splitlines()):
+        if words[0] == "python":
+            exec(words[2], {})  # noqa: S102 - the lines that the page shows
+        else:
+            assert main(words[1:]) in (0, None)
+    assert Path(f"digit-{spec}.png").is_file()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    names: dict[str, torch.Tensor] = {}
+    exec(found.python, names)  # noqa: S102 - the lines that the page shows
+    y = degraded(build(spec), example(NAMES[-1])[None], [0.5], endpoint=example("cat")[None], check=lambda: None)[0]
+    assert torch.equal(names["y"], y)
 
 
 def test_choosing_writing_and_moving_agree(tmp_path: Path) -> None:

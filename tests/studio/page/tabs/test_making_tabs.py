@@ -254,7 +254,6 @@ def test_what_goes_wrong_with_a_list_is_said_in_plain_words(desk: Desk, tab: Any
     handlers = tab._Handlers(desk)
     assert [update["visible"] for update in handlers.listed()[:2]] == [False, True]
     assert set(handlers.listed("plain")[2]["choices"]) == {"animals", "plain"}
-    assert handlers.listed("plain")[2]["value"] == "plain"
     page = built(tab.tab, desk)
     named = {fn.fn.__name__: fn.fn for fn in page.fns.values() if fn.fn is not None}
     (desk.folder / "plain" / "model.json").write_text("{")
@@ -262,6 +261,36 @@ def test_what_goes_wrong_with_a_list_is_said_in_plain_words(desk: Desk, tab: Any
         with pytest.raises(gr.Error, match=words) as told:
             named["chosen"](chosen)
         assert str(desk.folder) not in str(told.value)
+
+
+@pytest.mark.parametrize("tab", [generate, interpolate, translate])
+def test_opening_the_list_of_models_sends_no_choice_back(desk: Desk, tab: Any) -> None:
+    page, now, names = built(tab.tab, desk), {generate: "plain", interpolate: "plain", translate: "morphing"}, {"listed", "refresh"}
+    focus = next(fn.fn for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ in names and fn.targets[0][1] == "focus")
+    _, _, menu, *labels = focus(now[tab])
+    assert now[tab] in menu["choices"]
+    assert "value" not in menu, "it would undo what is chosen while the answer is under way"
+    assert all(label == gr.skip() for label in labels), "labels that were chosen stay"
+    _, _, menu, *labels = focus("gone")
+    assert menu["value"] in menu["choices"]
+    assert all("value" in label for label in labels), "another model draws other things"
+
+
+def test_who_waits_for_a_turn_holds_no_pixels(desk: Desk, picture: str, visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting: list[bool] = []
+
+    def watched(read: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(*told: Any) -> Any:
+            waiting.append(not desk.gate._line)
+            return read(*told)
+
+        return opened
+
+    for tab in (translate, interpolate):
+        monkeypatch.setattr(tab, "opened", watched(tab.opened))
+    translate.made(desk, "morphing", morphing(picture), visitor)
+    interpolate.blended(desk, "plain", between(picture, picture), visitor)
+    assert waiting == [False] * 3
 
 
 def test_where_no_model_translates_it_says_the_command_and_sends_nobody_to_a_tab_that_refuses() -> None:
@@ -289,6 +318,7 @@ def test_gradio_hands_every_handler_what_it_asks_for_and_takes_what_it_gives(des
     (labels,) = told(generate, "chosen", "animals")
     assert [name for name, _ in labels["choices"]] == NAMES
     first, last = told(interpolate, "chosen", "animals")
+    assert first["value"] == last["value"] == "", "another model may know none of the labels that were chosen"
     assert [name for name, _ in first["choices"]] == [name for name, _ in last["choices"]] == ["anything", *NAMES]
     assert "2 new pictures" in told(generate, "made", "animals", ["owl"], 2, 3, 2.0, 4)[0]
     assert "from picture 0 to picture 1 of seed 5" in told(interpolate, "made", "plain", 0, 1, 5, "", "", 3)[2]

@@ -15,6 +15,8 @@ from PIL import Image
 
 gr = pytest.importorskip("gradio")
 
+from gradio.helpers import special_args  # noqa: E402
+
 import snowmelt  # noqa: E402
 from snowmelt import registry  # noqa: E402
 from snowmelt.cli import main  # noqa: E402
@@ -26,6 +28,7 @@ from snowmelt.restorers import Restorer  # noqa: E402
 from snowmelt.studio.desk import Desk  # noqa: E402
 from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Limits, Refused  # noqa: E402
+from snowmelt.studio.page import examples  # noqa: E402
 from snowmelt.studio.page.examples import example  # noqa: E402
 from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, shown, trained_on, work  # noqa: E402
 from snowmelt.studio.page.tabs.restore import CLEAN, DAMAGED, _Handlers, tab  # noqa: E402
@@ -80,7 +83,7 @@ def test_a_wish_is_granted_with_before_and_after_every_step_and_the_file(
     desk: Desk, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
-    out = _Handlers(desk).restored(NOBODY, *asked("blur", file, CLEAN, "best", severity=0.5), progress=lambda *_, **__: None)
+    out = _Handlers(desk).restored(NOBODY, lambda *_, **__: None, *asked("blur", file, CLEAN, "best", severity=0.5))
     wiper, words, download, every, steps, shell, python = out
     assert wiper["label"] == "Degraded | Sampled"
     assert [one.shape for one in wiper["value"]] == [(7 * 40, 7 * 60, 3)] * 2  # small ones in squares
@@ -125,6 +128,43 @@ def test_the_command_and_the_python_that_it_shows_make_the_same_file(
     assert torch.equal(read(tmp_path / "cli" / "mine.png").x, mine)
     exec(python.replace("\n)", f"\n    out={str(tmp_path / 'python')!r},\n)"), {})  # noqa: S102 - the lines that the page shows
     assert torch.equal(read(tmp_path / "python" / "mine.png").x, mine)
+
+
+def in_a_shell(lines: str) -> None:
+    """The command lines that the page shows, without a shell of their own."""
+    for words in map(shlex.split, lines.splitlines()):
+        if words[0] == "python":
+            exec(words[2], {})  # noqa: S102 - the lines that the page shows
+        else:
+            assert words[0] == "snowmelt"
+            assert main(words[1:]) in (0, None)
+
+
+@pytest.mark.parametrize("name", ["cat", examples.NAMES[-1]])
+def test_what_it_shows_of_a_bundled_picture_needs_no_file(name: str, desk: Desk, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run, tmp_path / "blur")
+    desk = Desk(desk.limits, desk.gate, Shelf(["blur"], tmp_path / "runs"), tmp_path / "runs")
+    wish = Wish("blur", None, name, severity=1.0, seed=2)
+    shell, python = commands(desk, wish)
+    in_a_shell(f"{shell} --out cli")
+    assert torch.equal(read(wish.file).x, example(name))
+    Path(wish.file).unlink()
+    exec(python.replace("\n)", "\n    out='python',\n)"), {})  # noqa: S102 - the lines that the page shows
+    done = work(desk, wish, nothing)
+    (tmp_path / "done").mkdir()
+    mine = read(done.write(tmp_path / "done")).x
+    assert torch.equal(read(tmp_path / "cli" / wish.file).x, mine)
+    assert torch.equal(read(tmp_path / "python" / wish.file).x, mine)
+
+
+def test_gradio_tells_the_handler_how_far_it_is(desk: Desk) -> None:
+    fn = next(fn for fn in page_of(desk).fns.values() if fn.fn is not None and fn.fn.__name__ == "restored")
+    given = [f"asked {i}" for i in range(9)]
+    told, progress, *_ = special_args(fn.fn, list(given), request=NOBODY)
+    assert progress is not None
+    assert isinstance(told[progress], gr.Progress)
+    assert told[-9:] == given
 
 
 def test_the_result_keeps_opacity_and_depth(desk: Desk, tmp_path: Path) -> None:

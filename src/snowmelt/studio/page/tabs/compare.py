@@ -116,10 +116,11 @@ class _Handlers:
         self.desk = desk
 
     def listed(self, now: Sequence[str] | None = None) -> list[Any]:
-        """The runs there are now; those that were chosen stay so."""
+        """The runs there are now. What is chosen is not sent back, unless one of them is gone: it might have been changed meanwhile."""
         names = [entry.name for entry in self.desk.shelf.entries()]
         kept = [name for name in now or () if name in names]
-        return [gr.update(visible=len(names) < 2), gr.update(visible=len(names) > 1), gr.update(choices=names, value=kept)]
+        menu = gr.update(choices=names) if len(kept) == len(now or ()) else gr.update(choices=names, value=kept)
+        return [gr.update(visible=len(names) < 2), gr.update(visible=len(names) > 1), menu]
 
     def compared(self, names: list[str]) -> list[Any]:
         """What runs say."""
@@ -203,8 +204,8 @@ def beside(
     runs = [run for run in told_of(desk, names) if run.entry.restores]
     if not runs:
         raise Refused("none of these runs restores pictures: choose others")
-    brought = opened(source, desk.limits) if which == _OWN else Picture(examples.example(which), None, 8)
     with desk.gate.turn(left) as turn:
+        brought = opened(source, desk.limits) if which == _OWN else Picture(examples.example(which), None, 8)  # here: who waits holds no pixels
         models = [desk.shelf.opened(run.name) for run in runs]
         x = making.fitted(models[0].model, brought, dataclasses.replace(desk.limits, walk_px=_SIDE_PX))
         how: Any = MODES.get(mode, mode)
@@ -215,10 +216,9 @@ def beside(
     row = pictured(strip(list(columns.values()), list(columns)), ", ".join(columns))
     rows = [{"run": one.name, "psnr": one.psnr, "ssim": one.ssim} for one in found]
     table = section("Next to the clean picture", comparing.tabulated(rows)) if clean else ""
-    said = comparing.same_degradation(models)
-    if clean:
-        said += " One picture proves nothing: the table above says what many do."
-    return [_STYLE + row + table, escaped(said)]
+    remarks = [comparing.same_degradation(models), comparing.tuned(models)]
+    remarks += ["One picture proves nothing: the table above says what many do."] if clean else []
+    return [_STYLE + row + table, escaped(" ".join(filter(None, remarks)))]
 
 
 def along(desk: Desk, name: str | None, cache: str) -> str:

@@ -200,11 +200,10 @@ def blended(desk: Desk, name: str | None, way: Own, visitor: Visitor) -> list[An
         Refused: no model or a picture too few; or as :func:`~snowmelt.studio.work.making.blended`.
     """
     entry = chosen_of(desk, name, "undoes noise, which pictures of your own need", edits)
-    read = [opened(source, desk.limits) for source in (way.one, way.other)]
     severity, seed, steps = float(way.severity), whole(way.seed) or 0, int(way.steps)
     with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
-        a, b = (making.fitted(found.model, picture, desk.limits) for picture in read)
+        a, b = (making.fitted(found.model, opened(source, desk.limits), desk.limits) for source in (way.one, way.other))  # who waits holds no pixels
         check = counted(turn.check, visitor.progress, "drawing")
         x = making.blended(found.model, a, b, steps, severity=severity, seed=seed, limits=desk.limits, check=check)
     names = tuple(Path(str(source)).name for source in (way.one, way.other))
@@ -242,5 +241,5 @@ def picture(image: Image.Image, about: str) -> str:
 def labels_of(entry: Entry | None) -> list[Any]:
     """The choices of labels for a model: none where it knows none."""
     names = list(entry.labels) if entry else []
-    choice = gr.update(choices=[("anything", ""), *((name, name) for name in names)], value="", visible=bool(names))
-    return [choice, choice]
+    choices = [("anything", ""), *((name, name) for name in names)]
+    return [gr.update(choices=choices, value="", visible=bool(names)) for _ in range(2)]  # one each: gradio takes the value out of what it is given

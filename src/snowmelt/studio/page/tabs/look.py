@@ -51,7 +51,7 @@ class Picked:
     @property
     def file(self) -> str:
         """What it is called in a command."""
-        return Path(self.upload).name if self.upload else f"{self.name.partition(',')[0]}.png"
+        return Path(self.upload).name if self.upload else examples.file_of(self.name)
 
     def pixels(self, limits: Limits) -> Tensor:
         """The picture (1, c, h, w), transparent parts laid over white, its longer side at most `limits.look_px`."""
@@ -68,7 +68,7 @@ class Looked:
     Attributes:
         frames: the scrubber.
         about: the degradation in words.
-        command: the line that repeats it.
+        command: the line that repeats it, after those that write bundled pictures.
         python: the lines that do.
     """
 
@@ -99,8 +99,11 @@ def look(desk: Desk, spec: str, picked: Picked, second: Picked | None, seed: int
     endpoint = second.pixels(desk.limits) if second is not None and D.needs else None
     frames = degraded(D, x, SEVERITIES, seed=seed, endpoint=endpoint, check=check)
     labels = [f"t = {t:.2f}{in_words(D.in_units(t), D.in_units(1.0)) if t else ': clean'}" for t in SEVERITIES]
-    file, other = picked.file, second.file if second is not None and endpoint is not None else None
-    return Looked(scrubber(frames, labels, start=_SHOWN), about(D), command(D, file, other, seed), python(D, file, seed))
+    taken = [picked, *([second] if second is not None and endpoint is not None else [])]
+    own = list(dict.fromkeys(one.name for one in taken if not one.upload))
+    file, other = picked.file, taken[1].file if len(taken) > 1 else None
+    shell = "\n".join([*map(examples.shell, own), command(D, file, other, seed)])
+    return Looked(scrubber(frames, labels, start=_SHOWN), about(D), shell, python(D, file, other, seed, own))
 
 
 def about(D: Degradation) -> str:
@@ -128,22 +131,34 @@ def command(D: Degradation, file: str, endpoint: str | None, seed: int) -> str:
     return again.command("degrade", file, degradation=registry.spec(D), severities="0,.25,.5,.75,1", endpoint=endpoint, seed=seed or None)
 
 
-def python(D: Degradation, file: str, seed: int) -> str:
-    """The lines that do the same in Python."""
-    given = ', "endpoint": other' if D.needs else ""
-    draw = f'D.draw(x, generators({seed}, "degrade", [0]))'
-    return "\n".join(
-        [
-            "import snowmelt, torch",
-            "from snowmelt.data.images import read",
-            "from snowmelt.randomness import generators",
-            "",
-            f"x = read({file!r}).over()[None]",
-            f"D = snowmelt.build({registry.spec(D)!r})",
-            f"z = {{**{draw}{given}}}" if given else f"z = {draw}",
-            "y = D(x, torch.tensor([0.5]), z)  # t = 0.5",
+def python(D: Degradation, file: str, endpoint: str | None, seed: int, bundled: Sequence[str] = ()) -> str:
+    """The lines that do the same in Python.
+
+    Args:
+        D: the degradation.
+        file: the picture.
+        endpoint: the picture that a morph ends in.
+        seed: of what is random.
+        bundled: the bundled pictures among them, which are written first.
+    """
+    names = "read, resize, to_channels" if endpoint else "read"
+    lines = [
+        "import snowmelt, torch",
+        *([examples.IMPORTS] if bundled else []),
+        f"from snowmelt.data.images import {names}",
+        "from snowmelt.randomness import generators",
+        "",
+        *map(examples.python, bundled),
+        f"x = read({file!r}).over()[None]",
+        f"D = snowmelt.build({registry.spec(D)!r})",
+        f'z = D.draw(x, generators({seed}, "degrade", [0]))',
+    ]
+    if endpoint:
+        lines += [
+            f"other = to_channels(read({endpoint!r}).over(), x.shape[1])  # with the colours and the size of x",
+            'z = {**z, **D.given_by({"endpoint": resize(other, x.shape[2:]).expand_as(x)})}',
         ]
-    )
+    return "\n".join([*lines, "y = D(x, torch.tensor([0.5]), z)  # t = 0.5"])
 
 
 def begun(name: str) -> str:

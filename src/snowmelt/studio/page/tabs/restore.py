@@ -144,7 +144,8 @@ class _Handlers:
         guessed = is_blind(found) or (not clean and tell and tells(found))
         return Wish(model, upload, example, clean, mode, None if guessed else float(severity), int(seed or 0), anyway=bool(anyway) and not clean)
 
-    def restored(self, request: gr.Request, *asked: Any, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - gradio looks for it there
+    # How gradio finds out that a handler wants its progress: by the default, and before what has no names.
+    def restored(self, request: gr.Request, progress: gr.Progress = gr.Progress(), *asked: Any) -> list[Any]:  # noqa: B008
         """The wish granted."""
         gate = self.desk.gate
         with gate.turn(gate.leaving(request.session_hash)) as turn:

@@ -11,7 +11,7 @@ from snowmelt.pictures.scrubber import of_images
 from snowmelt.pictures.tiles import tiles
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
-from snowmelt.studio.page.asking import chosen_of, counted, whole
+from snowmelt.studio.page.asking import chosen_of, counted, menu_of, whole
 from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.page.visiting import QUIET, Visitor
 from snowmelt.studio.uploads import opened
@@ -83,8 +83,7 @@ def tab(desk: Desk) -> None:
 
     def refresh(now: str | None) -> list[Any]:
         names = [entry.name for entry in desk.shelf.entries(lambda entry: entry.translates)]
-        chosen = now if now in names else next(iter(names), None)
-        return [gr.update(visible=not names), gr.update(visible=bool(names)), gr.update(choices=names, value=chosen)]
+        return menu_of(names, now)
 
     # How gradio finds out that a handler wants its progress: by the default.
     def make(request: gr.Request, name: str | None, progress: gr.Progress = gr.Progress(), *wish: Any) -> list[Any]:  # noqa: B008
@@ -104,13 +103,12 @@ def made(desk: Desk, name: str | None, wish: Wish, visitor: Visitor) -> list[Any
         Refused: no model or no picture; or as :func:`~snowmelt.studio.work.making.translated`.
     """
     entry = chosen_of(desk, name, "translates", lambda one: one.translates)
-    picture = opened(wish.source, desk.limits)
     file, answers = Path(str(wish.source)).name, int(wish.answers)
     endpoint, calls, noise, seed = ENDPOINTS.get(wish.endpoint, wish.endpoint), whole(wish.calls), float(wish.noise) or None, whole(wish.seed) or 0
     asked: dict[str, Any] = {"endpoint": endpoint, "calls": calls, "noise": noise, "seed": seed, "answers": answers}
     with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
-        x = making.fitted(found.model, picture, desk.limits)
+        x = making.fitted(found.model, opened(wish.source, desk.limits), desk.limits)  # here: who waits for a turn holds no pixels
         check = counted(turn.check, visitor.progress, "translating")
         walk = making.translated(found.model, x, **asked, key=file, limits=desk.limits, check=check)
     stem = f"{Path(file).stem}-translated"
