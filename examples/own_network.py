@@ -1,6 +1,4 @@
-"""A network of your own: any module net(x, t) that keeps height and width will do. Trained here for some seconds to undo a blur.
-
-    python examples/own_network.py
+"""A network of your own: any module net(x, t) that keeps height and width will do. Trained for some seconds by ``python examples/own_network.py``.
 
 Writes own_network.png, and the run to own_network/; 'snowmelt report own_network --plugin examples/own_network.py' makes a page of it.
 """
@@ -50,7 +48,7 @@ def main(out: Path = Path("own_network")) -> None:
     model = train(recipe, out, fresh=True)
     clean = open_data(recipe.data, "validation").batch(range(64))["x0"]
     degraded = model.corrupt(clean, 1.0, torch.Generator().manual_seed(0)).x
-    columns = {"Degraded": degraded, "Restored": snowmelt.restore(model, degraded, severity=1.0, sampler=None), "Clean": clean}
+    columns = {"Degraded": degraded, "Direct": snowmelt.restore(model, degraded, severity=1.0, sampler=None), "Clean": clean}
     for name, x in columns.items():
         print(f"{name}: RMSE {float((x - clean).square().mean().sqrt()):.3f}")
     pictures.save(out.with_suffix(".png"), pictures.grid({name: x[:6] for name, x in columns.items()}))

@@ -27,7 +27,7 @@ NO_SCRIPTS = ["moons_plane.py"]  # what another one imports
 NUMBER = r"\d+\.\d+"
 # What each prints: the pattern of a line with a name and an error; those that are good; those that are bad; at least how many times as bad.
 MEASURED = {
-    "own_network.py": [(rf"^(.+): RMSE ({NUMBER})$", {"Restored", "Clean"}, {"Degraded"}, 2)],
+    "own_network.py": [(rf"^(.+): RMSE ({NUMBER})$", {"Direct", "Clean"}, {"Degraded"}, 2)],
     "notebooks/2_train_your_own.py": [(rf"^(.+): RMSE ({NUMBER})$", {"restored"}, {"in the rain"}, 2)],
     "notebooks/1_the_idea.py": [
         (rf"^(.+): RMSE ({NUMBER}) at the end$", {"Algorithm 2"}, {"Algorithm 1"}, 20),
