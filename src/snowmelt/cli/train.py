@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
 from snowmelt.cli.overrides import Given, given
+from snowmelt.processes import here
 
 
 def train(
@@ -73,7 +74,7 @@ def train(
     try:
         model = run.train(resolved, out, fresh=fresh, device=where, workers=workers, inexact=allow_inexact, track=followed)
     except BaseException:
-        if not there:
+        if not there and here().first:  # one of several: two would delete what the other deletes
             _leave_nothing(out)
         raise
     print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}.")
