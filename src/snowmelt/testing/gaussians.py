@@ -54,7 +54,8 @@ class Gaussians(NamedTuple):
         u, noise = uniform(like, generator, (1,))[:, 0], normal(like, generator, (self.covariances.shape[-1],))
         which = torch.searchsorted((weights / weights.sum()).cumsum(0), u, right=True).clamp(max=len(weights) - 1)
         values, vectors = torch.linalg.eigh(self.covariances)  # not Cholesky: a Gaussian may be flat
-        roots = vectors * values.clamp(min=0).sqrt()[:, None, :]
+        # The symmetric root: another would depend on the signs of eigenvectors, which are the processor's.
+        roots = (vectors * values.clamp(min=0).sqrt()[:, None, :]) @ vectors.mT
         x = self.means.flatten(1)[which] + (roots[which] @ noise[:, :, None])[:, :, 0]
         return x.reshape(n, *self.shape), self.labels[which]
 

@@ -55,6 +55,6 @@ def test_what_is_wrong_with_a_folder_is_said_of_the_path_as_it_was_written(tmp_p
 
 def test_no_other_path_is_changed() -> None:
     order = Order("a", "~", "grey")
-    said = "/rooted, /mnt/root and /root-2 stay, '/root' and /root/in do not"
-    assert order._as_written(said, "/root") == "/rooted, /mnt/root and /root-2 stay, '~' and ~/in do not"
+    said = "/homes, /mnt/home and /home-2 stay, '/home' and /home/in do not"
+    assert order._as_written(said, "/home") == "/homes, /mnt/home and /home-2 stay, '~' and ~/in do not"
     assert order._as_written("/a/b", "/") == "/a/b"
