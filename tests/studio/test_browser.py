@@ -3,6 +3,7 @@
 ``SNOWMELT_SCREENSHOTS=docs/images python -m pytest tests/studio/test_browser.py`` makes the pictures of docs/studio.md.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,7 +117,10 @@ def test_the_first_picture_is_there_at_once_and_is_scrubbed_without_a_request(
 ) -> None:
     watched = visit()
     page = watched.page
-    figure("studio-first-picture", f"the first picture {min(watched.seen_s, visit().seen_s):.1f} s after the page was asked for")
+    times = [watched.seen_s, visit().seen_s, visit().seen_s]
+    figure("studio-first-picture", f"the first picture {min(times):.1f} s after the page was asked for")
+    if os.getloadavg()[0] < (os.cpu_count() or 1):  # where nothing else is going on
+        assert min(times) < 2, f"the first picture took {times} s"
     assert "data:image/webp" in page.request.get(studio.url).text(), "the first picture has to come with the page, not on a second way"
     frame, slider = page.locator("#look-frames img:visible"), page.locator("#look-frames input[type=range]")
     first = frame.get_attribute("alt")

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from snowmelt.cli.allocator import share_pages
 from snowmelt.cli.errors import say
 from snowmelt.cli.machine import HERE, OnMachine, Switch
 
@@ -64,6 +65,7 @@ def studio(
         if port and (got := found.getsockname()[1]) != port:
             say(f"port {port} is taken: it will be {got}")
         print("opening the studio, some seconds ...", flush=True)
+        share_pages()
         stack.enter_context(settled())
         where = machine.prepare()
         from snowmelt.studio.desk import Desk

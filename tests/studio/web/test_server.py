@@ -251,7 +251,7 @@ def test_elsewhere_the_token_is_in_the_address_and_in_no_log(tmp_path: Path):
 @pytest.mark.skipif(sys.platform != "linux", reason="memory as Linux counts it")
 def test_twenty_clients_for_a_minute(tmp_path: Path, stock: Path, drawn: Callable[..., bytes], figure):
     with opened(tmp_path / "s", "--folder", str(stock), "--port", "0") as studio:
-        load(studio, drawn, 90)  # until the allocator has what its threads keep: it grew by 15 % in two minutes, and by 2 % in the two after
+        load(studio, drawn, 15)
         before = studio.rss_mb()
         found = load(studio, drawn, 60)
         after = studio.rss_mb()
