@@ -113,7 +113,7 @@ def leave(code: int) -> NoReturn:
 def _server(app: "FastAPI", gate: "Gate", address: str, open_page: bool) -> "uvicorn.Server":
     import uvicorn
 
-    from snowmelt.studio.web.prompt import Prompt
+    from snowmelt.studio.web.connection import Connection
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -131,7 +131,7 @@ def _server(app: "FastAPI", gate: "Gate", address: str, open_page: bool) -> "uvi
     return Server(
         uvicorn.Config(
             app,
-            http=Prompt,  # h11, the one that bounds the bytes of headers; and their time
+            http=Connection,  # by h11, the one that bounds the bytes of headers
             h11_max_incomplete_event_size=_HEADER_BYTES,
             ws="none",
             lifespan="on",

@@ -1,7 +1,8 @@
-"""Connections on which nobody says in time what is wanted."""
+"""Connections on which nobody says in time what is wanted, and those that are refused in the middle of a word."""
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ pytest.importorskip("gradio")
 
 import uvicorn
 
-from snowmelt.studio.web import prompt
+from snowmelt.studio.web import connection
 
 WAIT_S = 120  # where a close does not come, the test fails; on no machine it takes as long
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -24,16 +25,17 @@ Connect = Callable[[], socket.socket]
 @pytest.fixture
 def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
     """connect() -> a line to a server whose answer takes longer than a head may."""
-    monkeypatch.setattr(prompt, "HEAD_S", 0.3)
+    monkeypatch.setattr(connection, "HEAD_S", 0.3)
+    monkeypatch.setattr(connection, "LINGER_S", WAIT_S)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         import asyncio
 
-        await asyncio.sleep(2 * prompt.HEAD_S)
+        await asyncio.sleep(2 * connection.HEAD_S)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         await send({"type": "http.response.body", "body": b"there"})
 
-    server = uvicorn.Server(uvicorn.Config(app, http=prompt.Prompt, ws="none", lifespan="off", log_level="error", timeout_keep_alive=WAIT_S))
+    server = uvicorn.Server(uvicorn.Config(app, http=connection.Connection, ws="none", lifespan="off", log_level="error", timeout_keep_alive=WAIT_S))
     with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as lines:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -61,6 +63,17 @@ def ends(line: socket.socket, drip: bytes = b"") -> bool:
     return False
 
 
+def is_reset(line: socket.socket, drip: bytes) -> bool:
+    """Whether a line is gone before all of `drip` has come, byte by byte."""
+    try:
+        for number in drip:
+            line.sendall(bytes([number]))
+            time.sleep(0.01)
+    except OSError:
+        return True
+    return False
+
+
 def answered(line: socket.socket) -> bool:
     line.sendall(HEAD + b"\r\n")
     found = b""
@@ -81,3 +94,41 @@ def test_who_has_said_it_is_waited_for_and_may_ask_again_later(connect: Connect)
     assert answered(line)
     assert answered(line)
     assert ends(line, HEAD), "the second head is bounded, too"
+
+
+HALF = {
+    "a head that is too long": (HEAD + b"X: " + b"y" * 100_000, b"HTTP/1.1 400"),
+    "no request": (b"\0" * 1000, b"HTTP/1.1 400"),
+    "a body that nobody reads": (HEAD + b"Connection: close\r\nContent-Length: 3000000\r\n\r\n" + b"y" * 1_000_000, b"HTTP/1.1 200"),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_who_is_answered_in_the_middle_of_a_word_gets_the_answer(connect: Connect, name: str) -> None:
+    said, answer = HALF[name]
+    line = connect()
+    line.sendall(said)
+    assert line.recv(1, socket.MSG_PEEK), "the answer is there"
+    for _ in range(20):  # a connection that was closed is reset by these, and the answer lost
+        line.sendall(b"y" * 100_000)
+    found = b""
+    while more := line.recv(4096):
+        found += more
+    assert found.startswith(answer)
+    assert b"connection: close" in found.lower()
+
+
+def test_who_never_ends_is_not_heard_for_ever(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LINGER_S", 0.3)
+    line = connect()
+    line.sendall(b"\0" * 1000)
+    assert line.recv(1)
+    assert is_reset(line, b"y" * 100 * WAIT_S)
+
+
+def test_who_leaves_without_hearing_the_answer_does_no_harm(connect: Connect) -> None:
+    left = connect()
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+    left.sendall(b"\0" * 1000)
+    left.close()
+    assert answered(connect())
