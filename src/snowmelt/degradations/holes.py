@@ -21,6 +21,8 @@ from snowmelt.randomness import uniform
 from snowmelt.registry import Range, register
 from snowmelt.types import Batch, Draw, Generators, Severity
 
+_AT_ONCE = 1 << 20  # pixels of all strokes that are drawn together
+
 
 @register("holes", papers=("yu2019",))
 @dataclass(frozen=True)
@@ -49,8 +51,16 @@ class Holes(Pixelwise, LinearDegradation):
         """mask (b, 1, h, w): 1 where the picture is known, 0 under a stroke."""
         h, w = images(like, "holes")
         drawn = uniform(like, generator, (self.strokes, 5))
+        hidden = torch.zeros(len(like), 1, h, w, dtype=torch.bool, device=like.device)
+        together = max(_AT_ONCE // max(hidden.numel(), 1), 1)  # each stroke is as large as the picture, and there may be a thousand
+        for some in torch.split(drawn, together, 1):
+            hidden |= self._covered(some, like, h, w).any(1, keepdim=True)
+        return {"mask": (~hidden).to(like)}
+
+    def _covered(self, drawn: Tensor, like: Batch, h: int, w: int) -> Tensor:
+        """Which pixels each of the strokes `drawn` (b, n, 5) covers: (b, n, h, w)."""
         ends, width = drawn[..., :4], drawn[..., 4:]
-        # The nearest point of each stroke's middle line to every pixel, rows and columns apart: (b, strokes, h or 1, w or 1) until they meet.
+        # The nearest point of each stroke's middle line to every pixel, rows and columns apart: (b, n, h or 1, w or 1) until they meet.
         row, column, to_row, to_column = (
             (ends[..., i] * n).to(like)[..., None, None] for i, n in enumerate((h, w, h, w))
         )
@@ -59,8 +69,7 @@ class Holes(Pixelwise, LinearDegradation):
         columns = torch.arange(w).to(like) + 0.5 - column
         share = (rows * down + columns * across).div_((down.square() + across.square()).clamp(min=1e-6)).clamp_(0, 1)
         distance = (rows - share * down).square_() + (columns - share.mul_(across)).square_()
-        hidden = distance.sqrt_() < (width[..., None] * self.width_px / 2).clamp(min=0.75)
-        return {"mask": (~hidden.any(1, keepdim=True)).to(like)}
+        return distance.sqrt_() < (width[..., None] * self.width_px / 2).clamp(min=0.75)
 
     def gain(self, shape: tuple[int, ...], t: Severity, z: Draw) -> Tensor:
         """1 - t (1 - mask): (b, 1, h, w)."""

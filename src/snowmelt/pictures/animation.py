@@ -18,7 +18,7 @@ from PIL import Image, ImageChops, ImageDraw
 from torch import Tensor
 
 from snowmelt import files
-from snowmelt.pictures.tiles import FAINT, FONT_PX, board, fit, tiles, write
+from snowmelt.pictures.tiles import FAINT, FONT_PX, board, fit, require_frames, tiles, write
 from snowmelt.signals import PICTURE, Signal
 
 MARGIN_PX = 12
@@ -87,10 +87,7 @@ def _drawn(
     frames: Sequence[Tensor], labels: Sequence[str] | None, *, ms: int = 120, hold_ms: int = 900, scale: int | None = None, signal: Signal = PICTURE
 ) -> tuple[list[Image.Image], list[int]]:
     """The frames, RGB and of one size, and how long each stays, in ms."""
-    if not frames or 0 in frames[0].shape:
-        raise ValueError("there is no frame to show")
-    if len({frame.shape for frame in frames}) > 1:
-        raise ValueError(f"frames have shapes {sorted({tuple(frame.shape) for frame in frames})}: all must be of one shape")
+    require_frames(frames)
     if labels is not None and len(labels) != len(frames):
         raise ValueError(f"{len(frames)} frames have {len(labels)} labels: give one each")
     if min(ms, hold_ms) < 20:

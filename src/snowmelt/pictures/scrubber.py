@@ -19,7 +19,7 @@ from torch import Tensor
 from snowmelt.pictures.markup import Html
 from snowmelt.pictures.png import data_url
 from snowmelt.pictures.seen import ready
-from snowmelt.pictures.tiles import board, tiles
+from snowmelt.pictures.tiles import board, require_frames, tiles
 from snowmelt.signals import PICTURE, Signal
 
 _FILES = resources.files("snowmelt.pictures")
@@ -50,10 +50,7 @@ def scrubber(
     Raises:
         ValueError: no frame, shapes or numbers of labels that differ, or a `start` that is no frame.
     """
-    if not frames or 0 in frames[0].shape:
-        raise ValueError("there is no frame to show")
-    if len({frame.shape for frame in frames}) > 1:
-        raise ValueError(f"frames have shapes {sorted({tuple(frame.shape) for frame in frames})}: all must be of one shape")
+    require_frames(frames)
     return of_images([_frame(frame, signal) for frame in frames], labels, caption=caption, lossless=_sharp(frames[0], signal), start=start)
 
 

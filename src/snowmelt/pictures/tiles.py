@@ -7,6 +7,7 @@ hide exactly what a degradation did. Enlargement is by whole factors, so that al
 import functools
 import math
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -61,6 +62,18 @@ def tiles(x: Tensor, *, scale: int | None = None, size_px: int = TILE_PX, signal
     x = x.mean(1, keepdim=True) if x.shape[1] == 2 else x[:, :3]
     pixels = np.broadcast_to(to_uint8(x), (x.shape[0], *x.shape[2:], 3))
     return [_resize(Image.fromarray(np.ascontiguousarray(one)), scale, size_px) for one in pixels]
+
+
+def require_frames(frames: Sequence[Tensor]) -> None:
+    """Refuse what is no trajectory.
+
+    Raises:
+        ValueError: there is no frame, or they differ in shape.
+    """
+    if not frames or 0 in frames[0].shape:
+        raise ValueError("there is no frame to show")
+    if len({frame.shape for frame in frames}) > 1:
+        raise ValueError(f"frames have shapes {sorted({tuple(frame.shape) for frame in frames})}: all must be of one shape")
 
 
 def _resize(image: Image.Image, scale: int | None, size_px: int) -> Image.Image:

@@ -2,13 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
 
+from snowmelt.data.checks import Check, unchecked
 from snowmelt.randomness import fractions, generators
 from snowmelt.recipes.recipe import Recipe
 from snowmelt.recipes.report import degradation_strip
@@ -75,7 +75,7 @@ class Cost:
         )
 
 
-def measure(recipe: Recipe, *, device: torch.device | str = "cpu", check: Callable[[], None] = lambda: None) -> Cost:
+def measure(recipe: Recipe, *, device: torch.device | str = "cpu", check: Check = unchecked) -> Cost:
     """Run a few optimiser steps of a recipe on its data; nothing is written.
 
     Args:

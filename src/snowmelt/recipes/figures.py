@@ -14,6 +14,7 @@ from snowmelt.metrics.measures import measures_for
 from snowmelt.model import Model
 from snowmelt.pictures import Mark
 from snowmelt.pictures.seen import stacked
+from snowmelt.pictures.sheets import evenly
 from snowmelt.randomness import generators
 from snowmelt.samplers import Sampler
 from snowmelt.signals import PICTURE, Scan, Signal
@@ -84,8 +85,8 @@ def degradation_strip(model: Model, item: Mapping[str, torch.Tensor], rows: int 
 
 def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4, signal: Signal = PICTURE) -> Any:
     """Degraded, the estimate at some of the steps, Sampled, Clean."""
-    last, rows = len(walk) - 1, 1 if stacked(signal) else rows
-    shown = sorted({1 + round(i * (last - 1) / (_FRAMES - 1)) for i in range(_FRAMES)})
+    rows = 1 if stacked(signal) else rows
+    shown = evenly(range(1, len(walk)), _FRAMES)
     frames = [walk[0].x, *(estimate(walk[i]) for i in shown), walk[-1].x, clean]
     labels = ["Degraded", *(f"call {i}" for i in shown), "Sampled", "Clean"]
     return pictures.strip([frame[:rows] for frame in frames], labels, signal=signal)
@@ -94,7 +95,7 @@ def trajectory_strip(walk: list[State], clean: torch.Tensor, rows: int = 4, sign
 def steps(walk: list[State], clean: Batch, signal: Signal = PICTURE) -> tuple[list[Any], list[str]]:
     """A walk to move through: at some of its steps x at t, the estimate from which the next one is made, and the truth; and the severities."""
     last, rows = len(walk) - 1, 1 if stacked(signal) else _ROWS_STACKED  # few: the slider should stand beside what it moves
-    shown = sorted({round(i * last / (_STEPS - 1)) for i in range(_STEPS)})
+    shown = evenly(range(len(walk)), _STEPS)
     sheets = []
     for i in shown:
         believed = estimate(walk[i + 1]) if i < last else walk[i].x  # there x itself is the estimate

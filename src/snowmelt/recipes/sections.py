@@ -22,10 +22,12 @@ from snowmelt.model import Model
 from snowmelt.pictures import page
 from snowmelt.pictures.scan import explained_views
 from snowmelt.pictures.scrubber import of_images
+from snowmelt.pictures.sheets import evenly
 from snowmelt.recipes import figures
 from snowmelt.samplers import Sampler
 from snowmelt.signals import PICTURE, Scan, Signal, Sound
 from snowmelt.training import history
+from snowmelt.training.diary import SAMPLES
 from snowmelt.training.learning import words
 from snowmelt.types import Batch, State
 
@@ -217,9 +219,8 @@ def learns(run: Path) -> list[str]:
 
 def grown(run: Path) -> list[str]:
     """The sample grids of a run, from the first validation to the last: at most 24 of them, evenly chosen."""
-    found = sorted((run / "samples").glob("*.png"))
-    chosen = sorted({round(i * (len(found) - 1) / (_GRIDS - 1)) for i in range(_GRIDS)}) if found else []
-    sheets = {path.stem: sheet for path in (found[i] for i in chosen) if (sheet := opened(path, run)) is not None}
+    found = sorted((run / SAMPLES).glob("*.png"))
+    sheets = {path.stem: sheet for path in evenly(found, _GRIDS) if (sheet := opened(path, run)) is not None}
     if not sheets:
         return []
     labels = [f"after {int(name):,} images" if name.isdecimal() else name for name in sheets]

@@ -81,15 +81,14 @@ class Cluster:
             OSError: there is no cluster, or its workers cannot begin.
             ValueError: Ray is not installed.
         """
-        left = {job.number: job for job in jobs}
+        left, numbers = {job.number: job for job in jobs}, {job.source: job.number for job in jobs}
         if not left:
             return
         most = None if errand.batch is None else max(min(_MOST, len(left) // _PIECES), errand.batch)
         with self.met(device) as workers:
             for text in handed_again(workers, errand, lambda: [job_text(job) for job in left.values()], most):
                 told = outcome_of(text, left)
-                gone = {failure.source for failure in told.failed}
-                for number in [job.number for job, _ in told.finished] + [number for number, job in left.items() if job.source in gone]:
+                for number in [*(job.number for job, _ in told.finished), *(numbers[failure.source] for failure in told.failed)]:
                     left.pop(number)
                 yield told
         if left:

@@ -201,7 +201,7 @@ class _Run:
     def _sweep(self) -> None:
         sweep([Job(piece.number, piece.source, piece.name, piece.target, piece.target.parent) for piece in self.pieces])
 
-    def _told(self, cluster: Cluster, errand: "TableErrand", left: dict[int, Piece]) -> Iterator[Told]:
+    def _told(self, cluster: Cluster, errand: TableErrand, left: dict[int, Piece]) -> Iterator[Told]:
         if not left:
             return
         with cluster.met(self.work.device) as workers:

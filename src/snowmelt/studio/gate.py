@@ -7,7 +7,7 @@ restorer (:meth:`Turn.check`), so that a closed page stops its work within one s
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -25,7 +25,7 @@ class Turn:
         left: set when whoever asked is gone.
     """
 
-    def __init__(self, left: threading.Event, seconds: float, closed: threading.Event) -> None:
+    def __init__(self, left: threading.Event, seconds: float, closed: Callable[[], bool]) -> None:
         self.left, self._seconds, self._until, self._closed = left, seconds, time.monotonic() + seconds, closed
 
     def check(self) -> None:
@@ -37,7 +37,7 @@ class Turn:
         """
         if self.left.is_set():
             raise Left("whoever asked for this has left: it was stopped")
-        if self._closed.is_set():
+        if self._closed():
             raise Left("the studio is being closed: this was stopped")
         if time.monotonic() > self._until:
             raise Late(f"this took longer than {self._seconds:g} s, the limit of one wish: take a smaller picture, or fewer steps")
@@ -56,7 +56,7 @@ class Gate:
         self._changed = threading.Condition()
         self._line: deque[object] = deque()  # the first one is being worked on
         self._sessions: OrderedDict[str, threading.Event] = OrderedDict()
-        self._closed = threading.Event()
+        self._closed = False  # no lock around it: a signal's handler sets it, and another signal may come amid that
 
     @property
     def waiting(self) -> int:
@@ -84,11 +84,11 @@ class Gate:
         try:
             with self._changed:
                 while self._line[0] is not ticket:
-                    if gone.is_set() or self._closed.is_set():
+                    if gone.is_set() or self._closed:
                         raise Left("whoever asked for this has left: it was not begun")
                     self._changed.wait(_LOOK_S)
             torch.set_num_threads(self._threads)  # a thread begins with what another set last, which may have been 1 for small work
-            yield Turn(gone, self._limits.seconds, self._closed)
+            yield Turn(gone, self._limits.seconds, lambda: self._closed)
         finally:
             with self._changed:
                 self._line.remove(ticket)
@@ -96,7 +96,7 @@ class Gate:
 
     def close(self) -> None:
         """The studio is being closed: whatever is under way ends at the next step, and whoever waits is sent home."""
-        self._closed.set()
+        self._closed = True
 
     def leaving(self, session: str | None) -> threading.Event:
         """The event that is set when the page of a session is closed; without a session, one that nobody sets."""

@@ -127,6 +127,6 @@ def sweep(folder: Path, most_bytes: int, most_files: int = _FILES) -> int:
         if (held > most_bytes or number >= most_files) and now - changed > _YOUNG_S:
             with contextlib.suppress(OSError):
                 os.unlink(path)
+                gone += 1
                 os.rmdir(os.path.dirname(path))
-            gone += 1
     return gone

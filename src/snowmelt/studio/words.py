@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 
 from snowmelt.restoration.picture import reason
+from snowmelt.restorers.tiles import out_of_memory
 from snowmelt.studio.limits import Busy, Late, Left
 
 _log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ R = TypeVar("R")
 
 def expected(error: BaseException) -> bool:
     """Whether an error is somebody's input or machine, and no bug of ours."""
-    return isinstance(error, ValueError | OSError | MemoryError | Busy | Late | Left) or type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, ValueError | OSError | Busy | Late | Left) or out_of_memory(error)
 
 
 def plain(error: BaseException) -> str:
@@ -27,6 +28,12 @@ def plain(error: BaseException) -> str:
     if expected(error):
         return reason(error)
     return "something went wrong that is not your fault; the window where the studio was started says what"
+
+
+def log_bug(error: BaseException) -> None:
+    """Of a bug, the terminal gets the traceback."""
+    if not expected(error):
+        _log.error("a bug in the studio, or in a plug-in", exc_info=error)
 
 
 def handled(work: Callable[P, R]) -> Callable[P, R]:
@@ -39,8 +46,7 @@ def handled(work: Callable[P, R]) -> Callable[P, R]:
         except gr.Error:
             raise
         except Exception as error:
-            if not expected(error):
-                _log.exception("a bug in the studio, or in a plug-in")
+            log_bug(error)
             raise gr.Error(plain(error), print_exception=False) from None
 
     return handler

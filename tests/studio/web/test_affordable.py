@@ -82,12 +82,10 @@ def test_a_degradation_that_would_take_much_memory_is_not_begun(
         assert "GB of memory or more on a picture of this size, and 2 GB is the limit" in answer.json()["error"]
 
 
-def test_hundreds_of_strokes_on_a_photograph_are_refused(client: TestClient, drawn: Callable[..., bytes]):
-    """Each stroke is as large as the picture; a thousand together took 6.5 GB."""
+def test_hundreds_of_strokes_on_a_photograph_are_drawn_some_at_a_time(client: TestClient, drawn: Callable[..., bytes]):
+    """Each stroke is as large as the picture: 400 together would have taken 2.3 GB, which nobody is granted."""
     answer = client.post("/v1/degrade", files={"picture": drawn(512, 768)}, data={"degradation": "grey+holes:strokes=400"})
-    assert answer.status_code == 400, answer.text
-    assert "2.3 GB of memory or more" in answer.json()["error"]
-    assert client.post("/v1/degrade", files={"picture": drawn(512, 768)}, data={"degradation": "holes:strokes=50"}).status_code == 200
+    assert answer.status_code == 200, answer.text
 
 
 def test_what_is_registered_can_be_had_for_the_largest_picture():

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 import snowmelt
-from snowmelt.data.images import Picture
 from snowmelt.model import Model
 from snowmelt.priors import Normal
 from snowmelt.randomness import generator
@@ -183,13 +182,6 @@ def test_more_than_the_limits_allow_is_refused_in_words_before_any_call() -> Non
         making.translated(morph, x(), calls=50, limits=limits, check=nobody_leaves)
     with pytest.raises(Refused, match="trained without labels"):
         making.generated(model(), 1, label="0", check=nobody_leaves)
-
-
-def test_a_picture_is_prepared_as_the_library_does_and_no_larger_than_is_shown() -> None:
-    colour = Picture(torch.rand(3, 20, 30) * 2 - 1, None, 8)
-    made, cropped = model("morph"), model("morph", recipe={"data": {"fit": "crop"}})
-    assert torch.equal(making.fitted(made, colour), snowmelt.restoration.fitted(made, colour))
-    assert torch.equal(making.fitted(cropped, colour, Limits(walk_px=15)), snowmelt.restoration.fitted(cropped, colour, 15))
 
 
 def test_frames_are_small_enough_to_be_shown_and_results_keep_their_size() -> None:

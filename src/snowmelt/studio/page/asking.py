@@ -1,15 +1,18 @@
-"""What the handlers of a page have in common: the model that was chosen, the numbers of a form, and the way a walk says how far it is."""
+"""What the handlers of a page have in common: the model that was chosen, the numbers of a form, how far a walk is, and what is put into the page."""
 
 import re
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
+from snowmelt.data.checks import Check
+from snowmelt.pictures import data_url, png_bytes
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.limits import Refused
 from snowmelt.studio.shelf import Entry
-from snowmelt.studio.work.looking import Check
 
 _SPACE = re.compile(r"\s+")
 _SIGNS = "\\`*_{}[]()#+!|<>~$"
@@ -34,13 +37,6 @@ def chosen_of(desk: Desk, name: str | None, does: str, fits: Callable[[Entry], b
     if not fits(entry):
         raise Refused(f"{name} is a model of {entry.degradation}, not one that {does}: choose one of the list")
     return entry
-
-
-def generating(desk: Desk, now: str | None) -> tuple[list[Any], Entry | None]:
-    """The models that generate, as a page shows them (:func:`menu_of`), and the one that is chosen: `now`, or else the first."""
-    entries = desk.shelf.entries(lambda entry: entry.generates)
-    chosen = next((entry for entry in entries if entry.name == now), entries[0] if entries else None)
-    return menu_of([entry.name for entry in entries], now), chosen
 
 
 def menu_of(names: Sequence[str], now: str | None) -> list[Any]:
@@ -85,3 +81,8 @@ def counted(check: Check, progress: gr.Progress, doing: str, of: int | None = No
 def escaped(text: str) -> str:
     """Text as it is, in Markdown: what a file says is never markup."""
     return "".join(f"\\{sign}" if sign in _SIGNS else sign for sign in _SPACE.sub(" ", text))
+
+
+def picture(image: Image.Image, about: str) -> str:
+    """A picture in the page, never wider than it."""
+    return f'<img src="{data_url(png_bytes(image))}" alt="{escape(about)}" style="max-width:100%;height:auto;background:#fff">'

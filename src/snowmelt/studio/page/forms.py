@@ -23,6 +23,11 @@ from snowmelt.registry import Field, Part
 _TIMES = 4  # how many times the default a slider reaches
 _TICKS = 200
 _DIGITS = 10
+_BEGUN = {
+    "compose": "gaussian-blur:sigma_px=2+poisson-noise:peak=20",
+    "mixture": "mixture:parts=(gaussian-blur(sigma_px=3),poisson-noise,jpeg)",
+    "choice": "choice:parts=(gaussian-blur,pixelate,jpeg)",
+}
 
 
 class Span(NamedTuple):
@@ -42,6 +47,11 @@ def pictured() -> list[str]:
 def needs_spec(name: str, kind: str = "degradation") -> bool:
     """Whether a part cannot be made from its name alone, so that somebody has to write its spec."""
     return any(field.required for field in registry.schema(name, kind))
+
+
+def begun(name: str) -> str:
+    """The spec that a degradation begins with: of one that is made of others, an example."""
+    return _BEGUN.get(name, name)
 
 
 def span(field: Field) -> Span | None:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from snowmelt import registry
+from snowmelt.data.checks import Check
 from snowmelt.data.images import Picture, shrunk, to_channels, to_uint8
 from snowmelt.degradations import Mixture
 from snowmelt.model import Model
@@ -26,9 +27,10 @@ from snowmelt.studio.limits import Refused
 from snowmelt.studio.page import examples
 from snowmelt.studio.page.asking import escaped
 from snowmelt.studio.shelf import Entry
+from snowmelt.studio.trainings.orders import short
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.work.again import command, place
-from snowmelt.studio.work.looking import Check, Mode, Tell, Walked, measured, nobody, restored
+from snowmelt.studio.work.looking import Mode, Tell, Walked, measured, nobody, restored
 from snowmelt.studio.work.ways import Beside, side_by_side
 
 SHOWN_PX = 1280  # the longer side of what the wiper compares; the result keeps its own
@@ -231,11 +233,11 @@ def about(desk: Desk, name: str) -> str:
 
 
 def trained_on(found: Opened) -> str:
-    """What a model has learned from, in a sentence. Of a folder the last name: the page need not tell whose disk it lies on."""
+    """What a model has learned from, in a sentence."""
     D, recipe = found.model.degradation, found.model.notes.get("recipe")
     data = recipe.get("data") if isinstance(recipe, dict) else None
     path = data.get("path") if isinstance(data, dict) else None
-    named = path if isinstance(path, str) and path.startswith("bundled:") else Path(path).name if isinstance(path, str) else ""
+    named = short(path) if isinstance(path, str) else ""
     where = f" on the pictures of {escaped(named[:_LONGEST_NAME])}" if named else ""
     what = f"{', '.join(D.names)}, each by itself or several at once" if isinstance(D, Mixture) else f"`{registry.spec(D)}`"
     return f"**{escaped(found.name)}** was trained{where} to undo {what}."

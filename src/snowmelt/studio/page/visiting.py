@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import gradio as gr
 
 from snowmelt.studio.desk import Desk
-from snowmelt.studio.page.asking import generating
+from snowmelt.studio.page.asking import menu_of
 from snowmelt.studio.shelf import Entry
 from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.words import handled
@@ -47,9 +47,10 @@ class Menus:
 
     def listed(self, now: str | None = None) -> list[Any]:
         """The models there are now; where that chooses another one, its labels too. Else nothing that was chosen is touched."""
-        shown, entry = generating(self.desk, now)
-        labels = self.labels_of(entry)
-        return [*shown, *([gr.skip()] * len(labels) if entry is not None and entry.name == now else labels)]
+        entries = self.desk.shelf.entries(lambda entry: entry.generates)
+        names = [entry.name for entry in entries]
+        labels = self.labels_of(entries[0] if entries else None)
+        return [*menu_of(names, now), *([gr.skip()] * len(labels) if now in names else labels)]
 
     def chosen(self, name: str | None) -> Any:
         """The labels of another model: of a single menu, gradio takes what there is without a list around it."""

@@ -88,6 +88,11 @@ class Order:
         return re.sub(rf"(?<![\w./~-]){re.escape(path)}(?![\w-])", lambda _: written, said)
 
 
+def short(data: str) -> str:
+    """A bundled set as it is called; of a folder its last name: the page need not tell whose disk it lies on."""
+    return data if data.startswith(BUNDLED) else Path(data).name
+
+
 def named(folder: Path, name: str) -> Path:
     """Where the run of a name lies: always right in `folder`.
 

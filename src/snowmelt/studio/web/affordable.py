@@ -3,10 +3,10 @@
 import functools
 import itertools
 import time
-from collections.abc import Callable
 
 from torch import Tensor
 
+from snowmelt.data.checks import Check
 from snowmelt.degradations import Degradation
 from snowmelt.registry import spec
 from snowmelt.restoration.memory import peak_bytes
@@ -17,7 +17,7 @@ _PIECES_PX = (16, 32, 64, 128, 256)  # the sides of the pieces by which the whol
 _MOST_BYTES = 2 * 2**30  # every degradation as it comes takes less on 16 megapixels
 
 
-def require_affordable(D: Degradation, x: Tensor, severity: float, seconds: float, check: Callable[[], None], endpoint: Tensor | None) -> None:
+def require_affordable(D: Degradation, x: Tensor, severity: float, seconds: float, check: Check, endpoint: Tensor | None) -> None:
     """Refuse a degradation that would take too long, or too much memory: a part of it is one call, which nothing could stop.
 
     So pieces of the picture are tried, each of twice the side of the one before: what one takes tells about the next, and the last about the whole.
@@ -55,4 +55,4 @@ def require_affordable(D: Degradation, x: Tensor, severity: float, seconds: floa
         before, held = piece.numel(), peak
         if (expected := held + growth * (larger.numel() - before)) > _MOST_BYTES:
             words = f"would take {expected / 2**30:.1f} GB of memory or more on a picture of this size, and {_MOST_BYTES // 2**30} GB is the limit"
-            raise Refused(f"{spec(D)} {words}: make it smaller, or take fewer strokes, parts or steps")
+            raise Refused(f"{spec(D)} {words}: make it smaller, or take fewer parts or steps")

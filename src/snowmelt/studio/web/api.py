@@ -6,7 +6,6 @@ try, stands at ``/v1/docs``, which like all else asks no other server for anythi
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Literal
@@ -30,7 +29,7 @@ from snowmelt.studio.limits import LONGEST_SPEC, Refused
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.web.affordable import require_affordable
 from snowmelt.studio.web.answers import ERRORS, NOTE, Described, Health, Made, answer, failed, png, sheet
-from snowmelt.studio.words import expected, plain
+from snowmelt.studio.words import log_bug, plain
 from snowmelt.studio.work import looking, making
 
 Format = Annotated[Literal["png", "json"], Form(description="png: the file itself; json: base64 beside its note")]
@@ -39,7 +38,6 @@ Upload = Annotated[UploadFile, File(description="a JPEG, PNG, WebP, BMP, TIFF or
 Name = Annotated[str, Form(max_length=200, description="of a model; GET /v1/models lists them", examples=["photo"])]
 Wish = Callable[[Turn], Response]
 
-_log = logging.getLogger(__name__)
 _LOOK_S = 0.05  # how often a client is asked whether it is still there
 _FIELDS, _FILES, _FIELD_BYTES = 16, 2, 16 * 2**10
 _ABOUT = "Undo any degradation, from a program. The page for people is at /. Errors are {\"error\": \"...\"} in plain words."
@@ -149,8 +147,7 @@ class _Worker:
                 turn.check()
                 return wish(turn)
         except Exception as error:
-            if not expected(error):
-                _log.exception("a bug in the studio, or in a plug-in")
+            log_bug(error)
             return failed(error)
 
 
@@ -163,9 +160,8 @@ def _restored(
         raise Refused(f"{name} {what}, and only what was degraded as a picture is restored here: GET /v1/models says which models do ('restores')")
     picture = _picture(desk, upload)
     found = desk.shelf.opened(name, fast=mode == "fast")
-    walked = looking.restored(
-        found.model, picture.x[None].to(desk.device), severity=severity, mode=mode, seed=seed, check=turn.check, anyway=anyway, turn=picture.turn
-    )
+    x = picture.x[None]
+    walked = looking.restored(found.model, x, severity=severity, mode=mode, seed=seed, check=turn.check, anyway=anyway, turn=picture.turn)
     note = {**_note(found, seed), "mode": mode, "severity": severity, "how": walked.how, "said": list(walked.said)}
     note["seconds"] = round(walked.seconds, 3)
     return answer([png(walked.x[0], note, picture)], note, kind)

@@ -48,16 +48,17 @@ class Intake:
         most = self._limits.bytes + _FRAME if carries else min(_WORDS, self._limits.bytes + _FRAME)
         said = headers.get("content-length")
         announced = int(said) if said is not None and said.isascii() and said.isdigit() and len(said) < 20 else None
+        chunked = "transfer-encoding" in headers  # then the length that is announced says nothing (RFC 9112, 6.3)
         if said is not None and announced is None:
             await refusal(400, "Content-Length is not a number", headers)(scope, receive, send)
             return
         if announced is not None and announced > most:
             await self._too_large(headers, most)(scope, receive, send)
             return
-        if "transfer-encoding" not in headers and not announced:
+        if not chunked and not announced:
             await self._app(scope, receive, send)
             return
-        share = most if announced is None else announced
+        share = most if chunked or announced is None else announced
         if carries and self._coming + share > _AT_ONCE * self._limits.bytes:
             words = "too many pictures are on their way here at once: try again in a moment"
             await refusal(503, words, headers, {"Retry-After": "5", "Connection": "close"})(scope, receive, send)

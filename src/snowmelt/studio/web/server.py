@@ -13,6 +13,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -30,6 +31,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 _AT_ONCE = 512  # connections, each page with its own line for news counted
 _GRACE_S = 1
 _HEADER_BYTES = 32 * 2**10
+_SELDOM_S = 60.0
+_WARNING = ("uvicorn.error", "python_multipart.multipart")  # who warns of every request that is malformed
 
 
 def token_for(host: str, token: str | None) -> str | None:
@@ -128,21 +131,40 @@ def _server(app: "FastAPI", gate: "Gate", address: str, open_page: bool) -> "uvi
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is cut off now is cut off on purpose
             super().handle_exit(sig, frame)
 
-    return Server(
-        uvicorn.Config(
-            app,
-            http=Connection,  # by h11, the one that bounds the bytes of headers
-            h11_max_incomplete_event_size=_HEADER_BYTES,
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,  # addresses hold the token once
-            server_header=False,
-            limit_concurrency=_AT_ONCE,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
+    config = uvicorn.Config(
+        app,
+        http=Connection,  # by h11, the one that bounds the bytes of headers
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        access_log=False,  # addresses hold the token once
+        server_header=False,
+        limit_concurrency=_AT_ONCE,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=_GRACE_S,
     )
+    for name in _WARNING:
+        logging.getLogger(name).addFilter(Seldom())
+    return Server(config)
+
+
+class Seldom(logging.Filter):
+    """Lets each warning through once a minute: what strangers send is worth a line, but they may not fill the terminal with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[int, float] = {}  # when, by the line of code that says it: the words may be the stranger's
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record may be said: any that is no warning, and of warnings those that were not said lately."""
+        if record.levelno != logging.WARNING:
+            return True
+        now, before = time.monotonic(), self._said.get(record.lineno)
+        if before is not None and now - before < _SELDOM_S:
+            return False
+        self._said[record.lineno] = now
+        return True
 
 
 def _taken(error: OSError) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from snowmelt import registry
+from snowmelt.data.checks import Check
 from snowmelt.evaluation import BEST, Report
 from snowmelt.evaluation.methods import compared
 from snowmelt.evaluation.report import generated_rows
@@ -34,7 +35,7 @@ from snowmelt.restoration.identity import Opened
 from snowmelt.studio.limits import Refused
 from snowmelt.studio.shelf import Entry
 from snowmelt.studio.work.again import command, place
-from snowmelt.studio.work.looking import Check, Mode, measured, restored
+from snowmelt.studio.work.looking import Mode, measured, restored
 from snowmelt.training import history
 from snowmelt.training.learning import counted
 

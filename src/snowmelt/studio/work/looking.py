@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from snowmelt import registry
+from snowmelt.data.checks import Check
 from snowmelt.data.images import Picture, resize, shrunk, stored, to_channels
 from snowmelt.degradations import Compose, Degradation, Mixture
 from snowmelt.degradations.several import share_of
+from snowmelt.metrics import Distortion
 from snowmelt.model import Model
+from snowmelt.pictures.sheets import evenly
 from snowmelt.randomness import generator, generators
 from snowmelt.restoration.folder import meant
 from snowmelt.restoration.loading import severity_for
@@ -36,7 +39,6 @@ from snowmelt.types import Draw, Severity, State
 from snowmelt.types import severity as severities_of
 
 Mode: TypeAlias = Literal["fast", "faithful", "best"]
-Check: TypeAlias = Callable[[], None]
 Tell: TypeAlias = Callable[[int, int], None]
 _MEANS = {"sigma_px": "blur of", "length_px": "smeared over"}  # where the name of a field says too little
 _UNITS = {"px": "px", "db": "dB", "m": "m"}
@@ -229,8 +231,6 @@ def _damage(work: Work, one: Loaded) -> str:
 
 def measured(x: Tensor, clean: Tensor) -> tuple[float, float | None]:
     """PSNR in dB and SSIM of pictures (1, c, h, w) in [-1, 1]; no SSIM of pictures under 3 px."""
-    from snowmelt.metrics import Distortion  # takes seconds when first imported
-
     scores = Distortion()
     scores.update(x.clamp(-1, 1), clean)
     found = scores.compute()
@@ -321,8 +321,7 @@ class _Gathering:
         self._units: Callable[[float], Mapping[str, float]] = (lambda t: {}) if work.blind else D.in_units  # parts of a mixture have their own
         grid = [1.0, 0.0] if work.sampler is None else work.sampler.walk(D, one.severity)
         self.moves = len(grid) - 1
-        shown = min(self.moves + 1, MOST_FRAMES)
-        self._kept = {round(i * self.moves / (shown - 1)) for i in range(shown)}
+        self._kept = frozenset(evenly(range(self.moves + 1), MOST_FRAMES))
         self._seen, self._states = 0, list[tuple[Tensor, float]]()
 
     def __call__(self, state: State) -> None:

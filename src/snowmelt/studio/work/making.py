@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from snowmelt import registry
-from snowmelt.data.images import Picture, shrunk
+from snowmelt.data.checks import Check
+from snowmelt.data.images import shrunk
 from snowmelt.model import Model
 from snowmelt.pictures.sheets import evenly, severity_label
 from snowmelt.randomness import generator, generators
 from snowmelt.restoration import blending, guided
-from snowmelt.restoration import fitted as prepared_for
 from snowmelt.restoration.generation import STREAM, beginning, fits, intended, interpolating
 from snowmelt.restoration.memory import Fitting
 from snowmelt.restoration.told import device_of
@@ -28,7 +28,7 @@ from snowmelt.restoration.translation import walk_for as translating_walk
 from snowmelt.restorers.guidance import conditions_of
 from snowmelt.samplers import Sampler, default_walk
 from snowmelt.studio.limits import Limits, Refused
-from snowmelt.studio.work.looking import Check, Mode, Walked
+from snowmelt.studio.work.looking import Mode, Walked
 from snowmelt.types import EMPTY, Batch, State, severity
 
 FRAMES = 24  # of a walk are shown; a longer one is thinned evenly
@@ -114,7 +114,7 @@ def translated(
 
     Args:
         model: one of ``morph``.
-        x: the picture (1, c, h, w) as :func:`fitted` makes it.
+        x: the picture (1, c, h, w) as :func:`snowmelt.restoration.fitted` makes it.
         calls: of the restorer; by default as many as suit the model.
         endpoint: "estimated" solves the picture given anew at every step, "fixed" keeps it.
         noise: standard deviation of what is added to the picture, on [-1, 1]; by default the model's noise floor.
@@ -193,7 +193,7 @@ def blended(
 
     Args:
         model: one that edits.
-        a: the one end (1, c, h, w) as :func:`fitted` makes it.
+        a: the one end (1, c, h, w) as :func:`snowmelt.restoration.fitted` makes it.
         b: the other end, likewise.
         n: how many, both ends among them.
         severity: in (0, 1], how much is made anew.
@@ -208,11 +208,6 @@ def blended(
     require_samples(n, limits)
     require_steps(default_walk(model), model, limits)
     return torch.cat([_last(walk, check) for walk in blending(model, a, b, severity, n, seed=seed)])
-
-
-def fitted(model: Model, picture: Picture, limits: Limits = BOUNDS) -> Tensor:
-    """A picture (1, c, h, w) as those of the training were prepared (:func:`snowmelt.restoration.fitted`), at most as large as is shown."""
-    return prepared_for(model, picture, limits.walk_px)
 
 
 def classes_of(model: Model) -> tuple[str, ...]:

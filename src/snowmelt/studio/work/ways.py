@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from snowmelt import registry
+from snowmelt.data.checks import Check
 from snowmelt.degradations import Degradation, Mixture
 from snowmelt.model import Model
 from snowmelt.restoration.picture import Loaded, compute, finished
 from snowmelt.restoration.work import with_precision
 from snowmelt.samplers import Sampler, entries
 from snowmelt.studio.limits import Refused
-from snowmelt.studio.work.looking import Check, clean_of, made_ready, measured, watched, work_of
+from snowmelt.studio.work.looking import clean_of, made_ready, measured, watched, work_of
 
 
 class Beside(NamedTuple):

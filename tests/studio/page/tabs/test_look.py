@@ -18,8 +18,8 @@ from snowmelt.studio.desk import Desk  # noqa: E402
 from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Left, Limits, Refused  # noqa: E402
 from snowmelt.studio.page.examples import NAMES, example  # noqa: E402
-from snowmelt.studio.page.forms import Form, needs_spec, pictured  # noqa: E402
-from snowmelt.studio.page.tabs.look import SEVERITIES, Picked, _Handlers, about, begun, drawn, look, tab  # noqa: E402
+from snowmelt.studio.page.forms import Form, begun, needs_spec, pictured  # noqa: E402
+from snowmelt.studio.page.tabs.look import SEVERITIES, Picked, _Handlers, about, drawn, look, tab  # noqa: E402
 from snowmelt.studio.shelf import Shelf  # noqa: E402
 from snowmelt.studio.work.looking import degraded  # noqa: E402
 

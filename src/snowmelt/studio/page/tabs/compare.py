@@ -1,6 +1,5 @@
 """Compare: what several runs say of themselves side by side, their reports, and one picture restored by each."""
 
-import dataclasses
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,16 +8,17 @@ import gradio as gr
 
 from snowmelt.data.images import Picture
 from snowmelt.pictures import strip
+from snowmelt.restoration import fitted
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.limits import Refused
 from snowmelt.studio.page import examples, keeping
-from snowmelt.studio.page.asking import counted, escaped
+from snowmelt.studio.page.asking import counted, escaped, picture
 from snowmelt.studio.page.dropping import drop
-from snowmelt.studio.page.tabs.interpolate import picture as pictured
+from snowmelt.studio.page.visiting import QUIET
 from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
-from snowmelt.studio.work import comparing, making
+from snowmelt.studio.work import comparing
 
 MODES = {"one call: faithful": "faithful", "a walk: the most detail": "best"}
 _OWN = "my picture"
@@ -61,16 +61,15 @@ class _Panel(NamedTuple):
 def tab(desk: Desk) -> None:
     """The tab."""
     handlers, panel = _Handlers(desk), _panel()
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     listed = [panel.empty, panel.room, panel.runs]
-    gr.on(None, handled(handlers.listed), None, listed, **quiet)  # when the page opens
-    panel.runs.focus(handled(handlers.listed), panel.runs, listed, **quiet)
-    panel.which.change(lambda name: gr.update(visible=name == _OWN), panel.which, panel.source, **quiet)
+    gr.on(None, handled(handlers.listed), None, listed, **QUIET)  # when the page opens
+    panel.runs.focus(handled(handlers.listed), panel.runs, listed, **QUIET)
+    panel.which.change(lambda name: gr.update(visible=name == _OWN), panel.which, panel.source, **QUIET)
     panel.go.click(handled(handlers.compared), panel.runs, [panel.said, panel.tables, panel.report], api_visibility="private")
     asked = [panel.runs, panel.which, panel.source, panel.clean, panel.severity, panel.mode]
     panel.restore.click(handled(handlers.restored), asked, [panel.side, panel.told], api_visibility="private")
     panel.show.click(handled(handlers.shown), panel.report, panel.frame, api_visibility="private")
-    panel.report.change(handled(handlers.taken), panel.report, panel.file, **quiet)
+    panel.report.change(handled(handlers.taken), panel.report, panel.file, **QUIET)
 
 
 def _panel() -> _Panel:
@@ -207,13 +206,13 @@ def beside(
     with desk.gate.turn(left) as turn:
         brought = opened(source, desk.limits) if which == _OWN else Picture(examples.example(which), None, 8)  # here: who waits holds no pixels
         models = [desk.shelf.opened(run.name) for run in runs]
-        x = making.fitted(models[0].model, brought, dataclasses.replace(desk.limits, walk_px=_SIDE_PX))
+        x = fitted(models[0].model, brought, _SIDE_PX)
         how: Any = MODES.get(mode, mode)
         check = counted(turn.check, progress, "restoring")
         given, found = comparing.restored_by(models, x, clean=clean, severity=float(severity), mode=how, check=check)
     truth = {"Clean": x} if clean else {}
     columns = {"Degraded": given, **{one.name: one.x for one in found}, **truth}
-    row = pictured(strip(list(columns.values()), list(columns)), ", ".join(columns))
+    row = picture(strip(list(columns.values()), list(columns)), ", ".join(columns))
     rows = [{"run": one.name, "psnr": one.psnr, "ssim": one.ssim} for one in found]
     table = section("Next to the clean picture", comparing.tabulated(rows)) if clean else ""
     remarks = [comparing.same_degradation(models), comparing.tuned(models)]

@@ -1,21 +1,20 @@
 """Interpolate: the way from one picture to another through what a model knows, as a strip and to be moved along by hand."""
 
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 import torch
-from PIL import Image
 from torch import Tensor
 
-from snowmelt.pictures import data_url, png_bytes, scrubber, strip
+from snowmelt.pictures import scrubber, strip
 from snowmelt.pictures.sheets import evenly
+from snowmelt.restoration import fitted
 from snowmelt.restoration.identity import Opened
 from snowmelt.restoration.translation import prepared
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
-from snowmelt.studio.page.asking import chosen_of, counted, whole
+from snowmelt.studio.page.asking import chosen_of, counted, picture, whole
 from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.page.visiting import Menus, Visitor
 from snowmelt.studio.shelf import Entry
@@ -203,7 +202,7 @@ def blended(desk: Desk, name: str | None, way: Own, visitor: Visitor) -> list[An
     severity, seed, steps = float(way.severity), whole(way.seed) or 0, int(way.steps)
     with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
-        a, b = (making.fitted(found.model, opened(source, desk.limits), desk.limits) for source in (way.one, way.other))  # who waits holds no pixels
+        a, b = (fitted(found.model, opened(source, desk.limits), desk.limits.walk_px) for source in (way.one, way.other))  # who waits holds no pixels
         check = counted(turn.check, visitor.progress, "drawing")
         x = making.blended(found.model, a, b, steps, severity=severity, seed=seed, limits=desk.limits, check=check)
     names = tuple(Path(str(source)).name for source in (way.one, way.other))
@@ -231,11 +230,6 @@ def shown(x: Tensor, found: Opened, how: str, lines: list[str], folder: Path, st
     zipped = gr.update(value=keeping.zipped(paths, f"{found.name}-{stem}"), visible=True)
     way = scrubber(list(torch.split(x, 1)), labels, caption=_CAPTION, start=0)
     return [way, row, f"{how}.", zipped, gr.update(visible=True), "\n".join(lines)]
-
-
-def picture(image: Image.Image, about: str) -> str:
-    """A picture in the page, never wider than it."""
-    return f'<img src="{data_url(png_bytes(image))}" alt="{escape(about)}" style="max-width:100%;height:auto;background:#fff">'
 
 
 def labels_of(entry: Entry | None) -> list[Any]:

@@ -9,7 +9,8 @@ import gradio as gr
 from torch import Tensor
 
 from snowmelt import registry
-from snowmelt.data.images import resize
+from snowmelt.data.checks import Check, unchecked
+from snowmelt.data.images import shrunk
 from snowmelt.degradations import Degradation
 from snowmelt.pictures import scrubber
 from snowmelt.pictures.markup import Html
@@ -21,7 +22,7 @@ from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again
-from snowmelt.studio.work.looking import Check, degraded, in_words
+from snowmelt.studio.work.looking import degraded, in_words
 
 FIRST = "gaussian-blur"
 FIRST_PICTURE, SECOND_PICTURE = examples.NAMES[:2]
@@ -29,11 +30,6 @@ SEVERITIES = tuple(i / 20 for i in range(21))
 _SHOWN = 10  # t = 0.5
 _DROP_PX = 120
 _SPEC = "All of it in one line. Edit it and press Enter; + puts one after another: jpeg+grey"
-_BEGUN = {
-    "compose": "gaussian-blur:sigma_px=2+poisson-noise:peak=20",
-    "mixture": "mixture:parts=(gaussian-blur(sigma_px=3),poisson-noise,jpeg)",
-    "choice": "choice:parts=(gaussian-blur,pixelate,jpeg)",
-}
 
 
 @dataclass(frozen=True)
@@ -56,9 +52,7 @@ class Picked:
     def pixels(self, limits: Limits) -> Tensor:
         """The picture (1, c, h, w), transparent parts laid over white, its longer side at most `limits.look_px`."""
         x = opened(self.upload, limits).over() if self.upload else examples.example(self.name)
-        h, w = x.shape[1:]
-        scale = min(1.0, limits.look_px / max(h, w))
-        return resize(x, (max(1, round(h * scale)), max(1, round(w * scale))))[None]
+        return shrunk(x, limits.look_px)[None]
 
 
 @dataclass(frozen=True)
@@ -161,15 +155,10 @@ def python(D: Degradation, file: str, endpoint: str | None, seed: int, bundled: 
     return "\n".join([*lines, "y = D(x, torch.tensor([0.5]), z)  # t = 0.5"])
 
 
-def begun(name: str) -> str:
-    """The spec that a degradation begins with: of one that is made of others, an example."""
-    return _BEGUN.get(name, name)
-
-
 def tab(desk: Desk) -> None:
     """The tab."""
     names = forms.pictured()
-    now = look(desk, FIRST, Picked(None, FIRST_PICTURE), None, 0, lambda: None)  # drawn here, so that it comes with the page
+    now = look(desk, FIRST, Picked(None, FIRST_PICTURE), None, 0, unchecked)  # drawn here, so that it comes with the page
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=320):
             frames = gr.HTML(now.frames, elem_id="look-frames")
@@ -218,8 +207,8 @@ class _Handlers:
 
     def chosen(self, request: gr.Request, name: str, *pictures: Any) -> list[Any]:
         """Another degradation."""
-        part = registry.build(begun(name))
-        return [*self._drawn(begun(name), pictures, request), begun(name), *self.form.show(name), *self.form.fill(part)]
+        part = registry.build(forms.begun(name))
+        return [*self._drawn(forms.begun(name), pictures, request), forms.begun(name), *self.form.show(name), *self.form.fill(part)]
 
     def moved(self, request: gr.Request, name: str, *values: Any) -> list[Any]:
         """One of its controls."""

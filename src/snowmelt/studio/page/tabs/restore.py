@@ -11,6 +11,7 @@ from snowmelt.studio.page import examples
 from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.page.keeping import folder_in
 from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, is_blind, sheet, tells, work
+from snowmelt.studio.page.visiting import QUIET
 from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.words import handled
 
@@ -57,11 +58,10 @@ def tab(desk: Desk) -> None:
     panel = _panel(desk, handlers.models())
     asked = [panel.model, panel.upload, panel.example, panel.source, panel.mode, panel.tell, panel.severity, panel.seed, panel.anyway]
     fitting = [panel.told, panel.mode, panel.tell, panel.severity, panel.anyway, panel.example]
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    panel.model.focus(handled(handlers.listed), None, panel.model, **quiet)
+    panel.model.focus(handled(handlers.listed), None, panel.model, **QUIET)
     for event in (panel.model.change, panel.source.change, panel.tell.input):
-        event(handled(handlers.fitted), [panel.model, panel.source, panel.tell], fitting, **quiet)
-    panel.upload.upload(lambda: DAMAGED, None, panel.source, **quiet)
+        event(handled(handlers.fitted), [panel.model, panel.source, panel.tell], fitting, **QUIET)
+    panel.upload.upload(lambda: DAMAGED, None, panel.source, **QUIET)
     result = [panel.wiper, panel.words, panel.download, panel.every, panel.steps, panel.shell, panel.python]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
     panel.button.click(handled(handlers.restored), asked, result, show_progress_on=panel.wiper, **once)

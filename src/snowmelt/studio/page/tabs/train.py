@@ -1,6 +1,5 @@
 """Train: from a folder or a bundled set to a model of one's own, watched live; it goes on when the page closes."""
 
-import base64
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -16,8 +15,8 @@ from snowmelt.restorers.cost import size as in_bytes
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.limits import LONGEST_SPEC, Late, Refused
 from snowmelt.studio.page import forms
-from snowmelt.studio.page.tabs.look import begun
-from snowmelt.studio.trainings.orders import BUNDLED, Order
+from snowmelt.studio.page.visiting import QUIET
+from snowmelt.studio.trainings.orders import BUNDLED, Order, short
 from snowmelt.studio.trainings.runs import BUSY, CLOSED, Runs, State
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again
@@ -93,20 +92,19 @@ def tab(desk: Desk) -> Callable[[gr.Tabs], None]:
     private: dict[str, Any] = {"api_visibility": "private"}
     order = [source, folder, spec, size, images, name]
     shown = [chosen, status, *buttons, curve, grid, learning, shell, timer, seen]
-    quiet: dict[str, Any] = {"show_progress": "hidden", **private}
-    source.input(lambda value: gr.update(visible=value == FOLDER), source, folder, **quiet)
-    known.input(handled(handlers.begun), known, spec, **quiet)
+    source.input(lambda value: gr.update(visible=value == FOLDER), source, folder, **QUIET)
+    known.input(handled(handlers.begun), known, spec, **QUIET)
     for one in order:
-        one.input(lambda: gr.update(interactive=False), None, start, **quiet)  # what was not looked at is not started
-    known.input(lambda: gr.update(interactive=False), None, start, **quiet)
+        one.input(lambda: gr.update(interactive=False), None, start, **QUIET)  # what was not looked at is not started
+    known.input(lambda: gr.update(interactive=False), None, start, **QUIET)
     check.click(handled(handlers.checked), order, [cost, start, priced], show_progress="minimal", show_progress_on=cost, **private)
     start.click(handled(handlers.started), [priced, *order], [*shown, start], show_progress="minimal", show_progress_on=status, **private)
     for button, work in zip(buttons, (handlers.save, handlers.sample, handlers.stop, handlers.resume), strict=True):
-        button.click(handled(work), chosen, shown, **quiet)
-    chosen.input(handled(handlers.looked), chosen, shown, **quiet)
-    chosen.focus(handled(handlers.listed), None, chosen, **quiet)
-    timer.tick(handled(handlers.ticked), [chosen, seen], shown, trigger_mode="once", **quiet)
-    return lambda tabs: tabs.select(handled(handlers.turned), chosen, shown, **quiet)
+        button.click(handled(work), chosen, shown, **QUIET)
+    chosen.input(handled(handlers.looked), chosen, shown, **QUIET)
+    chosen.focus(handled(handlers.listed), None, chosen, **QUIET)
+    timer.tick(handled(handlers.ticked), [chosen, seen], shown, trigger_mode="once", **QUIET)
+    return lambda tabs: tabs.select(handled(handlers.turned), chosen, shown, **QUIET)
 
 
 class _Handlers:
@@ -117,7 +115,7 @@ class _Handlers:
 
     def begun(self, name: str) -> str:
         """The spec of a degradation that was picked: its defaults; of one that is made of others, an example."""
-        return begun(name) if forms.needs_spec(name) else registry.spec(registry.build(name))
+        return forms.begun(name) if forms.needs_spec(name) else registry.spec(registry.build(name))
 
     def checked(self, request: gr.Request, *order: Any) -> list[Any]:
         """What an order will cost, measured on some real steps; only then it can be started."""
@@ -138,34 +136,34 @@ class _Handlers:
         if priced is None or priced.order != wanted:
             raise Refused("this is not what the cost was measured of: look at the cost first")
         state = self.runs.start(wanted, priced.recipe)
-        return [*self._shown(state.name), gr.update(interactive=False)]
+        return [*self.looked(state.name), gr.update(interactive=False)]
 
     def save(self, name: str | None) -> list[Any]:
         """Save now."""
         self.runs.ask(_picked(name), "save")
         gr.Info(f"{name}: it is saved within a second or a step.")
-        return self._shown(name)
+        return self.looked(name)
 
     def sample(self, name: str | None) -> list[Any]:
         """Sample now."""
         self.runs.ask(_picked(name), "sample")
         gr.Info(f"{name}: samples come within a second or a step.")
-        return self._shown(name)
+        return self.looked(name)
 
     def stop(self, name: str | None) -> list[Any]:
         """Stop, after saving."""
         self.runs.stop(_picked(name))
         gr.Info(f"{name}: it saves and stops after this step.")
-        return self._shown(name)
+        return self.looked(name)
 
     def resume(self, name: str | None) -> list[Any]:
         """Go on."""
         self.runs.resume(_picked(name))
-        return self._shown(name)
+        return self.looked(name)
 
     def looked(self, name: str | None) -> list[Any]:
-        """Another run is looked at."""
-        return self._shown(name)
+        """A run, as it is now."""
+        return self._drawn(self.runs.names(), self.runs.state(name) if name is not None else None)
 
     def listed(self) -> Any:
         """The runs there are now: somebody else may have begun one."""
@@ -190,9 +188,6 @@ class _Handlers:
         if known:  # the visitor's choice stays: since this tick set out, another run may have been chosen or begun
             drawn[0] = gr.update(choices=names)
         return drawn
-
-    def _shown(self, name: str | None) -> list[Any]:
-        return self._drawn(self.runs.names(), self.runs.state(name) if name is not None else None)
 
     def _drawn(self, names: list[str], state: State | None) -> list[Any]:
         if state is None:
@@ -227,7 +222,7 @@ def status(state: State) -> str:
         f'<div data-state="{state.doing}"><p><strong>{escape(state.name)}</strong> {_WORDS[state.doing]}.</p>'
         f'<progress max="1" value="{share:.4f}" style="width:100%;accent-color:#0ea5e9" aria-label="images seen"></progress>'
         f"<p>{' · '.join(map(escape, numbers))}</p>{said}"
-        f'<p style="opacity:.75">{escape(state.degradation)} on {escape(_short(state.data))}</p></div>'
+        f'<p style="opacity:.75">{escape(state.degradation)} on {escape(short(state.data))}</p></div>'
     )
 
 
@@ -245,12 +240,12 @@ def sheet(state: State) -> str:
     if state.grid is None:
         return ""
     try:
-        content = state.grid.read_bytes()[:_MOST_GRID_BYTES]
-    except OSError:  # a run that is begun anew
+        with state.grid.open("rb") as file:
+            address = pictures.data_url(file.read(_MOST_GRID_BYTES))
+    except (OSError, ValueError):  # a run that is begun anew, and what only has the name of a picture
         return ""
-    encoded = base64.b64encode(content).decode()
     caption = f"Samples after {int(state.grid.stem):,} images: Degraded, Direct (one call), Sampled (a walk), Clean."
-    picture = f'<img src="data:image/png;base64,{encoded}" alt="{caption}" style="max-width:100%;max-height:460px;image-rendering:pixelated">'
+    picture = f'<img src="{address}" alt="{caption}" style="max-width:100%;max-height:460px;image-rendering:pixelated">'
     return f"<figure style='margin:0'>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -276,8 +271,8 @@ def command(run: Path) -> str:
 
 def trainable() -> list[str]:
     """The degradations that one set of pictures is enough for, and that the page can begin a spec of."""
-    known = [name for name in forms.pictured() if begun(name) != name or not forms.needs_spec(name)]
-    return [name for name in known if not registry.build(begun(name)).needs]
+    known = [name for name in forms.pictured() if forms.begun(name) != name or not forms.needs_spec(name)]
+    return [name for name in known if not registry.build(forms.begun(name)).needs]
 
 
 def _order(source: str, folder: str, spec: str, size: float | None, images: float | None, name: str) -> Order:
@@ -299,11 +294,6 @@ def _signature(names: list[str], state: State | None) -> tuple[Any, ...]:
         return tuple(names), None
     grid = None if state.grid is None else state.grid.name
     return tuple(names), state.name, state.doing, state.said, state.images, state.loss, state.asked, grid, state.learning
-
-
-def _short(data: str) -> str:
-    """A bundled set as it is called; of a folder its last name: the page need not tell whose disk it lies on."""
-    return data if data.startswith(BUNDLED) else Path(data).name
 
 
 def _time(seconds: float) -> str:

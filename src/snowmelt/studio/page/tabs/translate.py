@@ -9,6 +9,7 @@ import torch
 from snowmelt.pictures import strip
 from snowmelt.pictures.scrubber import of_images
 from snowmelt.pictures.tiles import tiles
+from snowmelt.restoration import fitted
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
 from snowmelt.studio.page.asking import chosen_of, counted, menu_of, whole
@@ -108,7 +109,7 @@ def made(desk: Desk, name: str | None, wish: Wish, visitor: Visitor) -> list[Any
     asked: dict[str, Any] = {"endpoint": endpoint, "calls": calls, "noise": noise, "seed": seed, "answers": answers}
     with desk.gate.turn(visitor.left) as turn:
         found = desk.shelf.opened(entry.name)
-        x = making.fitted(found.model, opened(wish.source, desk.limits), desk.limits)  # here: who waits for a turn holds no pixels
+        x = fitted(found.model, opened(wish.source, desk.limits), desk.limits.walk_px)  # here: who waits for a turn holds no pixels
         check = counted(turn.check, visitor.progress, "translating")
         walk = making.translated(found.model, x, **asked, key=file, limits=desk.limits, check=check)
     stem = f"{Path(file).stem}-translated"
