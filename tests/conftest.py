@@ -18,6 +18,12 @@ settings.register_profile("snowmelt", deadline=None, derandomize=True, database=
 settings.load_profile("snowmelt")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What torch draws in a test does not depend on the tests that pytest-xdist happened to give to this process before."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def script() -> Callable[[str], ModuleType]:
     """The module in a file of the repository that is no part of the package: script("scripts/ship.py")."""

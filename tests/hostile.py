@@ -8,6 +8,7 @@ it took.
 import gc
 import importlib.util
 import json
+import math
 import resource
 import sys
 import time
@@ -23,6 +24,7 @@ from snowmelt.data.options import DataOptions
 from snowmelt.data.sources import open_data
 
 MOST_PIXELS = 1_000_000  # of a mutated file
+_LONG_S, _TRIES = 1.0, 3  # what takes longer is opened again: this machine may have been elsewhere
 _ALLOWED_BYTES = 1 << 30  # of addresses, beyond those that are taken before the first file
 
 
@@ -90,9 +92,14 @@ def opened(path: Path) -> str:
 
 def bombs(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
-        start = time.perf_counter()
-        said = opened(path)
-        print(json.dumps({"file": path.name, "bytes": path.stat().st_size, "ms": 1000 * (time.perf_counter() - start), "said": said}), flush=True)
+        ms = math.inf
+        for _ in range(_TRIES):
+            start = time.perf_counter()
+            said = opened(path)
+            ms = min(ms, 1000 * (time.perf_counter() - start))
+            if ms < 1000 * _LONG_S:
+                break
+        print(json.dumps({"file": path.name, "bytes": path.stat().st_size, "ms": ms, "said": said}), flush=True)
 
 
 def mutated(made: ModuleType, first: int, stop: int, folder: Path) -> None:
@@ -102,13 +109,18 @@ def mutated(made: ModuleType, first: int, stop: int, folder: Path) -> None:
             number.seek(0)
             number.write(f"{seed:12d}")
             number.flush()
-            start = time.perf_counter()
-            try:
-                read += whole(made.mutated(of, seed), folder, seed)
-            except Exception as error:
-                error.add_note(f"mutated file {seed}")
-                raise
-            slowest = max(slowest, (time.perf_counter() - start, seed))
+            took = math.inf
+            for _ in range(_TRIES):
+                start = time.perf_counter()
+                try:
+                    found = whole(made.mutated(of, seed), folder, seed)
+                except Exception as error:
+                    error.add_note(f"mutated file {seed}")
+                    raise
+                took = min(took, time.perf_counter() - start)
+                if took < _LONG_S:
+                    break
+            read, slowest = read + found, max(slowest, (took, seed))
     print(json.dumps({"read": read, "refused": stop - first - read, "slowest_s": slowest[0], "slowest": slowest[1]}), flush=True)
 
 

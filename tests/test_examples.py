@@ -50,12 +50,13 @@ def run(name: str, place: Path) -> str:
     """What an example prints, run in an empty folder on one thread."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
     command = [sys.executable, str(EXAMPLES / name), *SHORTER.get(name, [])]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     return done.stdout
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_it_runs_and_leaves_what_it_promises(name: str, tmp_path: Path) -> None:
     said = run(name, tmp_path)

@@ -28,21 +28,26 @@ with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
+# For so many seconds, and until somebody was refused: processes that a busy machine lets run one after the other have not met yet.
 COUNTING = """
-import sys, time
+import os, sys, time
 from snowmelt.locks import InUse, locked
-folder, count, wins, refusals = sys.argv[1], sys.argv[2], 0, 0
-over = time.monotonic() + float(sys.argv[3])
-while time.monotonic() < over:
+folder, count, wins, refusals, enough = sys.argv[1], sys.argv[2], 0, 0, False
+print("ready", flush=True)
+sys.stdin.readline()  # until all are
+over, never = (time.monotonic() + seconds for seconds in (float(sys.argv[3]), 120))
+while time.monotonic() < over or (not enough and time.monotonic() < never):
     try:
         with locked(folder + "/run"):
             wins += 1
             before = int(open(count).read())
             time.sleep(0.0005)
             open(count, "w").write(str(before + 1))
+            enough = before > 20 and os.path.exists(count + ".refused")
     except InUse as error:
         assert "process " in str(error) or "another process" in str(error), error
         refusals += 1
+        open(count + ".refused", "w").close()
 print(wins, refusals)
 """
 
@@ -74,10 +79,12 @@ def test_the_second_of_two_processes_is_told_who_was_first(tmp_path: Path, holde
     first = holder(run)
     who = rf"process {first.pid} on {re.escape(socket.gethostname())}"
     line = rf"{re.escape(str(run))} is in use: {who} has been training there since \d\d:\d\d; wait for it, or stop it"
-    start = time.monotonic()
-    with pytest.raises(InUse, match=f"^{line}$"), locked(run):
-        pass
-    refused_s = time.monotonic() - start
+    refused_s = 1e9
+    for _ in range(5):  # the quickest: at any one of them the machine may have been elsewhere
+        start = time.monotonic()
+        with pytest.raises(InUse, match=f"^{line}$"), locked(run):
+            pass
+        refused_s = min(refused_s, time.monotonic() - start)
     assert refused_s < 1
     assert names(run) == {LOCK, HOLDER}  # the loser takes nothing away
     first.send_signal(signal.SIGINT)  # a clean end: its block is left
@@ -111,11 +118,19 @@ def test_two_processes_never_hold_it_at_once(tmp_path: Path, figure: Figure) -> 
     count = tmp_path / "count"
     count.write_text("0")
     command = [sys.executable, "-c", COUNTING, str(tmp_path), str(count), "1.5"]
-    done = [process.communicate()[0].split() for process in [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]]
+    racing = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in racing:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in racing:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    done = [process.communicate()[0].split() for process in racing]
     wins, refusals = (sum(int(one[i]) for one in done) for i in (0, 1))
     assert int(count.read_text()) == wins > 20  # each added 1 to what it had read, while nobody else did
     assert refusals > 0
-    assert names(tmp_path) <= {"count", "run"}
+    assert names(tmp_path) <= {"count", "count.refused", "run"}
     assert not (tmp_path / "run").is_dir() or names(tmp_path / "run") == set()
     figure("lock-race", f"3 processes took one lock {wins:,} times and were refused {refusals:,} times: never two at once")
 

@@ -69,7 +69,7 @@ def test_describe_train_and_restore_a_degradation_of_ones_own(cli, sepia: Path, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=280,
     )
     assert forgotten.returncode == 2
     assert "unknown degradation 'sepia'" in forgotten.stderr

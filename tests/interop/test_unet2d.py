@@ -122,7 +122,7 @@ sys.exit(main(["train", "--data", "bundled:digits", "--degradation", noise, "--m
 
 
 def test_without_diffusers_it_is_listed_and_says_what_it_needs(tmp_path) -> None:
-    done = subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path / "run")], capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 2, done.stderr
     assert done.stdout.count("diffusers-unet2d") >= 2
     assert "block_out_channels" in done.stdout

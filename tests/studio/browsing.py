@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -48,8 +47,8 @@ class Served:
         said: what it has printed so far.
     """
 
-    def __init__(self, url: str, process: "subprocess.Popen[str]") -> None:
-        self.url, self.process, self.said = url, process, list[str]()
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.url, self.process, self.said = "", process, list[str]()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -65,13 +64,12 @@ class Served:
         self._listener.join(END_S)
 
     def wait(self) -> None:
-        """Until somebody can come in."""
-        port = urlsplit(self.url).port or 0
+        """Until somebody can come in, and it says where."""
         for _ in range(START_S * 10):
             assert self.process.poll() is None, "".join(self.said)
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
+            if (found := re.search(r"the studio is open: (http://\S+)", "".join(self.said))) is not None:
+                self.url = found[1]
+                return
             time.sleep(0.1)
         raise AssertionError(f"the studio did not open within {START_S} s: {''.join(self.said)}")
 
@@ -79,14 +77,11 @@ class Served:
 @contextmanager
 def served(folder: Path, *arguments: str) -> Iterator[Served]:
     """A studio whose trainings lie in `folder`; it has to end on Ctrl-C, and to have said nothing of a bug."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "snowmelt", "studio", "--port", str(port), "--folder", str(folder), *arguments]
+    command = [sys.executable, "-m", "snowmelt", "studio", "--port", "0", "--folder", str(folder), *arguments]  # one that is free, for sure
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=folder.parent
     )
-    studio = Served(f"http://127.0.0.1:{port}/", process)
+    studio = Served(process)
     try:
         studio.wait()
         yield studio

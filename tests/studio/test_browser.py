@@ -5,6 +5,8 @@
 
 import os
 import re
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,11 +19,13 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 from tests.studio.browsing import CHROMIUM, PHONE, SCREENSHOTS, WAIT_MS, WITHOUT, Served, Visits, Watched, served, shot  # noqa: E402
 
+from snowmelt.processes import cores  # noqa: E402
 from snowmelt.recipes import run  # noqa: E402
 from snowmelt.recipes.recipe import from_table  # noqa: E402
 from snowmelt.studio.trainings.runs import BUSY, Runs  # noqa: E402
 
 pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=WITHOUT), pytest.mark.xdist_group("browser"), pytest.mark.timeout(3600)]
+QUICK_S = 0.08  # which the work of times_slower takes there
 expect = playwright.expect
 expect.set_options(timeout=WAIT_MS)
 
@@ -112,6 +116,16 @@ def fetch(page: "playwright.Page", target: Path) -> Path:
     return target
 
 
+def times_slower() -> float:
+    """How many times slower this machine is than the one on which two seconds were promised."""
+    times = []
+    for _ in range(3):
+        began = time.monotonic()
+        sum(i * i for i in range(2_000_000))
+        times.append(time.monotonic() - began)
+    return max(statistics.median(times) / QUICK_S, 1.0)
+
+
 def test_the_first_picture_is_there_at_once_and_is_scrubbed_without_a_request(
     visit: Visits, studio: Served, figure: Callable[[str, str], None]
 ) -> None:
@@ -119,8 +133,9 @@ def test_the_first_picture_is_there_at_once_and_is_scrubbed_without_a_request(
     page = watched.page
     times = [watched.seen_s, visit().seen_s, visit().seen_s]
     figure("studio-first-picture", f"the first picture {min(times):.1f} s after the page was asked for")
-    if os.getloadavg()[0] < (os.cpu_count() or 1):  # where nothing else is going on
-        assert min(times) < 2, f"the first picture took {times} s"
+    slower = times_slower()
+    if os.getloadavg()[0] < cores():  # where nothing else is going on
+        assert min(times) < 2 * slower, f"the first picture took {times} s, on a machine that is {slower:.1f} times slower"
     assert "data:image/webp" in page.request.get(studio.url).text(), "the first picture has to come with the page, not on a second way"
     frame, slider = page.locator("#look-frames img:visible"), page.locator("#look-frames input[type=range]")
     first = frame.get_attribute("alt")

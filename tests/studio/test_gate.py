@@ -30,7 +30,7 @@ def test_one_at_a_time_and_in_order():
     assert not order
     first.__exit__(None, None, None)
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
     assert order == [0, 1, 2, 3, 4]
 
 
@@ -61,7 +61,7 @@ def test_who_leaves_while_waiting_frees_the_place():
         while gate.waiting < 1:
             time.sleep(0.005)
         left.set()
-        thread.join(5)
+        thread.join(60)
         assert said == ["left"]
         assert gate.waiting == 0
 
@@ -105,7 +105,7 @@ def test_limits_are_positive(name: str):
 def in_a_thread(do) -> None:
     thread = threading.Thread(target=do)
     thread.start()
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_every_turn_has_all_threads_of_torch_whatever_another_thread_did_meanwhi
     def late() -> None:
         counts.append(torch.get_num_threads())  # its first word with torch, while another one works alone
         born.set()
-        go.wait(5)
+        go.wait(60)
         with gate.turn():
             counts.append(torch.get_num_threads())
             with looking._alone():
@@ -134,11 +134,11 @@ def test_every_turn_has_all_threads_of_torch_whatever_another_thread_did_meanwhi
     def first() -> None:
         with gate.turn(), looking._alone():
             thread.start()
-            born.wait(5)
+            born.wait(60)
 
     in_a_thread(first)
     go.set()
-    thread.join(5)
+    thread.join(60)
     assert counts == [1, 3, 1, 3]
     in_a_thread(lambda: counts.append(torch.get_num_threads()))
     assert counts[-1] == 3  # nor does a thread of tomorrow begin with one

@@ -229,7 +229,7 @@ def test_trackio_keeps_them_on_this_machine_and_a_resumed_run_is_one(tmp_path: P
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.stdout == ""
     assert "follows this run no longer" not in done.stderr

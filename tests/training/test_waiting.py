@@ -1,9 +1,9 @@
 """What a step waits for: nothing of the device between log lines, and the share of the time that goes into data and degradation."""
 
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from snowmelt.data.options import DataOptions
 from snowmelt.model import Model
-from snowmelt.training import loop
+from snowmelt.training import loop, waiting
 from snowmelt.training.feed import Feed
 from snowmelt.training.history import read as history
 from snowmelt.training.learning import waited
@@ -78,11 +78,26 @@ def test_time_in_data_and_degradation_is_waited_for_and_time_in_the_network_is_n
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "_LOG_EVERY", 2)
-    shares = {}
+    now, shares = 0.0, {}
+
+    def ticking() -> float:
+        """A clock on which all that is not slowed takes a hundredth of a second: what else this machine does in the meantime does not count."""
+        nonlocal now
+        now += 0.01
+        return now
+
+    for module in (loop, waiting):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=ticking, perf_counter=ticking))
+    monkeypatch.setattr(Waiting.__init__, "__defaults__", (ticking,))
     degrade, feed, restore = Model.degrade, Feed.__call__, type(small(tmp_path).restorer).forward
 
     def slow(inner: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *args, **kwargs: time.sleep(0.2) or inner(*args, **kwargs)
+        def slowed(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += 0.2
+            return inner(*args, **kwargs)
+
+        return slowed
 
     for place, patched in (("degradation", (Model, "degrade", degrade)), ("data", (Feed, "__call__", feed)), ("network", (None, "forward", restore))):
         run = small(tmp_path / place, images=64, validate_every=10**6, validation_images=1)

@@ -1,6 +1,8 @@
 """Whole commands, as processes that can be signalled and killed (zygote.py says how they start in milliseconds)."""
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -42,7 +44,7 @@ class Child:
         if self.running:
             os.kill(self.pid, number)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 240) -> int:
         """The exit code, as subprocess has it: minus the signal's number for a killed one.
 
         Raises:
@@ -123,6 +125,26 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     made = Zygote(tmp_path_factory.mktemp("commands"))
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """free_port() -> one on which nobody listens.
+
+    It is bound by another process only later. So it is none of those that the system gives to whoever asks for any, and none that another process of
+    these tests (pytest-xdist runs several) is given here.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = itertools.cycle(range(20_000 + 1000 * (number % 12), 21_000 + 1000 * (number % 12)))
+
+    def found() -> int:
+        for port in itertools.islice(ports, 1000):
+            with socket.socket() as place, contextlib.suppress(OSError):  # somebody listens there
+                place.bind(("127.0.0.1", port))
+                return port
+        raise OSError("a thousand ports are all taken")
+
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
 """Texts and files that nobody wrote: mutated ones are read or refused, in one of the ways that are promised, and quickly."""
 
+import gc
 import json
 import random
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,20 @@ from snowmelt.recipes.recipe import from_table, load
 from snowmelt.registry import SpecError, build, kinds, names, schema, spec
 
 SLOWEST_S = 1.0
+
 LETTERS = "abcxyz019.,:+-=()\"' \t\n\\/_%{}[]eE\0é😀"
 VALUES = ["1", "-1", "0", "2.5", "1e+5", "1e400", "nan", "inf", "true", "none", "", '""', "(1,2)", "()", "(", ")", "10000000000", "x" * 50]
 VALUES += ['"a,b"', "-0.0"]
 VALUES += ["linear", "ve:sigma_max=2", "ve(sigma_max=2)", "(mask,jpeg)", "(mask+noise,grey)", "betas(steps=10)", "1_0", "٣", "0x10", "8 ", "fixed"]
+
+
+@pytest.fixture(autouse=True)
+def tidied() -> Iterator[None]:
+    """What other tests have left in this process is not gone through again while it is measured how long reading takes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def term(r: random.Random, kind: str, depth: int = 0) -> str:

@@ -59,7 +59,7 @@ def reasons(out: Path) -> dict[str, str]:
     return {Path(line["input"]).name: line["reason"] for line in lines}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_zoo_through_every_door(zoo: ModuleType, run: Path, tmp_path: Path, figure, command) -> None:
     place, out = tmp_path / "in", tmp_path / "out"
     place.mkdir()
@@ -106,7 +106,7 @@ def test_the_zoo_through_every_door(zoo: ModuleType, run: Path, tmp_path: Path, 
 
     # the command line, with a network
     done = command("restore", place, "--model", run, "--severity", "1", "--faithful", "--out", tmp_path / "cli")
-    assert done.wait(90) == 0, done.stderr()
+    assert done.wait() == 0, done.stderr()
     assert f"restored {sound} pictures of {total} into" in done.stdout()
     assert f"; {total - sound} failed, listed in" in done.stdout()
     assert set(reasons(tmp_path / "cli")) == broken | several
@@ -141,7 +141,7 @@ def tenth(tmp_path: Path) -> tuple[Path, set[str]]:
     return place, set(broken)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_a_tenth_of_a_folder_is_broken(tenth: tuple[Path, set[str]], run: Path, tmp_path: Path, zoo: ModuleType, figure, command) -> None:
     (place, broken), out = tenth, tmp_path / "out"
     words = ("restore", place, "--model", run, "--severity", "1", "--faithful", "--out", out)
@@ -186,13 +186,13 @@ def hostile(*arguments: object, timeout: float) -> list[dict[str, Any]]:
     return lines
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_bombs_are_refused_by_their_headers(zoo: ModuleType, tmp_path: Path, figure) -> None:
     place = tmp_path / "bombs"
     place.mkdir()
     for name, content in zoo.bombs():
         (place / name).write_bytes(content)
-    *found, last = hostile("bombs", place, timeout=100)
+    *found, last = hostile("bombs", place, timeout=500)
     assert len(found) == len(list(place.iterdir())) >= 60
     for one in found:
         assert one["ms"] < 1000, one
@@ -239,5 +239,5 @@ def test_degrade_names_what_it_cannot_read(tmp_path: Path, command) -> None:
     assert command("degrade", tmp_path / "deep.png", *words).wait() == 0
     for name, reason in {"text.png": "not a picture in one of", "pipe.png": "a named pipe, not a file"}.items():
         done = command("degrade", tmp_path / name, *words)
-        assert done.wait(20) == 2
+        assert done.wait() == 2
         assert f"snowmelt: error: {tmp_path / name}: {reason}" in done.stderr()

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,13 +27,11 @@ def listed(counts: tuple[int, ...]) -> str:
 
 
 @pytest.fixture
-def together(command: Start) -> Callable[..., tuple[list[int], str, str]]:
+def together(command: Start, free_port: Callable[[], int]) -> Callable[..., tuple[list[int], str, str]]:
     """together(n, "sample", ...): exit codes of n processes that know of each other as torchrun's do, what the first printed, and all of stderr."""
 
     def start(n: int, *arguments: object) -> tuple[list[int], str, str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(n)}
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(n)}
         ranks = [{"RANK": str(i), "LOCAL_RANK": str(i), **place} for i in range(n)] if n > 1 else [{}]
         children = [command(*arguments, env=rank) for rank in ranks]
         codes = [child.wait() for child in children]
