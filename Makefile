@@ -81,7 +81,7 @@ $(VENV)/.made:
 define install
 	@if $(PY) -c 'import importlib.metadata as m, sys; sys.exit(tuple(map(int, m.version("torch").split(".")[:2])) < (2, 6))' 2>/dev/null; \
 	then sed '/^torch==/d' constraints.txt; else cat constraints.txt; fi > $(VENV)/constraints.txt
-	@echo "installing snowmelt$(EXTRAS) into $(VENV); the first time takes some minutes and about 1 GB"
+	@echo "installing snowmelt$(EXTRAS) into $(VENV); the first time takes some minutes and 1.4 GB of disk or more"
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt -e '.$(EXTRAS)'
 endef
 

@@ -36,7 +36,6 @@ from snowmelt.pictures import markdown_table, sheets
 from snowmelt.priors.base import Learned
 from snowmelt.recipes import curving, tuning
 from snowmelt.recipes import run as runs
-from snowmelt.recipes.figures import main_input
 from snowmelt.recipes.recipe import Recipe, from_table, load, merged, presets
 from snowmelt.recipes.report import environment
 from snowmelt.restoration import generate, guided, interpolate, translation
@@ -270,7 +269,7 @@ def page(name: str) -> str:
 
 def _section(place: str, report: Report) -> str:
     """Verdict, tables, facts and pictures of one evaluation."""
-    order = sorted(report.inputs(), key=lambda name: name != main_input(report))
+    order = sorted(report.inputs(), key=lambda name: name != report.main)
     many = report.signal.many
     tables = [f"Degraded {many} {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
     made = [f"Generated {many}:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
@@ -301,7 +300,7 @@ def signals(*, measures: int | None = None, heads: Sequence[str] = ()) -> str:
         signal = report.signal()
         if signal == PICTURE or report.generated:
             continue
-        found = [row for row in report.of(main_input(report)) if compared(row)]
+        found = [row for row in report.of(report.main) if compared(row)]
         for column in measures_for(signal).columns:
             if column.name not in SHOWN_OF[signal.name][:measures]:
                 continue
@@ -375,7 +374,7 @@ def _compared(data: str, task: str) -> tuple[list[dict[str, Any]], list[int], st
         if report is None:
             rows.append({"training": words, "method": "pending"})
             continue
-        walks = [row for row in report.of(main_input(report)) if row["kind"] in ("walk", "handed")]
+        walks = [row for row in report.of(report.main) if row["kind"] in ("walk", "handed")]
         most = max(row["calls"] for row in walks)
         ours = pattern == "{}-four"
         chosen = [row for row in walks if ("order 2" in row["method"]) == ours and "Algorithm 2" in row["method"] and (ours or row["calls"] == most)]
@@ -383,7 +382,7 @@ def _compared(data: str, task: str) -> tuple[list[dict[str, Any]], list[int], st
             apart += [] if compared(row) else [len(rows)]
             rows.append(_cells(words, row))
         best[pattern] = {"direct": _row(report, "direct"), "walk": chosen[0]}
-    floor = next((row for row in kept[0].of(main_input(kept[0])) if row["kind"] == "floor"), None)
+    floor = next((row for row in kept[0].of(kept[0].main) if row["kind"] == "floor"), None)
     if floor:
         apart.append(len(rows))
         rows.append(_cells("–", floor))
@@ -414,13 +413,13 @@ def _algorithms() -> list[str]:
     rows = []
     for path in sorted(KEPT.glob(f"**/{REPORT}")):
         report = Report.read(path)
-        walks = {(row["method"], row["calls"]): row for row in report.of(main_input(report)) if row.get("kind") in ("walk", "handed")}
+        walks = {(row["method"], row["calls"]): row for row in report.of(report.main) if row.get("kind") in ("walk", "handed")}
         for (method, calls), one in walks.items():
             two = walks.get((method.replace("Algorithm 1 (naive)", "Algorithm 2 (TACoS)"), calls))
             if method.startswith("Algorithm 1") and two is not None and calls > 1:
                 distance = next((name for name in report.distances() if name.startswith("FD")), None)
                 where = path.parent.relative_to(KEPT).as_posix() + ("" if compared(one) else ", handed the draw")
-                row = {"row": where, "input": main_input(report), "calls": calls, "RMSE, Algorithm 1": one["rmse"], "RMSE, Algorithm 2": two["rmse"]}
+                row = {"row": where, "input": report.main, "calls": calls, "RMSE, Algorithm 1": one["rmse"], "RMSE, Algorithm 2": two["rmse"]}
                 if distance is not None:
                     row |= {"FD, Algorithm 1": one[distance], "FD, Algorithm 2": two[distance]}
                 rows.append({name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()})
@@ -443,7 +442,7 @@ def _value(row: dict[str, Any], name: str) -> float | None:
 
 
 def _row(report: Report, kind: str) -> dict[str, Any]:
-    return next(row for row in report.of(main_input(report)) if row["kind"] == kind)
+    return next(row for row in report.of(report.main) if row["kind"] == kind)
 
 
 def _report(name: str, part: str) -> Report | None:

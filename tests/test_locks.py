@@ -26,7 +26,8 @@ from snowmelt.locks import locked
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have had it ignored
 with locked(sys.argv[1]):
     print("held", flush=True)
-    time.sleep(60)
+    for _ in range(6000):  # a signal that comes right before a sleep is heard after it
+        time.sleep(0.01)
 """
 # For so many seconds, and until somebody was refused: processes that a busy machine lets run one after the other have not met yet.
 COUNTING = """

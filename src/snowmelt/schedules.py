@@ -189,7 +189,7 @@ class Betas(Schedule):
     (arXiv 2102.09672), eq. 17, with offset .008 and betas clipped at .999.
     """
 
-    steps: Annotated[int, Range(1, 100_000)] = 1000
+    steps: Annotated[int, Range(1, 100_000), "T, the number of betas"] = 1000
     beta_min: Annotated[float, Range(0, 1)] = 1e-4
     beta_max: Annotated[float, Range(0, 1)] = 0.02
     kind: Literal["linear", "cosine", "scaled-linear"] = "linear"

@@ -44,10 +44,10 @@ def test_a_run_that_was_never_evaluated(cli, own: Path, tmp_path: Path) -> None:
     assert "snowmelt evaluate" in done.err
     assert state_of(own) == before, "the run stays as it is"
     html = (tmp_path / "page.html").read_text()
-    there = ("gaussian-blur:sigma_px=2", "bundled:digits", "unet:widths=(8,16)", "160 of 160 pictures", "Validation loss by severity", "batch = 16")
-    for words in there:
+    there = ("gaussian-blur:sigma_px=2", "bundled:digits", "unet:widths=(8,16)", "<dt>pictures seen</dt><dd>160 of 160", "batch = 16")
+    for words in (*there, "Validation loss by severity"):
         assert words in html, words
-    assert "'snowmelt evaluate digits' measures how well it restores" in html.replace("&#x27;", "'")
+    assert "'snowmelt evaluate RUN', with the directory of this run, measures how well it restores" in html.replace("&#x27;", "'")
     assert html.count("<figure data-scrubber") == 2, "the walk, and the samples over the training"
     assert re.findall(r'alt="(t = [\d.]+)"', html)[0] == "t = 1.00"
     assert re.findall(r'alt="(t = [\d.]+)"', html)[-1] == "t = 0.00"
@@ -57,6 +57,21 @@ def test_a_run_that_was_never_evaluated(cli, own: Path, tmp_path: Path) -> None:
     assert (tmp_path / "page.html").as_uri() in done.out, "what a browser takes"
     said = "Degraded is what was given, Direct one call of the restorer, Sampled the end of the walk, Clean the truth."
     assert html.count(said) >= 2, "the captions speak of the words over the columns"
+
+
+@pytest.mark.parametrize(("name", "named"), [("runs/noise", True), ("my noise", False)])
+def test_the_command_in_the_page_works_where_the_page_was_asked_for(
+    name: str, named: bool, cli, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own / "model.json").unlink()  # without a walk it is quick
+    monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(exist_ok=True)
+    own.rename(name)
+    said = cli("report", name).err
+    html = (Path(name) / "report.html").read_text().replace("&#x27;", "'")
+    assert f"'snowmelt evaluate {name if named else 'RUN'}'" in html
+    assert str(tmp_path) not in html
+    assert "snowmelt evaluate " + (name if named else f"'{name}'") in said, "one word for a shell"
 
 
 def test_what_was_measured_is_in_the_page(cli, own: Path) -> None:
@@ -111,7 +126,7 @@ def test_a_run_that_has_only_begun(cli, own: Path, tmp_path: Path) -> None:
     assert "<script" not in html
     (own / "metrics.jsonl").unlink()
     assert cli("report", own).code == 0
-    assert "0 of 160 pictures" in (own / "report.html").read_text()
+    assert "<dt>pictures seen</dt><dd>0 of 160</dd>" in (own / "report.html").read_text()
 
 
 def test_an_evaluation_of_another_version_is_no_reason_to_show_nothing(cli, own: Path) -> None:
@@ -139,7 +154,7 @@ def test_a_log_of_a_stranger_is_no_reason_to_show_nothing(name: str, value: obje
     html = overview(own).path.read_text()
     assert "batch = 16" in html
     assert "Over the training" in html
-    assert ("160 of 160 pictures" in html) == (name == "validation_bands" or (name == "loss" and isinstance(value, float)))
+    assert ("<dt>pictures seen</dt><dd>160 of 160" in html) == (name == "validation_bands" or (name == "loss" and isinstance(value, float)))
 
 
 def test_a_part_of_a_run_that_cannot_be_shown_is_left_out_alone(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +194,9 @@ def test_from_inside_the_run_it_has_its_name_too(cli, own: Path, monkeypatch: py
     (own / "model.json").unlink()
     monkeypatch.chdir(own)
     assert cli("report", ".").code == 0
-    assert "'snowmelt evaluate digits'" in (own / "report.html").read_text().replace("&#x27;", "'")
+    html = (own / "report.html").read_text().replace("&#x27;", "'")
+    assert "digits · snowmelt" in html
+    assert "'snowmelt evaluate .'" in html, "which works from here"
 
 
 def test_whose_pictures_it_shows_is_said_where_the_recipe_names_them(cli, own: Path, tmp_path: Path) -> None:
@@ -229,7 +246,7 @@ def test_a_finished_run_looks_finished(own: Path) -> None:
     recipe = own / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("images = 160\n", "images = 170\n"))
     assert "images = 170" in recipe.read_text()
-    assert "160 of 160 pictures" in overview(own).path.read_text(), "steps are whole: 10 of 16 pictures"
+    assert "<dt>pictures seen</dt><dd>160 of 160" in overview(own).path.read_text(), "steps are whole: 10 of 16 pictures"
 
 
 @pytest.mark.parametrize("verdict", [[None], [1], ["well", 3], [["a"]]], ids=str)

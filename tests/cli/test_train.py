@@ -239,14 +239,15 @@ def test_other_programs_follow_a_run_where_they_are_installed(cli, tmp_path: Pat
 
 def test_advice_is_given_once_and_again_only_to_who_comes_back(cli, tmp_path: Path) -> None:
     sizes = ("--model.backbone", "unet:widths=(8,),patch=4,groups=4,blocks=1", "--training.batch", "4", "--training.precision", "fp32")
-    amount = ("--images", "800", "--training.validate_every", "80", "--training.validation_images", "4", "--training.lr", "1e-9")
+    amount = ("--images", "802", "--training.validate_every", "80", "--training.validation_images", "4", "--training.lr", "1e-9")
     words = ("train", "--data", "bundled:digits", *BLUR, "--out", tmp_path / "run", *sizes, *amount)
     done = cli(*words)
     assert done.code == 0, done.err
-    verdicts, advice = done.err.count("dB of PSNR, after"), "far too low: try --training.lr 0.001."
+    verdicts, advice = done.err.count("dB of PSNR over all severities, after"), "far too low: try --training.lr 0.001."
     assert verdicts == 10, done.err
     assert done.err.count(advice) == 1, done.err
-    assert "dB of PSNR, after 800 images" in done.out
+    assert "dB of PSNR over all severities, after 800 images" in done.out
+    assert "trained 800 images of bundled:digits" in done.out, "steps are whole"
     assert advice not in done.out, "the last validation was of no other mind"
     again = cli(*words)
     assert again.code == 0, again.err

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from snowmelt.degradations import Snow
 from snowmelt.randomness import generator, generators
-from snowmelt.registry import SpecError, build, spec
+from snowmelt.registry import SpecError, build, schema, spec
 from snowmelt.testing import check_degradation
 
 DOUBLE = torch.float64
@@ -205,6 +205,12 @@ def test_what_snow_says_of_itself():
     assert d.in_units(0.5) == {"step": 100.0}
     assert build(spec(Snow(seed=3, brightness="fading"))) == Snow(seed=3, brightness="fading")
     assert build("snow:seed=none") == Snow()
+
+
+@pytest.mark.parametrize("name", ["decolour", "fade-mask", "recursive-blur", "resample", "snow"])
+def test_steps_say_what_they_are(name):
+    (steps,) = (field for field in schema(name) if field.name == "steps")
+    assert steps.doc == "in how many steps t goes from 0 to 1"
 
 
 @pytest.mark.parametrize(

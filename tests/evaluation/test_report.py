@@ -34,6 +34,8 @@ def test_a_report_of_an_earlier_version_is_read_by_todays_names(tmp_path: Path) 
     assert "0.200 to 0.400" in text
     assert "rounded to 8 bits" not in text  # no rows of that kind
     assert "FD" not in text
+    assert "Degraded pictures at t = 1, in floating point:" in text
+    assert report.summary() in text
 
 
 @pytest.mark.parametrize(

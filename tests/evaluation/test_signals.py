@@ -147,7 +147,7 @@ def test_words_are_those_of_the_signal(signal: Signal, words: str, tmp_path: Pat
     again = Report.read(tmp_path / "evaluation.json")
     text = again.markdown()
     assert text == report.markdown()
-    assert f"Degraded {words} in floating point" in text
+    assert f"Degraded {words} at t = 1, in floating point" in text
     assert f"than the degraded {words}" in report.verdict[0]
     assert measures_for(signal).first.title in text
     assert "picture" not in text.replace("features are of pictures", "")

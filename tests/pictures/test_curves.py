@@ -56,18 +56,21 @@ def test_nothing_to_draw_says_so() -> None:
         ([0.039, 0.3], False, ["0.00", "0.05", "0.10", "0.15", "0.20", "0.25", "0.30"]),
         ([-1.0, 1.0], False, ["-1.0", "-0.5", "0.0", "0.5", "1.0"]),
         ([2.0, 2.0], False, ["1.0", "1.5", "2.0", "2.5", "3.0"]),
-        ([0.0, 0.0], False, ["-1.0", "-0.5", "0.0", "0.5", "1.0"]),
+        ([0.0, 0.0], False, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        ([-2.0, -2.0], False, ["-3.0", "-2.5", "-2.0", "-1.5", "-1.0"]),
         ([0.0, 60_000.0], False, ["0", "10,000", "20,000", "30,000", "40,000", "50,000", "60,000"]),
         ([0.0, 4e6], False, ["0", "1e6", "2e6", "3e6", "4e6"]),
         ([0.011, 0.3], True, ["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]),
         ([1e-6, 1.0], True, ["1e-6", "1e-5", "1e-4", "0.001", "0.01", "0.1", "1"]),
         ([1.0, 1.0], True, ["1", "2"]),
+        ([0.01001, 0.01602], False, ["0.010", "0.012", "0.014", "0.016"]),
     ],
 )
 def test_ticks(values: list[float], log: bool, expected: list[str]) -> None:
     axis = Axis.over(values, 0, 100, log=log)
     assert [text for _, text in axis.ticks()] == expected
     assert axis.low <= min(values) <= max(values) <= axis.high
+    assert all(0 <= axis.px(value) <= 100 for value, _ in axis.ticks())
 
 
 def test_a_seventh_series_is_dashed() -> None:

@@ -4,10 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from snowmelt.pictures import save
-from snowmelt.recipes import sections
+from snowmelt.recipes import report, sections
 
 
 def write_log(run: Path, *restored: float) -> None:
@@ -23,10 +24,15 @@ def test_the_page_says_whether_it_learns(tmp_path: Path) -> None:
     write_log(tmp_path, 11.5, 11.2)
     section = "".join(sections.trained(tmp_path))
     assert "Is it learning?</h3>" in section
-    assert "Not learning: restored 11.20 dB, degraded 14.00 dB of PSNR, after 12,800 images" in section
+    assert "Not learning: restored 11.20 dB, degraded 14.00 dB of PSNR over all severities, after 12,800 images" in section
     assert "Loss by severity: 0-0.25: 0.01" in section
     (tmp_path / "metrics.jsonl").unlink()
     assert "Is it learning?" not in "".join(sections.trained(tmp_path))
+
+
+def test_a_copy_that_pip_has_made_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "__file__", str(tmp_path / "lib" / "site-packages" / "snowmelt" / "recipes" / "report.py"))
+    assert report.environment()["commit"] == "none (installed package)"
 
 
 def test_sample_grids_are_moved_through_in_order(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_photograph_is_damaged_and_restored(visit: Visits) -> None:
     watched = visit("Restore")
     shown = panel(watched.page)
     press(watched.page, "Restore")
-    shown.locator("[data-scrubber] img:visible").first.wait_for()
+    shown.locator("[data-scrubber] img").first.wait_for(state="attached")  # one call: closed until it is opened
     shown.get_by_text("dB").first.wait_for()
     watched.settle()
     shot(watched.page, "restore")

@@ -14,18 +14,20 @@ from snowmelt.locks import HOLDER
 from snowmelt.studio import surroundings
 from snowmelt.studio.surroundings import clear, settled
 
+# A signal that comes right before a sleep begins is heard when that ends; and who started the tests may have had Ctrl-C ignored.
 OPEN = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from snowmelt.studio.surroundings import settled
 try:
     with settled() as folder:
         (folder / "picture.png").write_bytes(b"x")
         print("open", flush=True)
         try:
-            time.sleep(60)
+            for _ in range(6000):
+                time.sleep(0.01)
         finally:
             for _ in range(int(sys.argv[1])):
-                import signal
                 signal.raise_signal(signal.SIGTERM)
 except KeyboardInterrupt:
     sys.exit(7)

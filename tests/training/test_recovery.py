@@ -76,8 +76,8 @@ def test_three_in_a_row_are_rolled_back_to_the_last_regular_checkpoint_and_the_r
     figure("numbers-rollback", "3 bad steps in a row: back to the last checkpoint, half the rate, samples named; interrupted at 3 places: same bits")
 
 
-def stop_after(run: Trainer, step: int) -> None:
-    """Interrupt a run as Ctrl-C would, after a step."""
+def stop_after(run: Trainer, step: int, said: str | None = None) -> None:
+    """Interrupt a run as Ctrl-C would, after a step; it ends with words that match `said`, if that is given."""
     advance = run._advance
 
     def stopping(bar: object) -> Tensor:
@@ -87,7 +87,7 @@ def stop_after(run: Trainer, step: int) -> None:
         return out
 
     run._advance = stopping  # type: ignore[method-assign]
-    with pytest.raises(loop.Stopped):
+    with pytest.raises(loop.Stopped, match=said):
         run.run()
 
 
@@ -217,6 +217,10 @@ def test_shards_that_nobody_asked_for_are_those_of_the_run(small: Small, tmp_pat
     assert run.gradient.plan.shards == 4
     with pytest.raises(ValueError, match="shards = 4, and here it is 2"):
         small(tmp_path, shards=2).resume()
+
+
+def test_a_run_that_was_stopped_counts_whole_steps_as_its_bar_does(small: Small, tmp_path: Path) -> None:
+    stop_after(small(tmp_path, images=330), 2, said="stopped after 32 of 320 images")
 
 
 def test_a_validation_that_was_broken_off_is_made_up_for(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ from snowmelt.data import images
 probe, seen = images.probe, []
 def slow(*given, **more):
     seen.append(given)
-    time.sleep(0.02 if len(seen) < 40 else 200)
+    for _ in range(1 if len(seen) < 40 else 10_000):  # a signal that comes right before a sleep is heard after it
+        time.sleep(0.02)
     return probe(*given, **more)
 images.probe = slow
 """

@@ -140,6 +140,5 @@ def demo(
     for title, (before, after) in opening(out).items():
         print(f"  {title:24} {before:5.1f} dB -> {after:5.1f} dB")
     print(f"open {out / OPENING}\nNow a training, live: digits, blurred until nobody can read them.")
-    report = show(out, quick=quick, fresh=fresh, device=where)
-    print(report.markdown())
-    print(f"open {out / 'report.html'}")
+    print(show(out, quick=quick, fresh=fresh, device=where).summary())
+    print(f"\nopen {out / 'report.html'}: all tables, pictures and curves")

@@ -77,7 +77,8 @@ def train(
         if not there and here().first:  # one of several: two would delete what the other deletes
             _leave_nothing(out)
         raise
-    print(f"trained {resolved.training.images:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}.")
+    seen = resolved.training.steps * resolved.training.step_images  # whole steps, as they are counted
+    print(f"trained {seen:,} images of {resolved.data.path}{_waited(out)}; the model is in {out}.")
     for line in _said(before, history.read(out)) if not resolved.training.gap else ():
         print(f"  {line}")
     print("Next:")

@@ -167,7 +167,7 @@ class RecursiveBlur(SeparableTable):
     routine: Literal["constant", "incremental", "exponential", "special-6"] = "constant"
     kernel_size: Annotated[int, Range(1, 201, "px"), "taps of the kernel, odd"] = 11
     kernel_std: Annotated[float, Range(1e-6, 1000, "px")] = 7.0
-    steps: Annotated[int, Range(1, 10_000)] = 20
+    steps: Annotated[int, Range(1, 10_000), "in how many steps t goes from 0 to 1"] = 20
     padding: Literal["circular", "reflect"] = "circular"
     discrete: bool = False
 

@@ -79,7 +79,7 @@ class Decolour(LossOfColour):
     """The paper's loss of colour: *linear* loses 1/T of it at every step, *constant* a tenth of what is left, with `total` the last step all."""
 
     routine: Literal["linear", "constant"] = "linear"
-    steps: Annotated[int, Range(1, 10_000)] = 20
+    steps: Annotated[int, Range(1, 10_000), "in how many steps t goes from 0 to 1"] = 20
     total: Annotated[bool, "the last step leaves no colour, as in any case with linear"] = False
 
     @property

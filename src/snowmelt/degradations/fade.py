@@ -53,7 +53,7 @@ class FadeMask(Pixelwise):
     routine: Literal["incremental", "constant", "random"] = "incremental"
     kernel_std: Annotated[float, Range(1e-6, 1000, "px")] = 0.2
     initial_mask: Annotated[float, Range(0.001, 10_000), "width of the first step, in units of kernel_std"] = 1.0
-    steps: Annotated[int, Range(1, 10_000)] = 50
+    steps: Annotated[int, Range(1, 10_000), "in how many steps t goes from 0 to 1"] = 50
     reverse: bool = False
     towards: Literal["grey", "colour"] = "grey"
 

@@ -43,7 +43,7 @@ class Resample(SeparableTable):
     """
 
     factor: Annotated[int, Range(2, 64), "the size is divided by this once more at every step"] = 2
-    steps: Annotated[int, Range(1, 1000)] = 3
+    steps: Annotated[int, Range(1, 1000), "in how many steps t goes from 0 to 1"] = 3
     mode: Literal["bicubic", "bilinear", "area"] = "bicubic"
     routine: Literal["factor", "factor-with-blur", "incremental"] = "factor"
 

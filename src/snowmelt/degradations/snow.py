@@ -62,7 +62,7 @@ class Snow(Degradation):
     """The paper's snow: level 3 is its CIFAR-10, level 4 its CelebA; level 1 is the lightest."""
 
     level: Annotated[int, Range(1, 4), "how heavy: 1 to 4"] = 3
-    steps: Annotated[int, Range(1, 10_000), "T"] = 200
+    steps: Annotated[int, Range(1, 10_000), "in how many steps t goes from 0 to 1"] = 200
     brightness: Annotated[Literal["fixed", "fading"], "whether the picture itself pales"] = "fixed"
     direction: Annotated[Literal["random", "vertical", "horizontal"], "of the flakes' fall"] = "random"
     seed: Annotated[int | None, Range(0, 2**63 - 1), "one snow for all pictures; none: fresh flakes for each"] = None

@@ -92,6 +92,12 @@ class Report:
         """The inputs there are rows of."""
         return [name for name in INPUTS if self.of(name)]
 
+    @property
+    def main(self) -> Input:
+        """The input the model was trained for, where it was scored, else the first one that was."""
+        own: Input = "8bit" if "8 bits" in str(self.facts.get("trained for")) else "float"
+        return own if own in self.inputs() else self.inputs()[0]
+
     def distances(self) -> list[str]:
         """The names of the distances of sets that were computed, the Fréchet distance first."""
         found = dict.fromkeys(name for row in self.rows for name, value in row.items() if _is_distance(name) and isinstance(value, float))
@@ -119,11 +125,20 @@ class Report:
                 out.append({"method": row["method"], "calls": row["calls"], "N": row["images"], **sure})
         return out
 
+    def summary(self) -> str:
+        """The verdict, and the comparison that it speaks of, as Markdown."""
+        return "\n\n".join(["\n".join(self.verdict), self._compared(self.main)])
+
+    def _compared(self, name: Input) -> str:
+        """Every method on the samples of one input, as Markdown."""
+        table = markdown_table(self.table(name), best=BEST, apart=self.apart(name))
+        return f"Degraded {self.signal.many} at t = 1, {TITLES[name]}:\n\n{table}"
+
     def markdown(self) -> str:
         """The report as Markdown."""
         parts, many = ["\n".join(self.verdict)], self.signal.many
         for name in self.inputs():
-            parts.append(f"Degraded {many} {TITLES[name]}:\n\n{markdown_table(self.table(name), best=BEST, apart=self.apart(name))}")
+            parts.append(self._compared(name))
         for name in self.inputs():
             if sure := self.certainty(name):
                 parts.append(f"95 % intervals, degraded {many} {TITLES[name]}:\n\n{markdown_table(sure, best=BEST, mark=False)}")

@@ -61,8 +61,8 @@ class Axis:
             above = [v for v in _round_numbers(low, high) if v >= high * (1 - 1e-9) and v > below[-1]]
             return cls(below[-1], above[0], start_px, end_px, log)
         if high - low < 1e-9 * max(abs(low), abs(high), 1e-300):
-            room = abs(low) / 2 or 1.0
-            low, high = low - room, high + room
+            room = abs(low) / 2
+            low, high = (low - room, high + room) if room else (0.0, 1.0)  # what counts from 0 on has nothing below it
         step = _step(low, high)
         return cls(math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step, start_px, end_px, log)
 
@@ -80,7 +80,7 @@ class Axis:
             return [(value, _written(value)) for value in few[:: -(-len(few) // 8)]]
         step = _step(self.low, self.high)
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
-        count = round((self.high - self.low) / step)
+        count = math.floor((self.high - self.low) / step + 1e-6)  # the axis may end between two ticks, and none stands outside it
         values = [self.low + i * step for i in range(count + 1)]
         in_full = max(abs(self.low), abs(self.high)) < 1e6 and digits <= 4
         return [(v, f"{v if abs(v) > step / 1e6 else 0.0:,.{digits}f}" if in_full else _written(v)) for v in values]

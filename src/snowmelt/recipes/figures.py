@@ -121,7 +121,7 @@ def plane(report: Report, signal: Signal = PICTURE) -> str | None:
     names = report.distances()
     if not names:
         return None
-    rows = report.of(main_input(report))
+    rows = report.of(report.main)
     lines: dict[str, list[Mark]] = {}
     for row in rows:
         if row["kind"] in ("direct", "walk") and names[0] in row:
@@ -140,7 +140,7 @@ def plane(report: Report, signal: Signal = PICTURE) -> str | None:
 
 def over_calls(report: Report) -> list[str]:
     """RMSE and measurement error of the walks against their calls, from one call on."""
-    rows = report.of(main_input(report))
+    rows = report.of(report.main)
     once = next(row for row in rows if row["kind"] == "direct")
     charts = []
     for name, label in (("rmse", "RMSE"), (MEASUREMENT, MEASUREMENT.capitalize())):
@@ -194,12 +194,6 @@ def loss_curves(run: Path) -> list[str]:
         pictures.curve_svg(training | validation, title="Loss", x_label="images seen", y_label="loss", log_y=True),
         pictures.curve_svg(banded, title="Validation loss by severity", x_label="images seen", y_label="loss", log_y=True),
     ]
-
-
-def main_input(report: Report) -> Any:
-    """The input the model was trained for, where it was scored, else the first one that was."""
-    own = "8bit" if "8 bits" in str(report.facts.get("trained for")) else "float"
-    return own if own in report.inputs() else report.inputs()[0]
 
 
 def estimate(state: State) -> torch.Tensor:

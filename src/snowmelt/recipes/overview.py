@@ -4,6 +4,7 @@ Nothing is trained, scored or written beside the page. What an evaluation has me
 it made from their files; a walk is made anew where model and data can be opened, else the stored one is shown, and the page says so.
 """
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -135,7 +136,7 @@ def _model(run: Path, lacks: list[str]) -> Model | None:
 def _report(run: Path, lacks: list[str]) -> Report | None:
     """What an evaluation measured; None where there was none."""
     if not (run / "evaluation.json").is_file():
-        lacks.append(f"Not evaluated yet: snowmelt evaluate {run}")
+        lacks.append(f"Not evaluated yet: snowmelt evaluate {shlex.quote(str(run))}")
         return None
     try:
         return Report.read(run / "evaluation.json")
@@ -147,11 +148,17 @@ def _report(run: Path, lacks: list[str]) -> Report | None:
 def _how_well(run: _Run) -> list[str]:
     """The verdict; and what is to be known before anything else is read."""
     if run.report is None:
-        done, ask = "Not evaluated yet, or its evaluation could not be read.", f"'snowmelt evaluate {run.place.resolve().name}'"
-        return [page.note(f"{done} {ask} measures how well it restores, beside doing nothing and classical methods.")]
+        done, measures = "Not evaluated yet, or its evaluation could not be read.", "measures how well it restores"
+        return [page.note(f"{done} {_evaluate(run.place)} {measures}, beside doing nothing and classical methods.")]
     of, now = run.report.facts.get("weights"), _weights(run)
     older = "The tables and the stored pictures are of earlier weights than those of the walk: 'snowmelt evaluate' measures these."
     return [*sections.told(run.report.verdict), *([page.note(older)] if None not in (of, now) and of != now else [])]
+
+
+def _evaluate(place: Path) -> str:
+    """The command as it works where the page was asked for; a full path says too much of the machine for a page that is handed on."""
+    plain = shlex.quote(str(place)) == str(place)  # else its own quotes would stand within these
+    return f"'snowmelt evaluate {place}'" if plain and not place.is_absolute() else "'snowmelt evaluate RUN', with the directory of this run,"
 
 
 def _weights(run: _Run) -> str | None:
@@ -177,12 +184,12 @@ def _described(run: _Run) -> Iterator[tuple[str, object]]:
         yield "input", f"{model.input}, noise floor {model.noise_floor:g}"
         yield "prior", "none: it restores" if model.prior is None else registry.spec(model.prior)
     lines = [line for line in counted(history.read(run.place)) if "loss" in line]
-    planned = f"{recipe.training.steps * recipe.training.step_images:,} {run.signal.many}"  # whole steps, as they are counted
+    name, planned = f"{run.signal.many} seen", f"{recipe.training.steps * recipe.training.step_images:,}"  # whole steps, as they are counted
     if lines:
         done, minutes = lines[-1]["images"], lines[-1].get("wall_s", 0.0) / 60
-        yield "trained on", f"{done:,} of {planned}, in {minutes:.1f} minutes"
+        yield name, f"{done:,} of {planned}, in {minutes:.1f} minutes"
     else:
-        yield "trained on", f"0 of {planned}"
+        yield name, f"0 of {planned}"
 
 
 def _called(path: str) -> str:

@@ -154,10 +154,10 @@ def environment() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The commit of the checkout snowmelt runs from, "+" if changed since; "released" for an installed package."""
+    """The commit of the checkout snowmelt runs from, "+" if changed since; for a copy that pip has made of it, that there is none."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
-        return "released"
+        return "none (installed package)"
     try:
         git = ["git", "-C", str(root)]
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True, timeout=10).stdout.strip()

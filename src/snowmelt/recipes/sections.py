@@ -145,11 +145,11 @@ def _first(walk: list[State], clean: Batch, sheet: Image.Image, signal: Signal, 
 
 def measured(report: Report, signal: Signal = PICTURE) -> list[str]:
     """The tables: one for each input, what their columns mean, and how sure they are."""
-    order = sorted(report.inputs(), key=lambda name: name != figures.main_input(report))
+    order = sorted(report.inputs(), key=lambda name: name != report.main)
     sections: list[str] = [page.heading("Measured")]
     for name in order:
         n = report.of(name)[0]["images"]
-        sections.append(page.text(f"{n:,} test {signal.many}, degraded {TITLES[name]}. Bold is best in its column."))
+        sections.append(page.text(f"{n:,} test {signal.many}, degraded all the way (t = 1), {TITLES[name]}. Bold is best in its column."))
         sections.append(page.table(report.table(name), best=BEST, apart=report.apart(name)))
     sections.append(page.folded("What the columns mean", [page.facts(told_columns(signal))]))
     for name in order:

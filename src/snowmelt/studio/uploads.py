@@ -20,7 +20,7 @@ def opened(source: str | Path | None, limits: Limits, content: bytes | None = No
         UnreadableImage: it is no picture that can be read.
     """
     if source is None:
-        raise Refused("there is no picture yet: drop one, or choose one of the examples")
+        raise Refused("there is no picture yet: drop one first")
     size = Path(source).stat().st_size if content is None else len(content)
     if size > limits.bytes:
         raise TooLarge(f"this file has {size / 2**20:.1f} MB, and {limits.megabytes:g} MB is the most: make it smaller")

@@ -7,11 +7,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
+from snowmelt.registry import SpecError
 from snowmelt.restoration.picture import reason
 from snowmelt.restorers.tiles import out_of_memory
 from snowmelt.studio.limits import Busy, Late, Left
 
 _log = logging.getLogger(__name__)
+_KNOWN, _PLUGIN = "; known: ", "If it comes from a plug-in file"  # what the registry adds to a name that it does not know
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -28,6 +30,15 @@ def plain(error: BaseException) -> str:
     if expected(error):
         return reason(error)
     return "something went wrong that is not your fault; the window where the studio was started says what"
+
+
+def on_the_page(error: BaseException) -> str:
+    """The same where the names that there are stand in a list beside it: of a name that is unknown, only the nearest one is said."""
+    text = plain(error)
+    said, _, listed = text.partition(_KNOWN)
+    if not isinstance(error, SpecError) or _PLUGIN not in listed:
+        return text
+    return said if "did you mean" in said else f"{said}: choose one of the list"
 
 
 def log_bug(error: BaseException) -> None:
@@ -47,6 +58,6 @@ def handled(work: Callable[P, R]) -> Callable[P, R]:
             raise
         except Exception as error:
             log_bug(error)
-            raise gr.Error(plain(error), print_exception=False) from None
+            raise gr.Error(on_the_page(error), duration=None, print_exception=False) from None  # until it is closed: it says why nothing came
 
     return handler

@@ -113,6 +113,11 @@ def there(run: Path) -> bool:
     return bool(_newest_first(run))
 
 
+def step(run: Path) -> int:
+    """The optimiser steps of the newest checkpoint, as its file name has them; 0 if there is none. Nothing is opened."""
+    return max([0, *(_step(path) for path in _newest_first(run)[:1])])  # the file of format 1 does not say
+
+
 def clear(run: Path) -> None:
     """Delete all checkpoints of a run directory."""
     for path in _newest_first(run):

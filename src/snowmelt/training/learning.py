@@ -163,7 +163,7 @@ def _verdict(run: Run) -> list[str]:
     """Whether it learns; where it does not, the likely cause."""
     first, last, best = run.seen[0], run.seen[-1], max(run.seen, key=lambda one: one.restored)
     gain, lost = last.restored - last.degraded, best.restored - last.restored
-    held = f"restored {last.restored:.2f} dB, degraded {last.degraded:.2f} dB of PSNR, after {last.images:,} images"
+    held = f"restored {last.restored:.2f} dB, degraded {last.degraded:.2f} dB of PSNR over all severities, after {last.images:,} images"
     if gain < _NO_GOOD_DB:
         yet, does = " yet" if len(run.seen) == 1 else "", "harm" if gain < 0 else "next to nothing"
         verdict = f"Not learning{yet}: {held}: the restorer does {does}."

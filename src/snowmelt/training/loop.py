@@ -178,7 +178,7 @@ class Trainer:
         processes.barrier()  # the first one has saved
         self._wishes.withdraw()
         o = self.options
-        return Stopped(f"stopped after {self.step * o.step_images:,} of {o.images:,} images; the same command goes on from there")
+        return Stopped(f"stopped after {self.step * o.step_images:,} of {o.steps * o.step_images:,} images; the same command goes on from there")
 
     def save(self, *, validate: bool, regular: bool = True, bar: Bar | None = None) -> None:
         """Checkpoint and model; with `validate`, also a line in metrics.jsonl and a sample grid.

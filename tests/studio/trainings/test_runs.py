@@ -228,6 +228,13 @@ def test_a_number_that_is_used_again_is_nobody_of_ours(tmp_path: Path, innocent:
     assert innocent.poll() is None
 
 
+@pytest.mark.parametrize(("step", "images"), [(4, 160), (30, 480), (10**14, 64_000)])
+def test_a_run_that_ended_has_come_as_far_as_its_newest_checkpoint(tmp_path: Path, step: int, images: int) -> None:
+    begun(tmp_path / "digits", 1, images=160)
+    (tmp_path / "digits" / f"checkpoint-{step:012d}.json").write_text("whatever it says: its name is enough")
+    assert Runs(tmp_path).state("digits").images == images
+
+
 @pytest.mark.parametrize("pid", [0, 1, -1, 2**70, "7", None, True, [1]])
 def test_nonsense_in_a_lock_is_nobody(tmp_path: Path, pid: object) -> None:
     begun(tmp_path / "digits", 1)

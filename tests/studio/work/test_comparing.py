@@ -172,7 +172,8 @@ def test_each_model_is_given_the_same_degraded_picture(tmp_path: Path) -> None:
         assert (one.psnr is None, alone.psnr is None) == (False, True)
     assert comparing.same_degradation(models) == ""
     run(tmp_path, "noisy", degradation="noise")
-    assert "noisy noise" in comparing.same_degradation([*models, opened(tmp_path / "noisy")])
+    said = comparing.same_degradation([*models, opened(tmp_path / "noisy")])
+    assert said == "They undo different things: a undoes gaussian-blur; bb undoes gaussian-blur; noisy undoes noise, and draws new pictures."
 
 
 def test_who_leaves_stops_the_comparison(tmp_path: Path) -> None:

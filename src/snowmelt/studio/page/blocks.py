@@ -19,7 +19,7 @@ TABS: dict[str, Callable[[Desk], Callable[[gr.Tabs], None] | None]] = {
     train.NAME: train.tab,
     "Compare": compare.tab,
 }
-HEAD = f"<style>{STYLE}</style><script>{SCRIPT}</script>"
+HEAD = f"<style>{STYLE}{look.STYLE}</style><script>{SCRIPT}</script>"
 _SYSTEM = ["system-ui", "sans-serif"]
 _MONO = ["ui-monospace", "monospace"]
 

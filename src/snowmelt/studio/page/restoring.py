@@ -36,6 +36,7 @@ from snowmelt.studio.work.ways import Beside, side_by_side
 SHOWN_PX = 1280  # the longer side of what the wiper compares; the result keeps its own
 _SMALL_PX = 384
 _LONGEST_NAME = 80
+_KNOWN = {"cid22_photos_256": "photographs"}  # a folder that nobody here has: the one of the model that comes with snowmelt
 _QUALITY = 92  # of the ways side by side, 0 to 100
 
 
@@ -238,7 +239,7 @@ def trained_on(found: Opened) -> str:
     data = recipe.get("data") if isinstance(recipe, dict) else None
     path = data.get("path") if isinstance(data, dict) else None
     named = short(path) if isinstance(path, str) else ""
-    where = f" on the pictures of {escaped(named[:_LONGEST_NAME])}" if named else ""
+    where = f" on {_KNOWN[named]}" if named in _KNOWN else f" on the pictures of {escaped(named[:_LONGEST_NAME])}" if named else ""
     what = f"{', '.join(D.names)}, each by itself or several at once" if isinstance(D, Mixture) else f"`{registry.spec(D)}`"
     return f"**{escaped(found.name)}** was trained{where} to undo {what}."
 
@@ -251,6 +252,11 @@ def is_blind(model: Model) -> bool:
 def tells(model: Model) -> bool:
     """Whether a model can tell the one severity that its walk begins at."""
     return model.estimator is not None and len(model.estimator.unknowns) == 1 and not is_blind(model)
+
+
+def by_chance(model: Model) -> bool:
+    """Whether a walk from a picture that came damaged may draw noise of its own, by the seed."""
+    return not is_blind(model) and bool(model.degradation.noise)
 
 
 def elsewhere(entries: Sequence[Entry]) -> str:

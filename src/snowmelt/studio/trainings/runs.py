@@ -149,11 +149,12 @@ class Runs:
         log: _Log = self._kept(run / history.NAME, _digest) or _Log()
         total = recipe.training.steps * recipe.training.step_images
         doing, said = self._doing(run, done=log.images > 0 and log.images >= total)
+        saved = 0 if doing in BUSY else min(checkpoint.step(run) * recipe.training.step_images, total)  # it may stop between two lines of the log
         return State(
             name=name,
             doing=doing,
             said=self._here(said),
-            images=round(log.images),
+            images=max(round(log.images), saved),
             total=total,
             loss=log.loss,
             rate=log.rate,

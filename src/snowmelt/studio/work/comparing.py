@@ -29,7 +29,6 @@ from snowmelt.pictures.sheets import evenly
 from snowmelt.pictures.tables import Row
 from snowmelt.randomness import generator
 from snowmelt.recipes.directory import differences, stored
-from snowmelt.recipes.figures import main_input
 from snowmelt.recipes.recipe import to_table
 from snowmelt.restoration.identity import Opened
 from snowmelt.studio.limits import Refused
@@ -240,9 +239,10 @@ def restored_by(
 def same_degradation(models: Sequence[Opened]) -> str:
     """A warning where models undo different things; empty where they do not."""
     specs = {one.name: registry.spec(one.model.degradation) for one in models}
+    draws = {one.name: ", and draws new pictures" if one.model.prior is not None else "" for one in models}
     if len(set(specs.values())) < 2:
         return ""
-    return "They undo different things: " + ", ".join(f"{name} {spec}" for name, spec in specs.items()) + "."
+    return "They undo different things: " + "; ".join(f"{name} undoes {spec}{draws[name]}" for name, spec in specs.items()) + "."
 
 
 def tuned(models: Sequence[Opened]) -> str:
@@ -255,7 +255,7 @@ def _rows(report: Report) -> list[dict[str, Any]]:
     """One call, and the walk with the best main measure, as :meth:`Report.table` writes them."""
     if not report.inputs():
         return []
-    own = main_input(report)
+    own = report.main
     pairs = [(row, shown) for row, shown in zip(report.of(own), report.table(own), strict=True) if compared(row)]
     main = measures_for(report.signal()).first
     walks = [pair for pair in pairs if pair[0].get("kind") == "walk" and isinstance(pair[0].get(main.name), float)]

@@ -35,13 +35,12 @@ from snowmelt.restoration.work import Work, with_precision
 from snowmelt.restorers import Estimate, Restorer
 from snowmelt.samplers import Sampler
 from snowmelt.studio.limits import Refused, require_short
+from snowmelt.studio.work.units import in_words, units_of
 from snowmelt.types import Draw, Severity, State
 from snowmelt.types import severity as severities_of
 
 Mode: TypeAlias = Literal["fast", "faithful", "best"]
 Tell: TypeAlias = Callable[[int, int], None]
-_MEANS = {"sigma_px": "blur of", "length_px": "smeared over"}  # where the name of a field says too little
-_UNITS = {"px": "px", "db": "dB", "m": "m"}
 _SMALL = 2**20  # numbers in a picture that one thread degrades
 MOST_FRAMES = 41  # of one walk; a longer one shows so many of its states, evenly spread
 _LEFT = {
@@ -49,7 +48,7 @@ _LEFT = {
     "unsure": "This picture is unlike those the model knows, or too hard for it to judge, so it was left as it is. "
     "Tick “restore it anyway” to have it restored all the same.",
 }
-BLIND = "This model is blind: trained on many kinds of damage at once, it restores in one call, so fast, faithful and best are the same."
+BLIND = "This model is blind: it restores in one call."
 
 
 def nobody(done: int, of: int) -> None:
@@ -221,11 +220,11 @@ def _damage(work: Work, one: Loaded) -> str:
     """What was done to a picture that came clean: of a mixture, which parts were drawn and how strong each is."""
     D, severity = work.model.degradation, one.severity
     if not isinstance(D, Mixture):
-        return f"Degraded here by `{registry.spec(D)}`, severity t = {severity:.2f}{in_words(D.in_units(severity))}, seed {work.seed}."
+        return f"Degraded here by `{registry.spec(D)}`, severity t = {severity:.2f}{in_words(units_of(D, severity))}, seed {work.seed}."
     z = work.model.draw(one.x[None], [generator(work.seed, f"restore/{one.job.key}")])  # once more: a walk is not told what nobody could know
     levels = D.unknowns(torch.full((1,), severity), z)
     parts = [(name, part, float(levels[name])) for name, part in zip(D.names, D.parts, strict=True)]
-    found = [f"{name}, severity t = {t:.2f}{in_words(part.in_units(t))}" for name, part, t in parts if t > 0]
+    found = [f"{name}, severity t = {t:.2f}{in_words(units_of(part, t))}" for name, part, t in parts if t > 0]
     return f"Degraded here by what seed {work.seed} drew: {' + '.join(found) or 'nothing, this time'}."
 
 
@@ -318,7 +317,7 @@ class _Gathering:
     def __init__(self, work: Work, one: Loaded, px: int, tell: Tell) -> None:
         self._one, self._px, self._tell = one, px, tell
         D = work.model.degradation
-        self._units: Callable[[float], Mapping[str, float]] = (lambda t: {}) if work.blind else D.in_units  # parts of a mixture have their own
+        self._units: Callable[[float], Mapping[str, float]] = lambda t: {} if work.blind else units_of(D, t)  # parts of a mixture have their own
         grid = [1.0, 0.0] if work.sampler is None else work.sampler.walk(D, one.severity)
         self.moves = len(grid) - 1
         self._kept = frozenset(evenly(range(self.moves + 1), MOST_FRAMES))
@@ -340,32 +339,6 @@ class _Gathering:
         where = [f"t = {t:.2f}{in_words(self._units(t))}" for _, t in between]
         t = self._one.severity
         return frames, [f"t = {t:.2f}{in_words(self._units(t))}: degraded", *where, "t = 0: restored"]
-
-
-def in_words(units: Mapping[str, float], whole: Mapping[str, float] | None = None) -> str:
-    """A severity in the operator's own units, to stand behind t: " (blur of 3.2 px)".
-
-    Args:
-        units: of this t.
-        whole: of t = 1, to be told besides: " (blur of 1.28 px; at t = 1 it is 8 px)".
-    """
-    found = [" ".join(_valued(name, value)) for name, value in units.items()]
-    if not found:
-        return ""
-    if not whole or whole == units:
-        return f" ({', '.join(found)})"
-    ends = [_valued(name, value) for name, value in whole.items()]
-    most = f"it is {ends[0][1]}" if len(ends) == 1 else ", ".join(" ".join(end) for end in ends)
-    return f" ({', '.join(found)}; at t = 1 {most})"
-
-
-def _valued(name: str, value: float) -> tuple[str, str]:
-    """A number of :meth:`Degradation.in_units` as what it means and how much: "blur of", "1.28 px"."""
-    which, dot, own = name.rpartition(".")  # a part of a composition has its number before it
-    word, _, unit = own.rpartition("_")
-    if unit not in _UNITS:
-        word, unit = own.replace("_", " "), ""
-    return f"{which}{dot}{_MEANS.get(own, word)}", f"{value:.3g} {_UNITS.get(unit, '')}".strip()
 
 
 def _sees(model: Model, estimate: Estimate) -> str:

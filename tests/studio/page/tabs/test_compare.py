@@ -13,6 +13,7 @@ gr = pytest.importorskip("gradio")
 
 import snowmelt  # noqa: E402
 from snowmelt.data import images  # noqa: E402
+from snowmelt.evaluation import Report  # noqa: E402
 from snowmelt.model import Model, save  # noqa: E402
 from snowmelt.recipes.recipe import from_table, to_toml  # noqa: E402
 from snowmelt.restorers import Restorer  # noqa: E402
@@ -62,13 +63,21 @@ def test_one_picture_restored_by_each_run_that_restores(desk: Desk) -> None:
     html, said = compare.beside(desk, ["one", "two", "turns"], **wish())
     assert html.count("<img") == 1
     assert html.count("<tr>") == 3, "a head and two models: a morph does not restore"
-    assert "One picture proves nothing" in said
-    unknown, _ = compare.beside(desk, ["one", "two"], **wish(clean=False, severity=0.5))
+    assert "Left out, as they do not restore: turns." in said
+    assert said.endswith("One picture proves nothing.")  # nor does the table above: nothing was evaluated
+    unknown, said = compare.beside(desk, ["one", "two"], **wish(clean=False, severity=0.5))
     assert "<tr>" not in unknown, "next to nothing there is no score"
+    assert "Left out" not in said
     with pytest.raises(Refused, match="none of these runs restores"):
         compare.beside(desk, ["turns", "turns"], **wish())
-    with pytest.raises(Refused, match="no picture yet"):
+    with pytest.raises(Refused, match="no picture yet: drop one first, or choose another one than “my picture”"):
         compare.beside(desk, ["one", "two"], **wish(which="my picture"))
+
+
+def test_the_table_above_says_more_only_where_two_were_evaluated(desk: Desk) -> None:
+    for name, words in (("one", "proves nothing."), ("two", "proves nothing: the table above says what many do.")):
+        Report([], {}, []).write(desk.folder / name)
+        assert compare.beside(desk, ["one", "two"], **wish())[1].endswith(words)
 
 
 def test_a_tuned_copy_is_restored_in_its_few_calls_and_it_says_so(desk: Desk) -> None:

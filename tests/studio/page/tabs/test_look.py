@@ -68,6 +68,27 @@ def test_all_severities_are_in_the_page_at_once(desk: Desk) -> None:
     assert "http" not in found.frames
 
 
+def test_parts_of_a_composition_are_not_told_as_decimals(desk: Desk) -> None:
+    found = look(desk, "gaussian-blur:sigma_px=2+noise", Picked(None, "cat"), None, 0, lambda: None)
+    assert "t = 0.50 (blur of 0.531 px, alpha 0.707, sigma 0.707; at t = 1 blur of 2 px, alpha 0, sigma 1)" in found.frames
+
+
+def test_a_picture_is_as_wide_as_its_column_and_leaves_room_for_the_slider(desk: Desk) -> None:
+    larger = Desk(Limits(), desk.gate, desk.shelf, desk.folder)
+    for one, kind in ((desk, "look sharp"), (larger, "look")):  # 48 px are enlarged
+        frames = look(one, "jpeg", Picked(None, "cat"), None, 0, lambda: None).frames
+        assert frames.startswith(f'<div class="{kind}" style="--look-px:min(100%, max(65vh, 384px) * 1.5')
+        assert frames.endswith("</div>")
+
+
+def test_an_empty_line_says_what_to_do(desk: Desk) -> None:
+    handlers, pictures = _Handlers(desk, form_of(["jpeg"])), ("cat", None, "astronaut", None, 0)
+    for do in (handlers.written, handlers.redrawn):
+        for empty in ("", "  ", None):
+            with pytest.raises(Refused, match="choose a degradation, or write one"):
+                do(NOBODY, empty, *pictures)
+
+
 @pytest.mark.parametrize("name", pictured())
 def test_every_degradation_of_pictures_can_be_looked_at(desk: Desk, name: str) -> None:
     found = look(desk, begun(name), Picked(None, "cat"), Picked(None, "astronaut"), 0, lambda: None)

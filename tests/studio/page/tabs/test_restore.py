@@ -30,7 +30,7 @@ from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Limits, Refused  # noqa: E402
 from snowmelt.studio.page import examples  # noqa: E402
 from snowmelt.studio.page.examples import example  # noqa: E402
-from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, shown, trained_on, work  # noqa: E402
+from snowmelt.studio.page.restoring import Wish, about, beside, by_chance, commands, elsewhere, shown, trained_on, work  # noqa: E402
 from snowmelt.studio.page.tabs.restore import CLEAN, DAMAGED, _Handlers, tab  # noqa: E402
 from snowmelt.studio.shelf import Entry, Shelf  # noqa: E402
 
@@ -100,6 +100,7 @@ def test_a_wish_is_granted_with_before_and_after_every_step_and_the_file(
     assert "**blur**" in words
     assert steps.count("<img ") == 13
     assert every["visible"]
+    assert every["open"]
     assert download["visible"]
     made = Path(download["value"])
     assert made.name == "mine-restored.png"
@@ -195,17 +196,43 @@ def test_what_is_hidden_says_nothing(desk: Desk, file: Path) -> None:
 def test_what_can_be_set_follows_the_model(desk: Desk) -> None:
     handlers = _Handlers(desk)
     visible = [update["visible"] for update in handlers.fitted("photo", DAMAGED, True)[1:]]
-    assert visible == [False, False, False, True, False]
+    assert visible == [False, False, False, True, False, False]
     visible = [update["visible"] for update in handlers.fitted("blur", CLEAN, True)[1:]]
-    assert visible == [True, False, True, False, True]
-    assert [update["visible"] for update in handlers.fitted("blur", DAMAGED, True)[1:]] == [True, False, True, False, False]
+    assert visible == [True, False, True, False, True, True]
+    assert [update["visible"] for update in handlers.fitted("blur", DAMAGED, True)[1:]] == [True, False, True, False, False, False]
     assert "blind" in about(desk, "photo")
     assert "has to be told" in about(desk, "blur")
     assert set(handlers.listed()["choices"]) == {"blur", "photo"}
 
 
+def test_a_seed_that_nobody_sees_says_nothing(desk: Desk, file: Path) -> None:
+    handlers = _Handlers(desk)
+    for source, seed in ((CLEAN, 7), (DAMAGED, 0)):
+        assert handlers.wish("blur", str(file), "cat", source, "best", True, 1.0, 7, False).seed == seed
+    assert [by_chance(Model(snowmelt.build(spec), lambda x, t: x)) for spec in ("noise", "gaussian-blur")] == [True, False]
+    assert not by_chance(desk.shelf.opened("photo").model)
+
+
+def test_of_two_frames_the_wiper_shows_all_there_is(desk: Desk, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    every = _Handlers(desk).restored(NOBODY, lambda *_, **__: None, *asked("blur", file, CLEAN))[3]
+    assert (every["visible"], every["open"]) == (True, False)
+
+
+def test_a_new_wish_takes_all_of_the_one_before_away_before_it_is_asked(desk: Desk) -> None:
+    """A refusal has no outputs: what it leaves there would be taken for the result."""
+    page = page_of(desk)
+    button = next(block for block in page.blocks.values() if isinstance(block, gr.Button) and block.value == "Restore")
+    first, second = (fn for fn in page.fns.values() if (button._id, "click") in fn.targets)
+    assert first.fn is None  # in the browser, where no answer can come too late
+    assert [one.label or type(one).__name__ for one in first.outputs] == [one.label or type(one).__name__ for one in second.outputs]
+    assert any(isinstance(one, gr.DownloadButton) for one in first.outputs)
+    values = re.search(r"return \[(.*)\];", first.js)[1]
+    assert len(re.findall(r"\{.*?\}|\"\"|gone", values)) == len(first.outputs)
+
+
 def test_without_a_picture_or_a_tuned_copy_the_way_out_is_named(desk: Desk, run: Path, file: Path) -> None:
-    with pytest.raises(Refused, match="drop one"):
+    with pytest.raises(Refused, match="^there is no picture yet: drop one first$"):
         work(desk, Wish("blur", None, clean=False), nothing)
     with pytest.raises(ValueError, match="snowmelt tune"):
         work(desk, Wish("blur", str(file), mode="fast"), nothing)
@@ -233,7 +260,7 @@ def test_the_photo_model_restores_an_example_and_says_so(desk: Desk) -> None:
     assert after > before + 3
     assert "What the model sees: " in done.summary()
     assert done.result == "Direct"
-    assert re.search(r"^Degraded here by what seed 0 drew: .*\. \*\*photo\*\* was trained on the pictures of \S+ to undo grey, ", done.summary())
+    assert re.search(r"^Degraded here by what seed 0 drew: .*\. \*\*photo\*\* was trained on photographs to undo grey, ", done.summary())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -261,6 +288,7 @@ def test_what_was_brought_degraded_is_not_said_to_be_degraded_here(desk: Desk, f
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
+        ({"data": {"path": "cid22_photos_256"}}, "was trained on photographs to undo"),
         (None, "was trained to undo"),
         ({"data": {"path": "bundled:digits"}}, "was trained on the pictures of bundled:digits to undo"),
         ({"data": {"path": "/home/me/my <b>pictures"}}, r"was trained on the pictures of my \<b\>pictures to undo"),

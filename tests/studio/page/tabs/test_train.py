@@ -239,7 +239,12 @@ def test_numbers_of_a_run_in_words() -> None:
     state = State("mine", "running", images=500, total=1000, loss=0.25, rate=50.0, losses={"training": [(1.0, 0.5), (2.0, 0.25)]})
     shown = train.status(state)
     assert "500 of 1,000 images (50%) · loss 0.25 · 50 images/s · about 10 s left" in shown
-    assert 'value="0.5000"' in shown
+    assert 'role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="50"' in shown
+    assert "width:50.00%" in shown
+    nearly = train.status(State("mine", "running", images=999, total=1000))
+    assert 'aria-valuenow="99"' in nearly
+    assert "(99%)" in nearly
+    assert 'aria-valuenow="0"' in train.status(State("mine", "starting"))
     assert train.curves(state).startswith('<div style="max-width:560px"><svg')
     assert train.curves(State("mine", "starting")) == ""
     assert [train._time(s) for s in (10, 89, 600, 7200)] == ["10 s", "89 s", "10 min", "2.0 h"]
@@ -251,5 +256,6 @@ def test_the_newest_grid_lies_in_the_page(tmp_path: Path) -> None:
     shown = train.sheet(State("mine", "running", grid=path))
     assert 'src="data:image/png;base64,' in shown
     assert "after 1,280 images" in shown
+    assert "max-height" not in shown  # its headings are to be read
     path.unlink()
     assert train.sheet(State("mine", "running", grid=path)) == ""

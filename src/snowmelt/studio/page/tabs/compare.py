@@ -200,9 +200,12 @@ def beside(
     Raises:
         Refused: no run of pictures, no picture; or as :func:`~snowmelt.studio.work.comparing.restored_by`.
     """
-    runs = [run for run in told_of(desk, names) if run.entry.restores]
+    chosen = told_of(desk, names)
+    runs = [run for run in chosen if run.entry.restores]
     if not runs:
         raise Refused("none of these runs restores pictures: choose others")
+    if which == _OWN and source is None:
+        raise Refused(f"there is no picture yet: drop one first, or choose another one than “{_OWN}”")
     with desk.gate.turn(left) as turn:
         brought = opened(source, desk.limits) if which == _OWN else Picture(examples.example(which), None, 8)  # here: who waits holds no pixels
         models = [desk.shelf.opened(run.name) for run in runs]
@@ -216,7 +219,10 @@ def beside(
     rows = [{"run": one.name, "psnr": one.psnr, "ssim": one.ssim} for one in found]
     table = section("Next to the clean picture", comparing.tabulated(rows)) if clean else ""
     remarks = [comparing.same_degradation(models), comparing.tuned(models)]
-    remarks += ["One picture proves nothing: the table above says what many do."] if clean else []
+    others = [run.name for run in chosen if not run.entry.restores]
+    remarks += [f"Left out, as they do not restore: {', '.join(others)}."] if others else []
+    many = sum(run.report is not None for run in runs) > 1
+    remarks += [f"One picture proves nothing{': the table above says what many do' if many else ''}."] if clean else []
     return [_STYLE + row + table, escaped(" ".join(filter(None, remarks)))]
 
 

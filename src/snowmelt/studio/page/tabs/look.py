@@ -14,21 +14,28 @@ from snowmelt.data.images import shrunk
 from snowmelt.degradations import Degradation
 from snowmelt.pictures import scrubber
 from snowmelt.pictures.markup import Html
+from snowmelt.pictures.scrubber import ALONE_PX
 from snowmelt.samplers import entries
 from snowmelt.studio.desk import Desk
-from snowmelt.studio.limits import LONGEST_SPEC, Limits, require_short
+from snowmelt.studio.limits import LONGEST_SPEC, Limits, Refused, require_short
 from snowmelt.studio.page import examples, forms
 from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again
-from snowmelt.studio.work.looking import degraded, in_words
+from snowmelt.studio.work.looking import degraded
+from snowmelt.studio.work.units import in_words, units_of
 
 FIRST = "gaussian-blur"
 FIRST_PICTURE, SECOND_PICTURE = examples.NAMES[:2]
 SEVERITIES = tuple(i / 20 for i in range(21))
 _SHOWN = 10  # t = 0.5
 _DROP_PX = 120
+_MOVE = "Move the slider under the picture from clean (t = 0) to the strongest (t = 1)."
+STYLE = (
+    ".look [data-scrubber]{--scrubber-px:var(--look-px)!important}.look [data-scrubber] img{width:100%}"
+    ".look.sharp [data-scrubber] img{image-rendering:pixelated}"
+)
 _SPEC = "All of it in one line. Edit it and press Enter; + puts one after another: jpeg+grey"
 
 
@@ -92,12 +99,24 @@ def look(desk: Desk, spec: str, picked: Picked, second: Picked | None, seed: int
     x = picked.pixels(desk.limits)
     endpoint = second.pixels(desk.limits) if second is not None and D.needs else None
     frames = degraded(D, x, SEVERITIES, seed=seed, endpoint=endpoint, check=check)
-    labels = [f"t = {t:.2f}{in_words(D.in_units(t), D.in_units(1.0)) if t else ': clean'}" for t in SEVERITIES]
+    labels = [f"t = {t:.2f}{in_words(units_of(D, t), units_of(D, 1.0)) if t else ': clean'}" for t in SEVERITIES]
     taken = [picked, *([second] if second is not None and endpoint is not None else [])]
     own = list(dict.fromkeys(one.name for one in taken if not one.upload))
     file, other = picked.file, taken[1].file if len(taken) > 1 else None
     shell = "\n".join([*map(examples.shell, own), command(D, file, other, seed)])
-    return Looked(scrubber(frames, labels, start=_SHOWN), about(D), shell, python(D, file, other, seed, own))
+    return Looked(wide(scrubber(frames, labels, start=_SHOWN), x), about(D), shell, python(D, file, other, seed, own))
+
+
+def wide(frames: Html, x: Tensor) -> Html:
+    """A scrubber as wide as its column, unless it would leave no room below it for its slider; small pictures in sharp squares.
+
+    Args:
+        frames: the scrubber.
+        x: the picture in it, (1, c, h, w).
+    """
+    h, w = x.shape[2:]
+    kind = "look sharp" if max(h, w) * 2 <= ALONE_PX else "look"
+    return Html(f'<div class="{kind}" style="--look-px:min(100%, max(65vh, {ALONE_PX}px) * {w / h:.4f})">{frames}</div>')
 
 
 def about(D: Degradation) -> str:
@@ -164,7 +183,7 @@ def tab(desk: Desk) -> None:
             frames = gr.HTML(now.frames, elem_id="look-frames")
             words = gr.Markdown(now.about)
         with gr.Column(scale=1, min_width=320):
-            name = gr.Dropdown(names, value=FIRST, label="Degradation", info="Move the slider under the picture from clean (t = 0) to gone (t = 1).")
+            name = gr.Dropdown(names, value=FIRST, label="Degradation", info=_MOVE)
             spec = gr.Textbox(FIRST, elem_id="look-spec", label="Spec", buttons=["copy"], info=_SPEC, max_length=LONGEST_SPEC)
             form = forms.Form(names, shown=FIRST)
             with gr.Row():
@@ -199,6 +218,19 @@ def moved(controls: Sequence[Any]) -> list[Callable[..., Any]]:
     return events
 
 
+def _written(spec: str | None) -> str:
+    """What stands in the line.
+
+    Raises:
+        Refused: nothing does, or too much.
+    """
+    require_short(spec)
+    text = (spec or "").strip()
+    if not text:
+        raise Refused("the line is empty: choose a degradation, or write one")
+    return text
+
+
 class _Handlers:
     """What the events of the tab do: each returns the values of its outputs."""
 
@@ -219,15 +251,14 @@ class _Handlers:
 
     def written(self, request: gr.Request, spec: str, *pictures: Any) -> list[Any]:
         """A spec by hand."""
-        require_short(spec)
-        part = registry.build(spec.strip())
+        spec = _written(spec)
+        part = registry.build(spec)
         name = registry.label(type(part))
-        return [*self._drawn(spec.strip(), pictures, request), name, *self.form.show(name), *self.form.fill(part)]
+        return [*self._drawn(spec, pictures, request), name, *self.form.show(name), *self.form.fill(part)]
 
     def redrawn(self, request: gr.Request, spec: str, *pictures: Any) -> list[Any]:
         """Another picture, or another draw."""
-        require_short(spec)
-        return self._drawn(spec.strip(), pictures, request)
+        return self._drawn(_written(spec), pictures, request)
 
     def _drawn(self, spec: str, pictures: Sequence[Any], request: gr.Request) -> list[Any]:
         example, upload, second, upload_second, seed = pictures

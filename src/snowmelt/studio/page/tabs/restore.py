@@ -10,7 +10,7 @@ from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import examples
 from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.page.keeping import folder_in
-from snowmelt.studio.page.restoring import Wish, about, beside, commands, elsewhere, is_blind, sheet, tells, work
+from snowmelt.studio.page.restoring import Wish, about, beside, by_chance, commands, elsewhere, is_blind, sheet, tells, work
 from snowmelt.studio.page.visiting import QUIET
 from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.words import handled
@@ -23,6 +23,13 @@ MODES = [
     ("best: a walk (Sampled), more plausible detail", "best"),
 ]
 _STEPS = 12
+_OTHER_DAMAGE, _OTHER_NOISE = "another seed, another damage", "another seed, other noise on the way"
+_NAME = "Degraded | Restored"
+# In the browser itself, before anything is asked: whoever is refused, or waits, sees and takes home nothing of the picture before.
+_CLEARED = """() => {
+    const gone = {__type__: "update", value: null, visible: false};
+    return [{__type__: "update", value: null, label: "NAME"}, "", gone, {__type__: "update", visible: false}, "", "", ""];
+}""".replace("NAME", _NAME)
 _EMPTY = "Press **Restore**. Degraded and restored appear here, and below them every step between the two."
 
 
@@ -57,13 +64,14 @@ def tab(desk: Desk) -> None:
     handlers = _Handlers(desk)
     panel = _panel(desk, handlers.models())
     asked = [panel.model, panel.upload, panel.example, panel.source, panel.mode, panel.tell, panel.severity, panel.seed, panel.anyway]
-    fitting = [panel.told, panel.mode, panel.tell, panel.severity, panel.anyway, panel.example]
+    fitting = [panel.told, panel.mode, panel.tell, panel.severity, panel.anyway, panel.example, panel.seed]
     panel.model.focus(handled(handlers.listed), None, panel.model, **QUIET)
     for event in (panel.model.change, panel.source.change, panel.tell.input):
         event(handled(handlers.fitted), [panel.model, panel.source, panel.tell], fitting, **QUIET)
     panel.upload.upload(lambda: DAMAGED, None, panel.source, **QUIET)
     result = [panel.wiper, panel.words, panel.download, panel.every, panel.steps, panel.shell, panel.python]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
+    panel.button.click(None, None, result, js=_CLEARED, **QUIET)
     panel.button.click(handled(handlers.restored), asked, result, show_progress_on=panel.wiper, **once)
     panel.compare.click(handled(handlers.compared), [*asked, panel.calls], panel.ways, show_progress_on=panel.ways, **once)
 
@@ -81,13 +89,13 @@ def _panel(desk: Desk, models: Sequence[str]) -> _Panel:
             tell = gr.Checkbox(True, label="Let the model tell how degraded it is", visible=False)
             severity = gr.Slider(0, 1, 1, step=0.01, label="How degraded (severity t)", info="0 is clean, 1 the strongest it knows", visible=False)
             with gr.Row():
-                seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=80, info="another one, another damage")
+                seed = gr.Number(0, label="Seed", precision=0, minimum=0, min_width=80, info=_OTHER_DAMAGE)
                 anyway = gr.Checkbox(False, label="Restore it anyway", info="even if it looks clean to the model", visible=False, min_width=160)
             button = gr.Button("Restore", variant="primary")
             if text := elsewhere(desk.shelf.entries()):
                 gr.Markdown(text)
         with gr.Column(scale=3, min_width=320):
-            wiper = gr.ImageSlider(label="Degraded | Restored", format="png", interactive=False, max_height=560, buttons=["fullscreen"])
+            wiper = gr.ImageSlider(label=_NAME, format="png", interactive=False, max_height=560, buttons=["fullscreen"])
             words = gr.Markdown(_EMPTY)
             download = gr.DownloadButton("Download at full size (PNG)", visible=False)
             with gr.Accordion("Every step", open=True, visible=False) as every:
@@ -134,6 +142,7 @@ class _Handlers:
             gr.update(visible=level, label="How much to degrade it (severity t)" if clean else "How degraded it is (severity t)"),
             gr.update(visible=blind and not clean),
             gr.update(visible=clean),
+            gr.update(visible=clean or by_chance(found), info=_OTHER_DAMAGE if clean else _OTHER_NOISE),
         ]
 
     def wish(
@@ -142,7 +151,8 @@ class _Handlers:
         """What is asked for. What is hidden says nothing."""
         found, clean = self.desk.shelf.opened(model).model, source == CLEAN
         guessed = is_blind(found) or (not clean and tell and tells(found))
-        return Wish(model, upload, example, clean, mode, None if guessed else float(severity), int(seed or 0), anyway=bool(anyway) and not clean)
+        level, drawn = None if guessed else float(severity), int(seed or 0) if clean or by_chance(found) else 0
+        return Wish(model, upload, example, clean, mode, level, drawn, anyway=bool(anyway) and not clean)
 
     # How gradio finds out that a handler wants its progress: by the default, and before what has no names.
     def restored(self, request: gr.Request, progress: gr.Progress = gr.Progress(), *asked: Any) -> list[Any]:  # noqa: B008
@@ -156,7 +166,7 @@ class _Handlers:
             gr.update(value=done.wiper(), label=f"Degraded | {done.result}"),
             done.summary(),
             gr.update(value=str(path), visible=True),
-            gr.update(visible=True),
+            gr.update(visible=True, open=len(done.walked.frames) > 2),  # of two, the wiper shows all there is
             done.steps(),
             *commands(self.desk, wish),
         ]

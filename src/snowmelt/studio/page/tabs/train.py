@@ -1,5 +1,6 @@
 """Train: from a folder or a bundled set to a model of one's own, watched live; it goes on when the page closes."""
 
+import math
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -28,6 +29,8 @@ NAME = "Train"
 _TICK_S = 1.5  # while a run is shown and alive
 _CHART_PX = 560  # wide, and half as high: the samples below it are to be seen, too
 _MOST_GRID_BYTES = 8 << 20
+_TRACK = "height:.6rem;margin:.4rem 0;border-radius:.3rem;background:#e2e8f0;overflow:hidden"
+_BAR = "height:100%;background:#0ea5e9"
 _OUTPUTS = 12  # of what shows a run
 _WORDS = {
     "starting": "is starting: the first picture takes some seconds",
@@ -212,7 +215,8 @@ class _Handlers:
 def status(state: State) -> str:
     """How it goes, as markup: in words, as a bar, in numbers."""
     share = min(state.images / state.total, 1.0) if state.total else 0.0
-    numbers = [f"{state.images:,} of {state.total:,} images ({share:.0%})"] if state.total else []
+    percent = math.floor(100 * share)  # 100 is the end, and nothing before it
+    numbers = [f"{state.images:,} of {state.total:,} images ({percent}%)"] if state.total else []
     numbers += [f"loss {state.loss:.4g}"] if state.loss is not None else []
     numbers += [f"{state.rate:,.0f} images/s"] if state.rate else []
     numbers += [f"about {_time(state.eta_s)} left"] if state.eta_s is not None else []
@@ -220,7 +224,8 @@ def status(state: State) -> str:
     said = f"<p>{escape(state.said)}</p>" if state.said and state.doing != "running" else ""
     return (
         f'<div data-state="{state.doing}"><p><strong>{escape(state.name)}</strong> {_WORDS[state.doing]}.</p>'
-        f'<progress max="1" value="{share:.4f}" style="width:100%;accent-color:#0ea5e9" aria-label="images seen"></progress>'
+        f'<div role="progressbar" aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}" aria-label="images seen" style="{_TRACK}">'
+        f'<div style="{_BAR};width:{100 * share:.2f}%"></div></div>'
         f"<p>{' · '.join(map(escape, numbers))}</p>{said}"
         f'<p style="opacity:.75">{escape(state.degradation)} on {escape(short(state.data))}</p></div>'
     )
@@ -245,7 +250,7 @@ def sheet(state: State) -> str:
     except (OSError, ValueError):  # a run that is begun anew, and what only has the name of a picture
         return ""
     caption = f"Samples after {int(state.grid.stem):,} images: Degraded, Direct (one call), Sampled (a walk), Clean."
-    picture = f'<img src="{address}" alt="{caption}" style="max-width:100%;max-height:460px;image-rendering:pixelated">'
+    picture = f'<img src="{address}" alt="{caption}" style="max-width:100%;image-rendering:pixelated">'
     return f"<figure style='margin:0'>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
@@ -259,7 +264,7 @@ def costs(found: Cost, recipe: Recipe, reasons: list[str]) -> str:
     }
     listed = "".join(f"<li><strong>{name}</strong>: {escape(text)}</li>" for name, text in facts.items())
     because = "".join(f"<li>{escape(line)}</li>" for line in reasons)
-    strip = f'<img src="{pictures.data_url(found.strip)}" alt="the degradation from clean to gone" style="max-width:100%">'
+    strip = f'<img src="{pictures.data_url(found.strip)}" alt="the degradation from clean to its strongest" style="max-width:100%">'
     return f"<ul>{listed}</ul>{strip}<details><summary>What was chosen, and why</summary><ul>{because}</ul></details>"
 
 
