@@ -20,7 +20,7 @@ settings.load_profile("snowmelt")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """What torch draws in a test does not depend on the tests that pytest-xdist happened to give to this process before."""
+    """What torch draws in a test hardly depends on the tests that pytest-xdist happened to give to this process before."""
     torch.manual_seed(0)
 
 

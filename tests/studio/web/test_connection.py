@@ -1,6 +1,8 @@
 """Connections on which nobody says in time what is wanted, and those that are refused in the middle of a word."""
 
+import asyncio
 import contextlib
+import logging
 import socket
 import struct
 import threading
@@ -25,27 +27,47 @@ Connect = Callable[..., socket.socket]
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
-    """connect(head) -> a line to a server whose answer takes longer than a head may, on which the head was said in time."""
+def done() -> threading.Event:
+    """Set when an application has said all that it has to say."""
+    return threading.Event()
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch, done: threading.Event) -> Iterator[Connect]:
+    """connect(head) -> a line to a server whose answer takes longer than a head may, on which the head was said in time. It must not log an error."""
     monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
     monkeypatch.setattr(connection, "LINGER_S", WAIT_S)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        import asyncio
-
+        while scope["path"] == "/reads" and (await receive())["type"] != "http.disconnect":
+            pass
+        begin = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
+        if scope["path"] == "/begins":
+            await send(begin)
         await asyncio.sleep(2 * connection.HEAD_S)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
-        await send({"type": "http.response.body", "body": b"there"})
+        try:
+            if scope["path"] != "/begins":
+                await send(begin)
+            await send({"type": "http.response.body", "body": b"there"})
+        finally:
+            done.set()
 
+    errors = _Kept(logging.ERROR)
     server = uvicorn.Server(uvicorn.Config(app, http=connection.Connection, ws="none", lifespan="off", log_level="error", timeout_keep_alive=WAIT_S))
     with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as lines:
+        for name in ("uvicorn.error", "asyncio"):
+            logging.getLogger(name).addHandler(errors)
+            lines.callback(logging.getLogger(name).removeHandler, errors)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
+
+        opened = list[socket.socket]()
 
         def made(head: bytes = b"") -> socket.socket:
             for _ in range(100):
                 began = time.monotonic()
                 line = lines.enter_context(closing(socket.create_connection(listening.getsockname(), WAIT_S)))
+                opened.append(line)
                 with contextlib.suppress(OSError):
                     line.sendall(head)
                     if not head or time.monotonic() - began < HEAD_S:
@@ -55,9 +77,22 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
 
         yield made
         server.should_exit = True
-        lines.close()
+        for line in opened:
+            line.close()
         thread.join(WAIT_S)
     assert not thread.is_alive()
+    assert errors.said == []
+
+
+class _Kept(logging.Handler):
+    """What is logged, kept."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.said = list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
 
 
 def ends(line: socket.socket, drip: bytes = b"") -> bool:
@@ -110,6 +145,12 @@ def test_who_has_said_it_is_waited_for_and_may_ask_again_later(connect: Connect)
     assert ends(line, HEAD), "the second head is bounded, too"
 
 
+def test_who_was_answered_early_does_not_hold_the_line_with_the_rest(connect: Connect) -> None:
+    line = connect(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000\r\n\r\n")
+    assert answered(line)
+    assert ends(line, b"y" * 4000)
+
+
 HALF = {  # what has to be said in time, the rest, and what is answered
     "a head that is too long": (HEAD + b"X: " + b"y" * 100_000, b"", b"HTTP/1.1 400"),
     "no request": (b"\0" * 1000, b"", b"HTTP/1.1 400"),
@@ -130,6 +171,19 @@ def test_who_is_answered_in_the_middle_of_a_word_gets_the_answer(connect: Connec
         found += part
     assert found.startswith(answer)
     assert b"connection: close" in found.lower()
+
+
+@pytest.mark.parametrize(("path", "answer"), [("/reads", b"HTTP/1.1 400"), ("/", b"HTTP/1.1 400"), ("/begins", b"HTTP/1.1 200")])
+def test_a_body_that_is_none_is_an_end_for_whoever_reads_it_and_an_answer(connect: Connect, done: threading.Event, path: str, answer: bytes) -> None:
+    line = connect(HEAD.replace(b"/", path.encode(), 1) + b"Transfer-Encoding: chunked\r\n\r\n")
+    if path == "/begins":
+        assert line.recv(1, socket.MSG_PEEK) == b"H"
+    line.sendall(b"ZZ\r\n")
+    assert done.wait(WAIT_S / 2), "nobody tells it that the sender is gone"
+    found = b""
+    while part := line.recv(4096):
+        found += part
+    assert found.startswith(answer)
 
 
 def test_who_never_ends_is_not_heard_for_ever(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:

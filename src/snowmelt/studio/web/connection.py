@@ -22,8 +22,8 @@ LINGER_S = 5.0
 class Connection(H11Protocol):
     """uvicorn's own connection, with two bounds.
 
-    It is closed where the head of a request is not there :data:`HEAD_S` after it could begin, or did; and one that is refused in the middle of what
-    it says is heard out first, for :data:`LINGER_S` at most.
+    It is closed where the head of a request is not there :data:`HEAD_S` after it could begin, or did, and where the rest of one that was answered
+    before its end is not; and one that is refused in the middle of what it says is heard out first, for :data:`LINGER_S` at most.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -44,8 +44,23 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._forget()
 
+    def send_400_response(self, msg: str) -> None:
+        """What comes is no request. Who works on what came before it is told at once that the client is gone, and says no more."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:  # an answer has begun, or was given
+            self.transport.close()
+
+    @property
+    def _awaits(self) -> bool:
+        """Whether it is for the visitor to speak, and nobody else bounds how long that takes: not a body that is asked for, or an answer."""
+        return self.conn.their_state is h11.IDLE or (self.conn.their_state is h11.SEND_BODY and self.conn.our_state is h11.DONE)
+
     def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():  # the head is whole; bodies and answers are bounded elsewhere
+        if not self._awaits or self.transport.is_closing():
             self._forget()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_S, self._late)
@@ -57,7 +72,7 @@ class Connection(H11Protocol):
 
     def _late(self) -> None:
         self._deadline = None
-        if self.conn.their_state is h11.IDLE:
+        if self._awaits:
             self.transport.close()
 
 
