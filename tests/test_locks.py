@@ -136,6 +136,15 @@ def test_two_processes_never_hold_it_at_once(tmp_path: Path, figure: Figure) -> 
     figure("lock-race", f"3 processes took one lock {wins:,} times and were refused {refusals:,} times: never two at once")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_who_is_killed_while_it_says_its_name_leaves_nothing_to_wait_for(tmp_path: Path) -> None:
+    dying = "def dying(path, *given, **more):\n    path.open('w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    code = HOLDING.replace("with locked(", f"import os, pathlib\n{dying}pathlib.Path.write_text = dying\nwith locked(", 1)
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False).returncode == -signal.SIGKILL
+    with locked(tmp_path / "run"):
+        assert names(tmp_path / "run") == {LOCK, HOLDER}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_that_outlives_a_killed_process_does_not_keep_its_lock(tmp_path: Path) -> None:
     code = HOLDING.replace("print(", "import os\n    if os.fork() == 0:\n        time.sleep(20)\n        os._exit(0)\n    print(")
