@@ -22,8 +22,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from snowmelt.disk import replacing, sweep_parts
-
 LOCK, HOLDER = ".lock", ".lock.json"
 FILES = (LOCK, HOLDER)
 _BEAT_S, _LAPSED_S = 15.0, 120.0
@@ -131,14 +129,18 @@ def _try(lock: FileLock, folder: Path) -> None:
 def _named(folder: Path, what: str, tell: Callable[[str], None]) -> Iterator[None]:
     """While this lasts, .lock.json says who we are, and that we live."""
     path, pid = folder / HOLDER, os.getpid()
-    sweep_parts(folder, HOLDER)
     before = _holder(folder)
     if path.exists():
         _require_gone(folder, before)
         tell(_took_over(folder, before))
     mine = {"pid": pid, **_here(), "what": what, "since": time.time()}
-    with replacing(path) as whole:  # half of it would name nobody, and who comes next would wait for a machine that is not known
-        whole.write_text(json.dumps(mine) + "\n", encoding="utf-8")
+    part = folder / f"{HOLDER}.part"  # ours alone, as the lock is; not flushed, as after a power cut nobody holds it
+    try:  # half of it would name nobody, and who comes next would wait for a machine that is not known
+        part.write_text(json.dumps(mine) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     over = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, over), name="lock", daemon=True)
     beat.start()
