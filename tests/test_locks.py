@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from snowmelt import locks
-from snowmelt.locks import HOLDER, LOCK, InUse, locked
+from snowmelt.locks import FILES, HOLDER, LOCK, InUse, locked
 
 Figure = Callable[[str, str], None]
 
@@ -141,6 +141,7 @@ def test_who_is_killed_while_it_says_its_name_leaves_nothing_to_wait_for(tmp_pat
     dying = "def dying(path, *given, **more):\n    path.open('w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     code = HOLDING.replace("with locked(", f"import os, pathlib\n{dying}pathlib.Path.write_text = dying\nwith locked(", 1)
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=False).returncode == -signal.SIGKILL
+    assert LOCK in names(tmp_path / "run") <= set(FILES)  # which a new training passes over: the directory is free
     with locked(tmp_path / "run"):
         assert names(tmp_path / "run") == {LOCK, HOLDER}
 

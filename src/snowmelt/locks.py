@@ -23,7 +23,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 LOCK, HOLDER = ".lock", ".lock.json"
-FILES = (LOCK, HOLDER)
+_PART = f"{HOLDER}.part"
+FILES = (LOCK, HOLDER, _PART)
 _BEAT_S, _LAPSED_S = 15.0, 120.0
 _MOST_BYTES = 10_000
 _PATIENCE = 10
@@ -134,7 +135,7 @@ def _named(folder: Path, what: str, tell: Callable[[str], None]) -> Iterator[Non
         _require_gone(folder, before)
         tell(_took_over(folder, before))
     mine = {"pid": pid, **_here(), "what": what, "since": time.time()}
-    part = folder / f"{HOLDER}.part"  # ours alone, as the lock is; not flushed, as after a power cut nobody holds it
+    part = folder / _PART  # ours alone, as the lock is; not flushed, as after a power cut nobody holds it
     try:  # half of it would name nobody, and who comes next would wait for a machine that is not known
         part.write_text(json.dumps(mine) + "\n", encoding="utf-8")
         part.replace(path)
