@@ -44,6 +44,16 @@ class Child:
         if self.running:
             os.kill(self.pid, number)
 
+    def freeze(self) -> bool:
+        """Hold it where it is, with all its threads, until it is killed or told to go on (SIGCONT); whether it still lived."""
+        self.kill(signal.SIGSTOP)
+        while self.running:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ends, or the process
+                tasks = [(one / "stat").read_text() for one in Path(f"/proc/{self.pid}/task").iterdir()]
+                if tasks and all(said.rpartition(")")[2].split()[0] == "T" for said in tasks):
+                    return True
+        return False
+
     def wait(self, timeout: float = 240) -> int:
         """The exit code, as subprocess has it: minus the signal's number for a killed one.
 

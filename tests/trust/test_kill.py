@@ -71,12 +71,9 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def parts(folder: Path) -> list[str]:
-    """The temporary files of what is being written there."""
-    try:
-        return [entry.name for entry in os.scandir(folder) if entry.name.endswith(".part")]
-    except FileNotFoundError:
-        return []
+def parts(folder: Path) -> set[str]:
+    """The temporary files of a checkpoint that is being written there."""
+    return {path.name for path in folder.glob(".checkpoint-*.part")}
 
 
 def unreadable(folder: Path) -> int:
@@ -111,14 +108,18 @@ def test_a_training_that_is_killed_ends_as_if_nothing_had_been(
     assert 0 < expected["best/model.json"]["notes"]["validation"]["images"] < expected["model.json"]["notes"]["validation"]["images"]
     kills, inside, bad, told, lives, idle = 0, 0, 0, 0, 0, 0
     while True:
+        left = parts(out)  # by those before it
         child = command("train", recipe, "--out", out, "--workers", kills % 3)
         saving = kills < wanted and inside < (wanted + 3) // 4 and kills % 3 == 2
         if kills >= wanted:
             assert child.wait() == 0, child.stderr()
         elif saving:
-            after = time.monotonic() + luck.uniform(0, lasts / 4)
-            while child.running and not (time.monotonic() > after and parts(out)):
-                pass
+            time.sleep(luck.uniform(0, lasts / 4))
+            while child.running:
+                if parts(out) - left and child.freeze():
+                    if parts(out) - left:  # what was seen may be over by the time it is held
+                        break
+                    child.kill(signal.SIGCONT)
             child.kill()
         else:
             time.sleep(luck.uniform(0, lasts / 2))
@@ -128,7 +129,7 @@ def test_a_training_that_is_killed_ends_as_if_nothing_had_been(
         bad += unreadable(out)
         if ended == -signal.SIGKILL:
             kills += 1
-            inside += bool(parts(out))
+            inside += bool(parts(out) - left)
             continue
         assert ended == 0, child.stderr()
         assert state(out) == expected
