@@ -23,7 +23,7 @@ from snowmelt import pictures
 from snowmelt.data.options import PREVIOUS
 from snowmelt.data.sources import open_data
 from snowmelt.degradations import Choice, Degradation, Morph
-from snowmelt.evaluation import BEST, TITLES, Report
+from snowmelt.evaluation import BEST, Report
 from snowmelt.evaluation.bits import Bits
 from snowmelt.evaluation.curve import NAME as CURVE
 from snowmelt.evaluation.methods import compared
@@ -271,7 +271,7 @@ def _section(place: str, report: Report) -> str:
     """Verdict, tables, facts and pictures of one evaluation."""
     order = sorted(report.inputs(), key=lambda name: name != report.main)
     many = report.signal.many
-    tables = [f"Degraded {many} {TITLES[i]}:\n\n{markdown_table(report.table(i), best=BEST, apart=report.apart(i))}" for i in order]
+    tables = [report.comparison(name) for name in order]  # under the heading that the run's own report has
     made = [f"Generated {many}:\n\n{markdown_table(generated_rows(report.generated))}"] if report.generated else []
     made += [f"Walks that generate, beside each other:\n\n{markdown_table(walk_rows(report.walks), mark=False)}"] if report.walks else []
     if (KEPT / place / BITS).is_file():

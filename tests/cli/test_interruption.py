@@ -11,8 +11,10 @@ from snowmelt.cli import main
 
 @pytest.fixture
 def handlers() -> Iterator[dict[int, object]]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield before
+    """Those of a command that was started by hand: who started the tests may have had Ctrl-C ignored, as a job in the background has."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield dict(usual)
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -1,7 +1,9 @@
 """What is settled before a verb computes: allocators, and nothing that the user has settled."""
 
 import ctypes
+import importlib.util
 import os
+import platform
 import subprocess
 import sys
 
@@ -10,6 +12,26 @@ import pytest
 from snowmelt.cli import allocator
 from snowmelt.cli.machine import Machine, compiling
 from snowmelt.restorers import UNet
+
+# Eight threads allocate, and all of them are there at once; then glibc says what arenas it has made.
+ARENAS = """
+import ctypes, threading
+from snowmelt.cli.allocator import share_pages
+share_pages()
+together = threading.Barrier(8)
+def allocate():
+    together.wait(60)
+    kept = bytearray(5000)
+    together.wait(60)
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
 
 
 class Library:
@@ -86,6 +108,35 @@ def test_segments_of_a_gpu_may_grow_unless_the_user_said_otherwise(monkeypatch) 
     monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF")
     allocator.settle()
     assert {os.environ[name] for name in allocator._CUDA} == {"expandable_segments:True"}
+
+
+def arenas() -> int:
+    """How many there are where eight threads allocate; 9, or as many as the cores allow, unless somebody chose."""
+    return subprocess.run([sys.executable, "-c", ARENAS], capture_output=True, text=True, check=True).stdout.count("<heap nr=")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
+def test_threads_of_a_server_share_two_arenas_unless_the_user_said_otherwise(monkeypatch) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    assert arenas() == 2
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
+    assert arenas() == 4
+    monkeypatch.delenv("MALLOC_ARENA_MAX")
+    monkeypatch.setenv(allocator.OFF, "0")
+    assert arenas() > 4
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="pip install 'snowmelt[studio]'")  # to import it takes seconds
+def test_the_studio_lets_its_threads_share_them(cli, tmp_path, monkeypatch) -> None:
+    shared: list[bool] = []
+
+    def far_enough() -> None:
+        raise ValueError("what follows takes seconds")
+
+    monkeypatch.setattr("snowmelt.cli.studio.share_pages", lambda: shared.append(True))
+    monkeypatch.setattr("snowmelt.studio.surroundings.settled", far_enough)
+    assert cli("studio", "--port", "0", "--folder", tmp_path).error == "what follows takes seconds"
+    assert shared == [True]
 
 
 def test_every_verb_settles_it_and_the_library_alone_does_not(monkeypatch) -> None:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tests.held import held
 
 from snowmelt.training import history, objective
 
@@ -182,28 +183,13 @@ def test_debug_shows_the_traceback_of_everything(cli, monkeypatch) -> None:
     assert "Traceback" in done.err
 
 
-# `snowmelt`, whose training does not come to its end before it was asked to stop: whoever asks may be slow.
-LONG = """
-import sys, time
-from snowmelt.cli import main
-from snowmelt.training.loop import Trainer
-advance = Trainer._advance
-def waiting(self, bar):
-    until = time.monotonic() + 240
-    while self.step == 250 and not self._asked.is_set() and time.monotonic() < until:
-        time.sleep(0.01)
-    advance(self, bar)
-Trainer._advance = waiting
-sys.exit(main())
-"""
-
-
 @pytest.mark.timeout(600)
 def test_after_control_c_the_same_command_goes_on_to_the_end(cli, tmp_path: Path, plain) -> None:
     run = tmp_path / "run"
     words = ["train", "--data", "bundled:digits", *BLUR, "--out", str(run), *plain, "--threads", "1"]
     words[words.index("160")] = "4800"
-    child = subprocess.Popen([sys.executable, "-c", LONG, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    program = f"import sys\n{held(250)}\nfrom snowmelt.cli import main\nsys.exit(main())"
+    child = subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240
     while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.01)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.held import held
 
 from snowmelt.training.checkpoint import digest
 from snowmelt.training.history import read as history
@@ -37,19 +38,7 @@ validation_images = 16
 precision = "fp32"
 keep_best = true
 """
-# Executed in the second process: its twentieth step is its last until somebody asks for the end, however late that is.
-LONG = """
-import time
-from snowmelt.training.loop import Trainer
-inner = Trainer._advance
-def advance(self, bar):
-    until = time.monotonic() + 200
-    while self.step == 20 and not self._asked.is_set() and time.monotonic() < until:
-        time.sleep(0.01)
-    return inner(self, bar)
-Trainer._advance = advance
-"""
-# Executed in the first process: in the validation after that step, somebody asks for the end.
+# Executed in the first process: in the validation after a step, somebody asks for the end.
 WISHING = """
 from snowmelt.training import loop
 inner = loop.validate
@@ -216,7 +205,7 @@ def test_ctrl_c_stops_all_after_the_same_step(
 ) -> None:
     path = recipe(1920)
     assert command("train", path, "--out", tmp_path / "whole").wait() == 0
-    ranks = group(2, "train", path, "--out", tmp_path / "parts", before={1: LONG})
+    ranks = group(2, "train", path, "--out", tmp_path / "parts", before={1: held(20)})
     while not (tmp_path / "parts" / "checkpoint-000000000005.json").exists():
         assert all(rank.running for rank in ranks), [rank.stderr() for rank in ranks]
         time.sleep(0.01)

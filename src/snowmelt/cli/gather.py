@@ -176,18 +176,15 @@ class Gathering:
 
     def _read(self, job: "Job") -> Given:
         """A picture with its mask, both of the size the model works at."""
-        from snowmelt.data.images import read, resize, to_channels
+        from snowmelt.data.images import read, resize
         from snowmelt.restoration.masks import mask_file, read_mask
-        from snowmelt.restoration.translation import prepared
-        from snowmelt.restorers import Restorer
+        from snowmelt.restoration.translation import prepared, with_channels
 
-        picture = read(job.source, still=True)
+        picture, mask = read(job.source, still=True), None
         was = picture.x.shape if picture.alpha is None else None
-        x, mask = picture.over(), None
         if self.mask is not None:
-            mask = read_mask(mask_file(self.mask, job.name), (x.shape[1], x.shape[2]))[0]
-        if isinstance(self.model.restorer, Restorer):
-            x = to_channels(x, self.model.restorer.shape[0])
+            mask = read_mask(mask_file(self.mask, job.name), (picture.x.shape[1], picture.x.shape[2]))[0]
+        x = with_channels(self.model, picture)
         size = (self.size, self.size) if self.size is not None else None if self.as_is else prepared(self.model)
         if size is not None and size != tuple(x.shape[1:]):
             x = resize(x, size)

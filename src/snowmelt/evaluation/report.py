@@ -127,9 +127,9 @@ class Report:
 
     def summary(self) -> str:
         """The verdict, and the comparison that it speaks of, as Markdown."""
-        return "\n\n".join(["\n".join(self.verdict), self._compared(self.main)])
+        return "\n\n".join(["\n".join(self.verdict), self.comparison(self.main)])
 
-    def _compared(self, name: Input) -> str:
+    def comparison(self, name: Input) -> str:
         """Every method on the samples of one input, as Markdown."""
         table = markdown_table(self.table(name), best=BEST, apart=self.apart(name))
         return f"Degraded {self.signal.many} at t = 1, {TITLES[name]}:\n\n{table}"
@@ -138,7 +138,7 @@ class Report:
         """The report as Markdown."""
         parts, many = ["\n".join(self.verdict)], self.signal.many
         for name in self.inputs():
-            parts.append(self._compared(name))
+            parts.append(self.comparison(name))
         for name in self.inputs():
             if sure := self.certainty(name):
                 parts.append(f"95 % intervals, degraded {many} {TITLES[name]}:\n\n{markdown_table(sure, best=BEST, mark=False)}")

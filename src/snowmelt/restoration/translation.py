@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
+from torch import Tensor
 
 from snowmelt.data.images import Picture, resize, shrunk, to_channels
 from snowmelt.degradations import Morph
@@ -128,10 +129,17 @@ def fitted(model: Model, picture: Picture, largest_px: int | None = None) -> Bat
         picture: what :func:`snowmelt.data.images.read` returned; what is transparent in it lies on white.
         largest_px: what its longer side may have where the training did not resize pictures but cut squares from them; None leaves it as it is.
     """
-    x = picture.over()
-    if isinstance(model.restorer, Restorer):
-        x = to_channels(x, model.restorer.shape[0])
-    size = prepared(model)
+    x, size = with_channels(model, picture), prepared(model)
     if size is not None:
         return resize(x, size)[None]
     return (x if largest_px is None else shrunk(x, largest_px))[None]
+
+
+def with_channels(model: Model, picture: Picture) -> Tensor:
+    """A picture from a file in the model's channels, (c, h, w) in [-1, 1] and of its own size; what is transparent in it lies on white.
+
+    Raises:
+        ValueError: it has neither the model's channels nor those that can become them.
+    """
+    x = picture.over()
+    return to_channels(x, model.restorer.shape[0]) if isinstance(model.restorer, Restorer) else x
