@@ -14,10 +14,12 @@ from snowmelt.locks import HOLDER
 from snowmelt.studio import surroundings
 from snowmelt.studio.surroundings import clear, settled
 
-# A signal that comes right before a sleep begins is heard when that ends; and who started the tests may have had Ctrl-C ignored.
+# A signal that comes right before a sleep begins is heard when that ends; and who started the tests may have had Ctrl-C or hanging up ignored.
 OPEN = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] else signal.SIG_DFL)
 from snowmelt.studio.surroundings import settled
 try:
     with settled() as folder:
@@ -36,12 +38,12 @@ except KeyboardInterrupt:
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """opened() -> a process that keeps a picture where a studio does, in `tmp_path`."""
+    """opened(again=0, nohup=False) -> a process that keeps a picture where a studio does, in `tmp_path`."""
     begun = []
 
-    def made(again: int = 0, **more: object) -> subprocess.Popen[str]:
+    def made(again: int = 0, nohup: bool = False) -> subprocess.Popen[str]:
         env = {**os.environ, "TMPDIR": str(tmp_path)}
-        process = subprocess.Popen([sys.executable, "-c", OPEN, str(again)], stdout=subprocess.PIPE, text=True, env=env, **more)
+        process = subprocess.Popen([sys.executable, "-c", OPEN, str(again), "nohup" * nohup], stdout=subprocess.PIPE, text=True, env=env)
         begun.append(process)
         assert process.stdout.readline() == "open\n"
         return process
@@ -70,7 +72,7 @@ def test_nothing_is_left_when_it_is_asked_to_end_or_its_terminal_is_closed(opene
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 def test_under_nohup_it_outlives_its_terminal(opened, tmp_path: Path):
-    process = opened(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process = opened(nohup=True)
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)  # delivered after it: whoever was ended by the first has another code
     assert process.wait(30) == 7

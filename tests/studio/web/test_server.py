@@ -31,6 +31,11 @@ SLACK = 3  # on a machine that does something else besides
 CLIENTS = 20
 
 
+def _hears() -> None:
+    """Whoever started the tests may have had their terminal's end ignored, as nohup does, and what they start would inherit that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Studio:
     """A studio in a process of its own."""
 
@@ -40,7 +45,7 @@ class Studio:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
         command = [sys.executable, "-m", "snowmelt", "studio", *arguments]
         with self.files[0].open("w") as out, self.files[1].open("w") as err:
-            self.process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, env=env)
+            self.process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, env=env, preexec_fn=_hears)
         self._until("the studio is open")
         self.url = re.search(r"http://\S+", self.said())[0]
 
