@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from snowmelt.fields import UnknownName
 from snowmelt.files import BadFile, read_json, read_tensors, write_sealed
 from snowmelt.model import Model, load, save, save_estimator
 from snowmelt.priors import Normal
@@ -351,12 +352,12 @@ def outcomes(tmp_path: os.PathLike[str], bad: object) -> set[type]:
 
 
 def test_a_missing_entry_is_a_bad_file(tmp_path):
-    assert outcomes(tmp_path, ...) <= {BadFile, SpecError}
+    assert outcomes(tmp_path, ...) <= {BadFile, SpecError, UnknownName}
 
 
 @pytest.mark.parametrize("bad", [None, 3, -1, "x", [], [1], {}], ids=str)
 def test_an_entry_of_another_type_is_a_bad_file(tmp_path, bad):
-    assert outcomes(tmp_path, bad) <= {BadFile, SpecError}
+    assert outcomes(tmp_path, bad) <= {BadFile, SpecError, UnknownName}
 
 
 def test_a_model_whose_restorer_expects_another_floor_is_refused():

@@ -1,6 +1,7 @@
 """Text <-> parts: what a user may write, and what is said when it is wrong."""
 
 import json
+import pickle
 import tomllib
 import typing
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from snowmelt import registry
 from snowmelt.degradations import Compose, Degradation, GaussianBlur, GaussianNoise, Grey, Mask, Pixelate, RecursiveBlur
-from snowmelt.fields import alternatives, strip
+from snowmelt.fields import UnknownName, alternatives, strip
+from snowmelt.files import described_by
 from snowmelt.registry import Part, Range, SpecError, build, lookup, names, register, schema, spec, table
 from snowmelt.restorers import UNet
 from snowmelt.samplers import Sampler, TACoS
@@ -249,6 +251,20 @@ def test_an_unknown_name_names_the_nearest_and_the_plug_in_door():
     assert "compose" in said
     assert said.endswith("If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)")
     assert "did you mean" not in message("zzzzzzzz")
+
+
+def test_an_unknown_name_can_be_taken_apart_and_sent_to_another_process():
+    with pytest.raises(UnknownName) as told:
+        build("noise:schedule=beta")
+    for error in (told.value, pickle.loads(pickle.dumps(told.value))):  # noqa: S301 - our own
+        assert (error.kind, error.name, error.nearest) == ("schedule", "beta", " (did you mean 'betas'?)")
+        assert error.known == tuple(names("schedule"))
+        assert str(error) == WRONG["noise:schedule=beta"]
+    with pytest.raises(UnknownName) as told, described_by("model.json"):
+        lookup("zzzzzzzz", "sampler")
+    assert told.value.nearest == ""
+    for error in (told.value, pickle.loads(pickle.dumps(told.value))):  # noqa: S301 - our own
+        assert str(error).startswith("model.json: unknown sampler 'zzzzzzzz'; known: ")
 
 
 def test_messages_for_tables_and_parts():

@@ -26,6 +26,28 @@ class SpecError(ValueError):
     """A spec, a name or a field that cannot be used; the message says what would be."""
 
 
+class UnknownName(SpecError):
+    """A name that no part of its kind is registered under.
+
+    Attributes:
+        kind: of the part that was asked for.
+        name: that is unknown.
+        nearest: " (did you mean 'x'?)" for the closest known name, or nothing.
+        known: all names there are.
+    """
+
+    def __init__(self, kind: str, name: str, known: typing.Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(known)
+        self.nearest = nearest(name, self.known)
+        super().__init__(
+            f"unknown {kind} {shown(name)}{self.nearest}; known: {', '.join(self.known)}. "
+            "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an exception is made again from its message alone, in another process
+        return type(self), (self.kind, self.name, self.known), {"args": self.args}
+
+
 @dataclasses.dataclass(frozen=True)
 class Range:
     """The closed interval a field may lie in, with its unit: ``Annotated[float, Range(0, 100, "px")]``."""

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from snowmelt.fields import Range as Range  # re-exported: whoever writes a part meets these here
-from snowmelt.fields import Raw, alternatives, number, require_small, scalar, shown, split, strip, type_name
+from snowmelt.fields import Raw, UnknownName, alternatives, number, require_small, scalar, shown, split, strip, type_name
 from snowmelt.fields import SpecError as SpecError
 from snowmelt.fields import checked as checked
 from snowmelt.fields import nearest as nearest
@@ -127,14 +127,12 @@ def lookup(name: str, kind: str = "degradation") -> type[Part]:
     """The class registered under `name`.
 
     Raises:
-        SpecError: unknown name, with the nearest known one.
+        UnknownName: no part of this kind has it; a SpecError, with the nearest known one.
+        SpecError: no such kind.
     """
     known = names(kind)
     if name not in known:
-        raise SpecError(
-            f"unknown {kind} {shown(name)}{nearest(name, known)}; known: {', '.join(known)}. "
-            "If it comes from a plug-in file, load that first (--plugin FILE, snowmelt.registry.load_plugin)"
-        )
+        raise UnknownName(kind, name, known)
     return _parts[kind][name]
 
 

@@ -59,6 +59,15 @@ def test_of_an_unknown_name_the_page_says_the_nearest_one_and_no_list(spec: str,
     assert "known: " in plain(told.value)  # a program has no list beside it
 
 
+def test_what_only_sounds_like_an_unknown_name_is_said_whole(caplog: pytest.LogCaptureFixture):
+    text = "no such thing; known: a, b. If it comes from a plug-in file, load that first"
+
+    def refused() -> None:
+        raise registry.SpecError(text)
+
+    assert said(refused, caplog) == (text, False)
+
+
 def test_of_an_unknown_field_the_page_says_all_there_are(caplog: pytest.LogCaptureFixture):
     words, _ = said(lambda: registry.build("gaussian-blur:sigm=3"), caplog)
     assert "did you mean 'sigma_px'" in words

@@ -85,7 +85,7 @@ class Cases:
         place = Path(one["path"]).parent if one["kind"] in FILES else Path(one["path"])
         named = str(place) in one["said"] or one["kind"] == "recipe"  # of a recipe that was read, the part is named
         line = "\n" not in one["said"] and len(one["said"]) < LETTERS and named
-        return line and one["raised"] in ("BadFile", "SpecError", "ValueError", "FileNotFoundError")
+        return line and one["raised"] in ("BadFile", "SpecError", "UnknownName", "ValueError", "FileNotFoundError")
 
     @staticmethod
     def told(one: Found) -> str:

@@ -219,7 +219,8 @@ def _named(root: Path, path: Path, read: Callable[[dict[str, Any]], T]) -> T:
     except BadFile:
         raise
     except ValueError as error:
-        raise type(error)(f"{path}: {error}") from None
+        error.args = (f"{path}: {error}",)
+        raise
 
 
 def _config(root: Path, path: Path) -> dict[str, Any]:

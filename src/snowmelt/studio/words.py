@@ -7,13 +7,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from snowmelt.registry import SpecError
+from snowmelt.fields import UnknownName, shown
 from snowmelt.restoration.picture import reason
 from snowmelt.restorers.tiles import out_of_memory
 from snowmelt.studio.limits import Busy, Late, Left
 
 _log = logging.getLogger(__name__)
-_KNOWN, _PLUGIN = "; known: ", "If it comes from a plug-in file"  # what the registry adds to a name that it does not know
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,11 +33,9 @@ def plain(error: BaseException) -> str:
 
 def on_the_page(error: BaseException) -> str:
     """The same where the names that there are stand in a list beside it: of a name that is unknown, only the nearest one is said."""
-    text = plain(error)
-    said, _, listed = text.partition(_KNOWN)
-    if not isinstance(error, SpecError) or _PLUGIN not in listed:
-        return text
-    return said if "did you mean" in said else f"{said}: choose one of the list"
+    if not isinstance(error, UnknownName):
+        return plain(error)
+    return f"unknown {error.kind} {shown(error.name)}{error.nearest or ': choose one of the list'}"
 
 
 def log_bug(error: BaseException) -> None:

@@ -1,6 +1,7 @@
 """The handlers of Generate, Translate and Interpolate as functions: what the page is given, and what is refused in words."""
 
 import asyncio
+import json
 import threading
 import zipfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from snowmelt.restorers import Conditions, Restorer  # noqa: E402
 from snowmelt.studio.desk import Desk  # noqa: E402
 from snowmelt.studio.gate import Gate  # noqa: E402
 from snowmelt.studio.limits import Late, Left, Limits, Refused  # noqa: E402
-from snowmelt.studio.page.tabs import generate, interpolate, translate  # noqa: E402
+from snowmelt.studio.page.tabs import compare, generate, interpolate, restore, translate  # noqa: E402
 from snowmelt.studio.page.visiting import Visitor  # noqa: E402
 from snowmelt.studio.shelf import Shelf  # noqa: E402
 
@@ -274,6 +275,55 @@ def test_opening_the_list_of_models_sends_no_choice_back(desk: Desk, tab: Any) -
     _, _, menu, *labels = focus("gone")
     assert menu["value"] in menu["choices"]
     assert all("value" in label for label in labels), "another model draws other things"
+
+
+@pytest.mark.parametrize(("tab", "picked", "gone"), [(generate, [["cat", "dog"]], [["cat", "owl"]]), (interpolate, ["", "dog"], ["", "owl"])])
+def test_opening_a_menu_of_labels_brings_those_of_a_model_that_was_trained_again(desk: Desk, tab: Any, picked: list[Any], gone: list[Any]) -> None:
+    made = desk.shelf.opened("animals").model
+    save(Model(made.degradation, made.restorer, made.prior, notes={"classes": ["cat", "dog", "elk"]}), desk.folder / "animals")
+    opened = [fn for fn in built(tab.tab, desk).fns.values() if fn.targets[0][1] == "focus" and fn.inputs[1:]]
+    assert [fn.targets[0][0] for fn in opened] == [one._id for one in opened[0].outputs], "each menu of labels"
+
+    def labels(chosen: list[Any]) -> list[Any]:
+        found = opened[0].fn("animals", *chosen)
+        return found if isinstance(found, list) else [found]
+
+    for menu in (*labels(picked), *labels(gone)):
+        assert [one if isinstance(one, str) else one[0] for one in menu["choices"]][-3:] == ["cat", "dog", "elk"]
+    assert all("value" not in menu for menu in labels(picked)), "it would undo what is picked while the answer is under way"
+    assert not any(menu["value"] for menu in labels(gone)), "what it draws no more cannot be asked for"
+
+
+@pytest.mark.parametrize(
+    ("tab", "pressed"),
+    [(generate, ["Generate", "Another seed"]), (translate, ["Translate"]), (interpolate, ["Go from one to the other"] * 2), (restore, ["Restore"])],
+)
+def test_a_new_wish_takes_all_of_the_one_before_away_before_it_is_asked(desk: Desk, tab: Any, pressed: list[str]) -> None:
+    """A refusal has no outputs: what it leaves there would be taken for the result."""
+    page = built(tab.tab, desk)
+    buttons = [block for block in page.blocks.values() if isinstance(block, gr.Button) and block.value in pressed]
+    assert len(buttons) == len(pressed)
+    makes = {"made", "blended", "make", "restored"}
+    result = next(fn.outputs for fn in page.fns.values() if fn.fn is not None and fn.fn.__name__ in makes)
+    assert any(isinstance(one, gr.DownloadButton | gr.Files) for one in result)
+    for button in buttons:
+        first = next(fn for fn in page.fns.values() if (button._id, "click") in fn.targets)
+        assert first.fn is None  # in the browser, where no answer can come too late
+        assert first.outputs == result
+        for one, now in zip(result, json.loads(first.js.removeprefix("() => ")), strict=True):
+            assert not now.get("value"), type(one).__name__
+            assert ("value" in now) == hasattr(one, "value")
+            assert now["visible"] == one.visible
+            assert now.get("label") == getattr(one, "label", None), "the name of a result goes with it"
+
+
+@pytest.mark.parametrize(("tab", "pressed"), [(compare, "Compare"), (compare, "Restore with each"), (compare, "Show here"), (restore, "Compare")])
+def test_what_is_beside_each_other_goes_before_others_are_asked_for(desk: Desk, tab: Any, pressed: str) -> None:
+    page = built(tab.tab, desk)
+    button = next(block for block in page.blocks.values() if isinstance(block, gr.Button) and block.value == pressed)
+    first, second = (fn for fn in page.fns.values() if (button._id, "click") in fn.targets)
+    assert first.fn is None
+    assert first.outputs == [one for one in second.outputs if not isinstance(one, gr.Dropdown)], "a menu stays as it is"
 
 
 def test_who_waits_for_a_turn_holds_no_pixels(desk: Desk, picture: str, visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:

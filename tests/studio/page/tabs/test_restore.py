@@ -219,18 +219,6 @@ def test_of_two_frames_the_wiper_shows_all_there_is(desk: Desk, file: Path, tmp_
     assert (every["visible"], every["open"]) == (True, False)
 
 
-def test_a_new_wish_takes_all_of_the_one_before_away_before_it_is_asked(desk: Desk) -> None:
-    """A refusal has no outputs: what it leaves there would be taken for the result."""
-    page = page_of(desk)
-    button = next(block for block in page.blocks.values() if isinstance(block, gr.Button) and block.value == "Restore")
-    first, second = (fn for fn in page.fns.values() if (button._id, "click") in fn.targets)
-    assert first.fn is None  # in the browser, where no answer can come too late
-    assert [one.label or type(one).__name__ for one in first.outputs] == [one.label or type(one).__name__ for one in second.outputs]
-    assert any(isinstance(one, gr.DownloadButton) for one in first.outputs)
-    values = re.search(r"return \[(.*)\];", first.js)[1]
-    assert len(re.findall(r"\{.*?\}|\"\"|gone", values)) == len(first.outputs)
-
-
 def test_without_a_picture_or_a_tuned_copy_the_way_out_is_named(desk: Desk, run: Path, file: Path) -> None:
     with pytest.raises(Refused, match="^there is no picture yet: drop one first$"):
         work(desk, Wish("blur", None, clean=False), nothing)

@@ -14,7 +14,7 @@ from snowmelt.studio.limits import Refused
 from snowmelt.studio.page import examples, keeping
 from snowmelt.studio.page.asking import counted, escaped, picture
 from snowmelt.studio.page.dropping import drop
-from snowmelt.studio.page.visiting import QUIET
+from snowmelt.studio.page.visiting import QUIET, forget
 from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
@@ -65,9 +65,12 @@ def tab(desk: Desk) -> None:
     gr.on(None, handled(handlers.listed), None, listed, **QUIET)  # when the page opens
     panel.runs.focus(handled(handlers.listed), panel.runs, listed, **QUIET)
     panel.which.change(lambda name: gr.update(visible=name == _OWN), panel.which, panel.source, **QUIET)
+    forget(panel.go, [panel.said, panel.tables])
     panel.go.click(handled(handlers.compared), panel.runs, [panel.said, panel.tables, panel.report], api_visibility="private")
     asked = [panel.runs, panel.which, panel.source, panel.clean, panel.severity, panel.mode]
+    forget(panel.restore, [panel.side, panel.told])
     panel.restore.click(handled(handlers.restored), asked, [panel.side, panel.told], api_visibility="private")
+    forget(panel.show, [panel.frame])
     panel.show.click(handled(handlers.shown), panel.report, panel.frame, api_visibility="private")
     panel.report.change(handled(handlers.taken), panel.report, panel.file, **QUIET)
 

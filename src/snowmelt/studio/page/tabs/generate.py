@@ -12,7 +12,7 @@ from snowmelt.pictures import scrubber
 from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
 from snowmelt.studio.page.asking import chosen_of, counted, escaped, whole
-from snowmelt.studio.page.visiting import QUIET, Menus, Visitor
+from snowmelt.studio.page.visiting import QUIET, Menus, Visitor, forget
 from snowmelt.studio.shelf import Entry
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again, making
@@ -77,6 +77,8 @@ def tab(desk: Desk) -> None:
     handlers.keep(panel.empty, panel.room, panel.model, [panel.label])
     asked = [panel.model, panel.label, panel.number, panel.seed, panel.guidance, panel.calls]
     result = [panel.walk, panel.said, panel.everything, panel.single, panel.files, panel.again, panel.repeat]
+    for button in (panel.go, panel.another):
+        forget(button, result)
     panel.go.click(handled(handlers.made), asked, result, api_visibility="private")
     further = panel.another.click(lambda seed: int(seed or 0) + 1, panel.seed, panel.seed, **QUIET)
     further.then(handled(handlers.made), asked, result, api_visibility="private")

@@ -16,7 +16,7 @@ from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
 from snowmelt.studio.page.asking import chosen_of, counted, picture, whole
 from snowmelt.studio.page.dropping import drop
-from snowmelt.studio.page.visiting import Menus, Visitor
+from snowmelt.studio.page.visiting import Menus, Visitor, forget
 from snowmelt.studio.shelf import Entry
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
@@ -106,6 +106,8 @@ def tab(desk: Desk) -> None:
     handlers, panel = _Handlers(desk), _panel(desk)
     handlers.keep(panel.empty, panel.room, panel.model, [panel.first, panel.last])
     result = [panel.way, panel.row, panel.said, panel.files, panel.again, panel.repeat]
+    for button in (panel.go, panel.own):
+        forget(button, result)
     asked = [panel.model, panel.a, panel.b, panel.seed, panel.first, panel.last, panel.steps]
     panel.go.click(handled(handlers.made), asked, result, api_visibility="private")
     brought = [panel.model, panel.one, panel.other, panel.severity, panel.seed, panel.steps]

@@ -11,7 +11,7 @@ from snowmelt.studio.page import examples
 from snowmelt.studio.page.dropping import drop
 from snowmelt.studio.page.keeping import folder_in
 from snowmelt.studio.page.restoring import Wish, about, beside, by_chance, commands, elsewhere, is_blind, sheet, tells, work
-from snowmelt.studio.page.visiting import QUIET
+from snowmelt.studio.page.visiting import QUIET, forget
 from snowmelt.studio.surroundings import kept_in
 from snowmelt.studio.words import handled
 
@@ -24,12 +24,6 @@ MODES = [
 ]
 _STEPS = 12
 _OTHER_DAMAGE, _OTHER_NOISE = "another seed, another damage", "another seed, other noise on the way"
-_NAME = "Degraded | Restored"
-# In the browser itself, before anything is asked: whoever is refused, or waits, sees and takes home nothing of the picture before.
-_CLEARED = """() => {
-    const gone = {__type__: "update", value: null, visible: false};
-    return [{__type__: "update", value: null, label: "NAME"}, "", gone, {__type__: "update", visible: false}, "", "", ""];
-}""".replace("NAME", _NAME)
 _EMPTY = "Press **Restore**. Degraded and restored appear here, and below them every step between the two."
 
 
@@ -71,8 +65,9 @@ def tab(desk: Desk) -> None:
     panel.upload.upload(lambda: DAMAGED, None, panel.source, **QUIET)
     result = [panel.wiper, panel.words, panel.download, panel.every, panel.steps, panel.shell, panel.python]
     once: dict[str, Any] = {"trigger_mode": "once", "api_visibility": "private"}
-    panel.button.click(None, None, result, js=_CLEARED, **QUIET)
+    forget(panel.button, result)
     panel.button.click(handled(handlers.restored), asked, result, show_progress_on=panel.wiper, **once)
+    forget(panel.compare, [panel.ways])
     panel.compare.click(handled(handlers.compared), [*asked, panel.calls], panel.ways, show_progress_on=panel.ways, **once)
 
 
@@ -95,7 +90,7 @@ def _panel(desk: Desk, models: Sequence[str]) -> _Panel:
             if text := elsewhere(desk.shelf.entries()):
                 gr.Markdown(text)
         with gr.Column(scale=3, min_width=320):
-            wiper = gr.ImageSlider(label=_NAME, format="png", interactive=False, max_height=560, buttons=["fullscreen"])
+            wiper = gr.ImageSlider(label="Degraded | Restored", format="png", interactive=False, max_height=560, buttons=["fullscreen"])
             words = gr.Markdown(_EMPTY)
             download = gr.DownloadButton("Download at full size (PNG)", visible=False)
             with gr.Accordion("Every step", open=True, visible=False) as every:

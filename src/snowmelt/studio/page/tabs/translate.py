@@ -14,7 +14,7 @@ from snowmelt.studio.desk import Desk
 from snowmelt.studio.page import keeping
 from snowmelt.studio.page.asking import chosen_of, counted, menu_of, whole
 from snowmelt.studio.page.dropping import drop
-from snowmelt.studio.page.visiting import QUIET, Visitor
+from snowmelt.studio.page.visiting import QUIET, Visitor, forget
 from snowmelt.studio.uploads import opened
 from snowmelt.studio.words import handled
 from snowmelt.studio.work import again, making
@@ -94,7 +94,9 @@ def tab(desk: Desk) -> None:
     gr.on(None, handled(lambda: refresh(None)), None, listed, **QUIET)  # when the page opens
     model.focus(handled(refresh), model, listed, **QUIET)
     inputs = [model, picture, answers, noise, endpoint, calls, seed]
-    go.click(handled(make), inputs, [wiper, walk, said, files, again, repeat], api_visibility="private")
+    result = [wiper, walk, said, files, again, repeat]
+    forget(go, result)
+    go.click(handled(make), inputs, result, api_visibility="private")
 
 
 def made(desk: Desk, name: str | None, wish: Wish, visitor: Visitor) -> list[Any]:
