@@ -15,7 +15,7 @@ from snowmelt.randomness import generator
 from snowmelt.recipes import directory
 from snowmelt.recipes import run as runs
 from snowmelt.recipes.recipe import from_table
-from snowmelt.recipes.tuning import tune, tuning
+from snowmelt.recipes.tuning import tune, tuned_copy, tuning
 from snowmelt.registry import build
 from snowmelt.restorers import Restorer
 from snowmelt.samplers import Ancestral, Heun, Naive, TACoS, default_sampler, default_walk
@@ -268,6 +268,20 @@ def test_an_unfinished_run_is_not_tuned(finished, tmp_path):
         tune(run, 0.5, images=32)
     (run / "metrics.jsonl").unlink()  # one that was made elsewhere
     assert tune(run, 0.5, images=32).gap == 0.5
+
+
+def test_a_copy_whose_tuning_was_interrupted_is_not_walked(finished, tmp_path):
+    """It has no prior yet, and its gap is not the one that was asked for."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("fast"))
+    tune(run, 0.5, images=64)
+    assert tuned_copy(run) == run / "fast"
+    log = run / "fast" / "metrics.jsonl"
+    kept = [line for line in log.read_text().splitlines() if json.loads(line)["images"] < 64]
+    assert kept
+    log.write_text("".join(f"{line}\n" for line in kept))
+    with pytest.raises(ValueError, match=r"fast has seen \d+ of 64 images: the 'snowmelt tune .*run' that began it goes on, and --fresh begins anew"):
+        tuned_copy(run)
 
 
 def test_a_tuned_copy_is_evaluated_by_its_own_walk_and_survives_its_run(finished, tmp_path):

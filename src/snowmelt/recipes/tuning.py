@@ -73,7 +73,7 @@ def copy_of(run: Path) -> Path | None:
     """Where the tuned copy of a run lies, of RUN/PART its part; None where there is none.
 
     Raises:
-        ValueError: it was tuned from other weights than the run has now.
+        ValueError: it was tuned from other weights than the run has now, or its tuning was interrupted.
     """
     whole, part = (run, "") if (run / "model.json").is_file() else (run.parent, run.name)
     if not all((place / "model.json").is_file() for place in (whole, whole / FAST)):
@@ -81,6 +81,8 @@ def copy_of(run: Path) -> Path | None:
     tuned_from = noted(read_json(whole / FAST / "model.json"), "notes", "init", "weights")
     if tuned_from not in (None, weights_of(whole)):
         raise ValueError(f"{whole / FAST} was tuned from other weights than {whole} has now: make it anew with 'snowmelt tune {whole} --fresh'")
+    if (whole / FAST / RECIPE).is_file():
+        _require_finished(whole / FAST, stored(whole / FAST), f"the 'snowmelt tune {whole}' that began it goes on, and --fresh begins anew")
     return whole / FAST / part
 
 
@@ -115,7 +117,7 @@ def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, l
         raise ValueError(f"{run} is tuned already, {parent.estimates}: tune the run that it was tuned from")
     if not gap:
         raise ValueError("--gap 0 is a training proper, which tunes nothing: give 0.94, for instance")
-    _require_finished(run, recipe)
+    _require_finished(run, recipe, f"finish it with 'snowmelt train {run / RECIPE} --out {run}', then tune it")
     o = recipe.training
     asked = dataclasses.replace(
         o,
@@ -132,12 +134,12 @@ def tuning(run: Path, parent: Model, gap: float, *, images: int | None = None, l
     return dataclasses.replace(recipe, about=f"{recipe.about or run.name}, tuned for few calls", model=told, training=asked)
 
 
-def _require_finished(run: Path, recipe: Recipe) -> None:
+def _require_finished(run: Path, recipe: Recipe, way: str) -> None:
     """Refuse a run that has not seen all its images; one without metrics was made elsewhere, and is taken as it is.
 
     Raises:
-        ValueError: it has not.
+        ValueError: it has not; the message ends in the way out.
     """
     lines, wanted = counted(history.read(run)), recipe.training.steps * recipe.training.step_images
     if lines and (seen := lines[-1]["images"]) < wanted:
-        raise ValueError(f"{run} has seen {seen:,} of {wanted:,} images: finish it with 'snowmelt train {run / RECIPE} --out {run}', then tune it")
+        raise ValueError(f"{run} has seen {seen:,} of {wanted:,} images: {way}")

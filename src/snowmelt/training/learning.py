@@ -292,7 +292,8 @@ def _rate(run: Run) -> list[str]:
     if not run.ended:
         return []
     grew = len(run.seen) > 1 and run.growth >= 2 * _STILL_DB
-    return [f"The learning rate is at its end{', and it still grew: more --training.images would bring it further' if grew else ''}."]
+    more = f", and the second half of the run brought {run.growth:+.2f} dB: more --training.images may bring it further" if grew else ""
+    return [f"The learning rate is at its end{more}."]
 
 
 def _waits(lines: Sequence[Mapping[str, Any]]) -> list[str]:
