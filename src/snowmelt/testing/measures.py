@@ -133,7 +133,7 @@ def _verdict(two: list[float], one: list[float]) -> str:
     if max(two) > _LARGER:
         return "Algorithm 2 makes errors larger here"
     if sum(two) < 0.95 * sum(one):
-        return "Algorithm 2 forgives, and is the one to use"
+        return "Algorithm 2 forgives more of such errors; what a trained model's own do, 'snowmelt evaluate RUN' measures"
     return "neither algorithm is ahead" if sum(two) <= 1.05 * sum(one) else "Algorithm 1 is ahead here"
 
 
