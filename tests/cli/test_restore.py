@@ -353,3 +353,23 @@ def test_a_trial_on_noise_does_not_know_the_noise(cli, folder: Path, tmp_path: P
     assert done.code == 2
     assert "endpoint is not known" in done.error
     assert cli("restore", "--model", tmp_path / "noisy", folder, "--degrade", "--severity", ".3", "--out", tmp_path / "o").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "spared"),
+    [
+        (("--enlarge", "2"), "; it is enlarged as it is"),
+        (("--mask", "mask.png"), "; the mask alone is filled"),
+        (("--mask", "mask.png", "--no-consistent"), ""),
+        ((), ""),
+    ],
+)
+def test_of_a_single_picture_it_is_said_what_of_its_damage_stays(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words, spared: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(128, 60, (48, 64, 3)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(values).save("grain.png")
+    Image.fromarray(np.uint8(255 * (np.arange(64) == 20)) * np.ones((48, 1), np.uint8)).save("mask.png")
+    done = cli("restore", "grain.png", *words, "--out", "out")
+    assert done.code == 0, done.err
+    said = next(line for line in done.out.splitlines() if line.startswith("grain.png: "))
+    assert [text for text in ("; it is enlarged as it is", "; the mask alone is filled") if said.endswith(text)] == [spared] * bool(spared)
