@@ -109,6 +109,8 @@ class Work:
 
     def how(self) -> str:
         """The walk and where it starts, in words."""
+        if self.blind and not self.degrade:
+            return f"{self.spec()}, blind"  # its severity 1 is whatever the damage was
         return f"{self.spec()}, from {'an estimated t' if self.severity is None else f't = {self.severity:.4g}'}"
 
     def settings(self) -> dict[str, Any]:
