@@ -371,6 +371,8 @@ def test_of_a_single_picture_it_is_said_what_of_its_damage_stays(cli, tmp_path: 
     Image.fromarray(np.uint8(255 * (np.arange(64) == 20)) * np.ones((48, 1), np.uint8)).save("mask.png")
     done = cli("restore", "grain.png", *words, "--out", "out")
     assert done.code == 0, done.err
+    note = next(line for line in journal(tmp_path / "out") if "damage" in line)
     assert ("(one call, blind)" in done.out) == bool(words), "grain alone is nothing that the model can judge"
     said = next(line for line in done.out.splitlines() if line.startswith("grain.png: "))
     assert [text for text in ("; it is enlarged as it is", "; the mask alone is filled") if said.endswith(text)] == [spared] * bool(spared)
+    assert note.get("spared", "") == spared.removeprefix("; "), "files of a folder say it here, and the pictures themselves"

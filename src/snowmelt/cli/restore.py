@@ -117,8 +117,6 @@ def restore(
         severity = severity_of(found.model.degradation, strength)
     if severity is None and not degrade and found.model.estimator is None and not isinstance(found.model.degradation, Mixture | Dropping):
         raise ValueError(unknown_severity(found.model.degradation, found.model.signal.many))
-    keeps = mask is not None and consistent is not False and isinstance(found.model.degradation, Mixture)
-    spared = "; it is enlarged as it is" if enlarge > 1 else "; the mask alone is filled" if keeps else ""
     walk, together = calls.walk(found.model), None if batch == "auto" else batch
     options: dict[str, Any] = {"model": found, "severity": severity, "sampler": walk, "seed": seed, "overwrite": overwrite, "tile": tile}
     options |= {"consistent": consistent, "enlarge": enlarge, "colour": colour, "anyway": anyway, "batch": together, "max_pixels": max_pixels}
@@ -136,7 +134,7 @@ def restore(
         preview=preview,
         mask=mask,
         samples=samples,
-        finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else partial(_tell_all, spared=spared),
+        finished=_tell if len(inputs) > 1 or inputs[0].is_dir() else _tell_all,
         **options,
     )
     if preview is None:
@@ -144,10 +142,10 @@ def restore(
     return summary(tally, inputs, out, strict=strict)
 
 
-def _tell_all(job: "Job", entry: dict[str, Any], spared: str = "") -> None:
-    """What is known of a single picture; `spared` says what is not restored of it, whatever it is."""
-    if "damage" in entry:
-        print(shown(f"{job.name}: {entry['damage']}{spared}"))  # a progress bar stands between this and stdout
+def _tell_all(job: "Job", entry: dict[str, Any]) -> None:
+    """What is known of a single picture."""
+    if said := [entry[key] for key in ("damage", "spared") if key in entry]:
+        print(shown(f"{job.name}: {'; '.join(said)}"))  # a progress bar stands between this and stdout
     _tell(job, entry)
 
 

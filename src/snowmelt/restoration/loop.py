@@ -308,8 +308,10 @@ class Loop(abc.ABC, Generic[One]):
             self.finished(one.job, entry)
 
     def damage(self, one: One) -> dict[str, str]:
-        """What the estimator says of a file, in words."""
-        return {} if one.estimate is None else {"damage": one.estimate.describe(self.work.model.degradation)[0]}
+        """What the estimator says of a file, in words, and what of that stays."""
+        if one.estimate is None:
+            return {}
+        return {"damage": one.estimate.describe(self.work.model.degradation)[0]} | ({"spared": self.work.spared} if self.work.spared else {})
 
     def _fail(self, failure: Failure, *, later: bool = False) -> None:
         """Note a failure and say it: from the thread that writes, `later`."""

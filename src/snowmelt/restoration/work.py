@@ -149,6 +149,13 @@ class Work:
         return self.blind and self.mask is not None and self.consistent is not False and self.enlarge == 1
 
     @property
+    def spared(self) -> str:
+        """What a blind model leaves of the damage that it sees, in words; "" for nothing."""
+        if self.blind and self.enlarge > 1:
+            return "it is enlarged as it is"
+        return "the mask alone is filled" if self.keeps else ""
+
+    @property
     def shows(self) -> bool:
         """Whether files themselves show what of them is missing, to a model that is told: recordings and scans do, pictures need a mask."""
         masked = any(name.rpartition(".")[2] == "mask" for name in self.model.degradation.given)
